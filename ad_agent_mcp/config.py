@@ -1,0 +1,139 @@
+"""Every setting, read once from the environment (`AD_AGENT_*`), validated, frozen and passed down.
+
+Nobody else reads the environment. The worker gets its settings as the environment that
+`Settings.to_environment` makes.
+"""
+
+import os
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import platformdirs
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ENV_PREFIX = "AD_AGENT_"
+
+
+class EngineChoice(StrEnum):
+    """Which engine to use."""
+
+    AUTO = "auto"
+    DRAFT = "draft"
+    DIFFUSION = "diffusion"
+
+
+PathList = Annotated[tuple[Path, ...], NoDecode]
+NameList = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """The settings of one process."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    data_dir: Path = Field(
+        default_factory=lambda: platformdirs.user_data_path("ad-agent-mcp", appauthor=False),
+        description="Jobs, uploaded pictures, statistics",
+    )
+    output_dir: Path | None = Field(default=None, description="Where finished ads are also copied")
+
+    engine: EngineChoice = Field(default=EngineChoice.AUTO, description="`auto`, `draft` or `diffusion`")
+    preset: str = Field(default="exact", description="Model preset of the diffusion engine")
+    residency: Literal["auto", "jit"] = Field(default="auto", description="Keep models loaded, or load them per stage")
+
+    flux_model: str | None = Field(default=None, description="Hub id or local folder; unset: the preset's")
+    sdxl_model: str | None = Field(default=None, description="Hub id or local folder; unset: the preset's")
+    controlnet_model: str | None = Field(default=None, description="Hub id or local folder; unset: the preset's")
+    segmentation_model: str | None = Field(default=None, description="Hub id or local folder; unset: the preset's")
+    models_dir: Path | None = Field(default=None, description="Where models are kept; unset: the user's cache")
+    offline: bool = Field(default=False, description="Touch no network")
+
+    vram_budget_gb: float | None = Field(
+        default=None, gt=0, description="GPU memory to use; unset: what NVML says is free"
+    )
+    host_budget_gb: float | None = Field(default=None, gt=0, description="Host memory for models; unset: from free RAM")
+    require_gpu: bool = Field(default=False, description="Refuse to start without a fitting GPU")
+
+    queue_size: int = Field(default=0, ge=0, le=1000, description="Jobs that may wait; 0: a second job is refused")
+    workers: int = Field(default=1, ge=1, le=1, description="Worker processes")
+    stall_timeout_s: float = Field(default=300, gt=0, description="Silence after which a running worker counts as hung")
+    stop_grace_s: float = Field(default=5, ge=0, description="How long `stop` waits before it forces")
+    resume_max_age_s: float = Field(default=3600, ge=0, description="Age up to which a cut-off job continues by itself")
+    preload: bool = Field(default=False, description="Load models at start instead of at the first job")
+    idle_unload_s: float | None = Field(
+        default=None, gt=0, description="Unload idle models; unset: 600 on stdio, never on HTTP"
+    )
+
+    image_roots: PathList = Field(default=(), description="Folders pictures may be read from, separated like PATH")
+    font_dirs: PathList = Field(default=(), description="Further font folders, separated like PATH")
+    max_image_bytes: int = Field(default=20 << 20, ge=1024, description="Largest picture file")
+    max_image_pixels: int = Field(default=40_000_000, ge=65_536, description="Most pixels of a picture")
+    max_image_side: int = Field(default=12_000, ge=256, description="Longest side of a picture in pixels")
+
+    keep_jobs: int = Field(default=200, ge=1, description="Finished jobs to keep")
+    keep_days: float = Field(default=30, gt=0, description="Days to keep finished jobs")
+    keep_gb: float = Field(default=10, gt=0, description="Disk space for jobs")
+
+    token: SecretStr | None = Field(default=None, description="Bearer token of the HTTP server")
+    token_file: Path | None = Field(default=None, description="File that holds the bearer token")
+    allowed_hosts: NameList = Field(default=(), description="Host names the HTTP server answers to, besides loopback")
+    allowed_origins: NameList = Field(default=(), description="Browser origins allowed over HTTP, besides loopback")
+    dev: bool = Field(default=False, description="Serve the dashboard")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least severe log level shown"
+    )
+
+    @field_validator("image_roots", "font_dirs", mode="before")
+    @classmethod
+    def _split_paths(cls, value: object) -> object:
+        return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
+
+    @field_validator("allowed_hosts", "allowed_origins", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_token(self) -> Self:
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("set AD_AGENT_TOKEN or AD_AGENT_TOKEN_FILE, not both")
+        if self.token is not None and len(self.token.get_secret_value()) < 16:
+            raise ValueError("AD_AGENT_TOKEN is too short: use at least 16 characters")
+        return self
+
+    @cached_property
+    def bearer_token(self) -> str | None:
+        """The HTTP token, from either setting.
+
+        Raises:
+            ValueError: the token file is unreadable or its token is too short.
+        """
+        if self.token is not None:
+            return self.token.get_secret_value()
+        if self.token_file is None:
+            return None
+        try:
+            token = self.token_file.read_text("utf-8").strip()
+        except OSError as error:
+            raise ValueError(f"cannot read AD_AGENT_TOKEN_FILE: {error}") from error
+        if len(token) < 16:
+            raise ValueError("the token in AD_AGENT_TOKEN_FILE is too short: use at least 16 characters")
+        return token
+
+    def to_environment(self) -> dict[str, str]:
+        """These settings as environment variables, without the HTTP token, for the worker process."""
+        variables: dict[str, str] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value is None or value == () or name in ("token", "token_file"):
+                continue
+            if isinstance(value, tuple):
+                separator = os.pathsep if name in ("image_roots", "font_dirs") else ","
+                text = separator.join(str(part) for part in value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            else:
+                text = str(int(value)) if isinstance(value, bool) else str(value)
+            variables[f"{ENV_PREFIX}{name.upper()}"] = text
+        return variables

@@ -1,0 +1,1 @@
+"""What the server and the worker agree on: pydantic and the standard library, nothing of ours."""

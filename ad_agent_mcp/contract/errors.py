@@ -1,0 +1,82 @@
+"""Every failure a caller can meet, each with a stable code.
+
+One exception class carries them all, because callers act on the code; `Cancelled` is apart because
+it must travel through library code that catches `Exception`.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class ErrorCode(StrEnum):
+    """The public error codes."""
+
+    INVALID_REQUEST = "invalid_request"
+    BUSY = "busy"
+    NOT_FOUND = "not_found"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    OUT_OF_MEMORY = "out_of_memory"
+    ENGINE_FAILED = "engine_failed"
+    CHECK_FAILED = "check_failed"
+    WORKER_CRASHED = "worker_crashed"
+    WORKER_STALLED = "worker_stalled"
+    INTERRUPTED = "interrupted"
+    CANCELLED = "cancelled"
+    STORAGE_FULL = "storage_full"
+
+
+class Fix(BaseModel):
+    """A tool call that an agent can make as it stands."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tool: str
+    arguments: dict[str, Any]
+
+
+class ErrorInfo(BaseModel):
+    """One failure as it crosses the pipe, lies on disk and is shown to a client."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    code: ErrorCode
+    message: str
+    retry_after_seconds: int | None = None
+    job_id: str | None = None
+    field: str | None = None
+    fix: Fix | None = None
+
+
+class AdAgentError(Exception):
+    """Raised when something anticipated went wrong; the message says what to do next."""
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        retry_after_seconds: int | None = None,
+        job_id: str | None = None,
+        field: str | None = None,
+        fix: Fix | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.info = ErrorInfo(
+            code=code,
+            message=message,
+            retry_after_seconds=retry_after_seconds,
+            job_id=job_id,
+            field=field,
+            fix=fix,
+        )
+
+
+def invalid(message: str, *, field: str | None = None, fix: Fix | None = None) -> AdAgentError:
+    """The error for a request that cannot be served as it stands."""
+    return AdAgentError(ErrorCode.INVALID_REQUEST, message, field=field, fix=fix)
+
+
+class Cancelled(BaseException):
+    """Raised when the caller stopped the job. Not an `Exception`, so that no library swallows it."""

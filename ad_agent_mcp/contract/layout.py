@@ -1,0 +1,66 @@
+"""`layout.json`: what a job's layers show and where, so that they can be resumed, checked and edited.
+
+Boxes are `(x, y, width, height)` in pixels of the canvas unless said otherwise.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Box = tuple[int, int, int, int]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ProductLayout(_Record):
+    """The product: `source_box` in the decoded original (upright), `placed_box` on the canvas.
+
+    `source_error` is the largest difference, in levels of 255, of the placed core from a plain resize of
+    the original, measured when it was placed.
+    """
+
+    source_box: Box
+    placed_box: Box
+    route: Literal["alpha", "plain", "clutter", "model"]
+    confidence: float
+    source_error: float | None = None
+
+
+class TextLine(_Record):
+    """One line of words and its ink box within the lettering picture (`step2.png`)."""
+
+    text: str
+    box: Box
+
+
+class TextLayout(_Record):
+    """The words: `size` of the lettering picture; `placed_box` is where its ink lies in `final.png`.
+
+    `sha256` is that of the lettering picture's pixels as PNG, so that another picture is told apart.
+    """
+
+    content: str
+    font_name: str
+    font_size_px: int
+    lines: tuple[TextLine, ...]
+    size: tuple[int, int]
+    sha256: str | None = None
+    placed_box: Box | None = None
+    mode: str | None = None
+    position: str | None = None
+
+
+class Layout(_Record):
+    """One job's picture as a document."""
+
+    version: Literal[1] = 1
+    canvas: tuple[int, int]
+    engine: str
+    seed: int
+    inputs: dict[str, str]
+    """SHA-256 of each input picture by its field name."""
+    scene: str | None = None
+    product: ProductLayout | None = None
+    text: TextLayout | None = None

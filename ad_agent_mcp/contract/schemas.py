@@ -1,0 +1,215 @@
+"""The public data: what a client asks for and what it is told.
+
+Field names, enums and defaults are the product's contract. Validation here is about shape; whether a
+file exists or a font covers a word is the server's business.
+"""
+
+import unicodedata
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    field_validator,
+    model_serializer,
+)
+
+from .errors import ErrorInfo, Fix
+
+ImageReference = Annotated[str, Field(min_length=1)]
+"""Base64, a `data:` URI, an `ad://` URI of this server, or a path inside an allowed folder."""
+
+ProductBox = Annotated[
+    tuple[int, int, int, int],
+    WithJsonSchema({"type": "array", "items": {"type": "integer"}, "minItems": 4, "maxItems": 4}),
+]
+Prompt = Annotated[str, Field(max_length=2000)]
+LAYER_NAMES = ("product", "cutout", "background", "shadow", "step1", "step2", "final")
+LayerName = Literal["product", "cutout", "background", "shadow", "step1", "step2", "final"]
+
+
+class JobState(StrEnum):
+    """Where a job stands, as clients see it."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in (JobState.COMPLETED, JobState.FAILED, JobState.STOPPED)
+
+
+class CompositionMode(StrEnum):
+    """How letters and picture meet."""
+
+    OVERLAY = "overlay"
+    BLEND = "blend"
+    BEHIND = "behind"
+
+
+class TextPosition(StrEnum):
+    """Where the words go."""
+
+    TOP = "top"
+    CENTER = "center"
+    BOTTOM = "bottom"
+    AUTO = "auto"
+
+
+class GenerateRequest(BaseModel):
+    """One ad to make. Descriptions are what an agent reads; pictures are references."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    start_step: Annotated[int, Field(ge=1, le=3, description="1 scene, 2 lettering, 3 composition")] = 1
+    product_image: Annotated[
+        ImageReference | None,
+        Field(description="Photo: file path, ad:// URI, data: URI or base64. Needed for start_step 1"),
+    ] = None
+    product_box: Annotated[
+        ProductBox | None, Field(description="[x, y, w, h] px of the product in the photo, a hint")
+    ] = None
+    text_content: Annotated[str | None, Field(max_length=200, description="The ad's words, any language")] = None
+    bg_prompt: Annotated[Prompt, Field(description="The scene, in English. Empty: a clean studio")] = ""
+    bg_negative_prompt: Prompt = "blurry, low quality, distorted"
+    bg_composition_prompt: Annotated[Prompt | None, Field(description="Product in scene; null: bg_prompt")] = None
+    bg_composition_negative_prompt: Prompt = "floating, disconnected, unrealistic shadows"
+    step1_image: Annotated[ImageReference | None, Field(description="Step 1 picture to reuse, maybe edited")] = None
+    step2_image: Annotated[ImageReference | None, Field(description="Step 2 lettering (RGBA) to reuse")] = None
+    text_model_prompt: Annotated[Prompt, Field(description="Look of the letters, in English")] = (
+        "3D render of Gold foil balloon text, inflated, shiny metallic texture"
+    )
+    negative_prompt: Prompt = "floor, ground, dirt, debris, ugly, low quality"
+    font_name: Annotated[str, Field(max_length=200, description="A name from `fonts`")] = "NanumSquare/NanumSquareB.ttf"
+    composition_mode: CompositionMode = CompositionMode.OVERLAY
+    text_position: TextPosition = TextPosition.TOP
+    composition_prompt: Prompt | None = None
+    composition_negative_prompt: Prompt = "floating, disconnected, bad integration"
+    composition_strength: Annotated[float, Field(ge=0, le=1)] = 0.4
+    composition_steps: Annotated[int, Field(ge=1, le=100)] = 28
+    composition_guidance_scale: Annotated[float, Field(ge=0, le=20)] = 3.5
+    strength: Annotated[float, Field(ge=0, le=1)] = 0.6
+    guidance_scale: Annotated[float, Field(ge=0, le=20)] = 3.5
+    num_inference_steps: Annotated[int | None, Field(ge=1, le=100, description="null: the preset's")] = None
+    width: Annotated[int, Field(ge=256, le=2048)] = 1024
+    height: Annotated[int, Field(ge=256, le=2048)] = 1024
+    seed: Annotated[int | None, Field(ge=0, le=2**32 - 1)] = None
+    product_lock: Annotated[bool, Field(description="Never change the product's pixels")] = True
+    pause_after_step: Annotated[Literal[1, 2] | None, Field(description="Wait for approve_step")] = None
+    resume_job_id: Annotated[str | None, Field(max_length=64, description="Take results and settings from")] = None
+    test_mode: Annotated[bool, Field(description="Run on the draft engine")] = False
+    wait_seconds: Annotated[int, Field(ge=0, le=50, description="How long this call may wait")] = 0
+
+    @model_serializer(mode="wrap")
+    def _only_what_was_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What was given travels and is stored; the rest stays default, so that it is known which is which."""
+        return {name: value for name, value in handler(self).items() if name in self.model_fields_set}
+
+    @field_validator("text_content")
+    @classmethod
+    def _readable_text(cls, text: str | None) -> str | None:
+        """Canonical Hangul (NFC), plain line breaks, no control characters; blank means none."""
+        if text is None:
+            return None
+        text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " "))
+        for character in text:
+            category = unicodedata.category(character)
+            if character != "\n" and (category in ("Cc", "Cs", "Co", "Cn") or character in BIDI_CONTROLS):
+                raise ValueError(f"holds the control character U+{ord(character):04X}; remove it")
+        return text.strip() or None
+
+    @field_validator("product_box")
+    @classmethod
+    def _box_has_area(cls, box: tuple[int, int, int, int] | None) -> tuple[int, int, int, int] | None:
+        if box is not None and (min(box) < 0 or box[2] < 1 or box[3] < 1):
+            raise ValueError("must be [x, y, width, height] in pixels, x and y >= 0, width and height >= 1")
+        return box
+
+
+BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+class Notice(BaseModel):
+    """Something a caller should know although the job goes on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    code: str
+    message: str
+
+
+class Check(BaseModel):
+    """One measured property of a finished ad; `passed` is null where it does not apply."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    name: str
+    passed: Annotated[bool | None, Field(alias="pass")]
+    value: float | None = None
+    limit: float | None = None
+    fix: Fix | None = None
+
+
+class GpuInfo(BaseModel):
+    """One GPU as NVML sees it; memory in MiB, percentages 0-100."""
+
+    index: int
+    name: str
+    vram_used_mb: int
+    vram_total_mb: int
+    vram_percent: float
+    utilization: int
+
+
+class SystemMetrics(BaseModel):
+    """The machine now; memory in GiB, percentages 0-100."""
+
+    cpu_percent: float
+    ram_used_gb: float
+    ram_total_gb: float
+    ram_percent: float
+    gpu_info: list[GpuInfo]
+
+
+class JobStatus(BaseModel):
+    """One job as a client sees it."""
+
+    job_id: str
+    status: JobState
+    waiting_for: Literal["approval"] | None = None
+    progress_percent: int
+    current_step: str | None = None
+    sub_step: str | None = None
+    message: str
+    elapsed_sec: float
+    eta_seconds: int | None = None
+    step_eta_seconds: int | None = None
+    system_metrics: SystemMetrics | None = None
+    parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
+    step1_result: str | None = None
+    step2_result: str | None = None
+    final_result: str | None = None
+    files: dict[str, str | None] = Field(default_factory=dict[str, str | None])
+    images: dict[str, str | None] | None = None
+    engine: str
+    created_at: str
+    warnings: list[Notice] = Field(default_factory=list[Notice])
+    checks: list[Check] = Field(default_factory=list[Check])
+    error: ErrorInfo | None = None
+
+
+class FontInfo(BaseModel):
+    """One font a request may name."""
+
+    name: str
+    path: str
+    family: str
+    style: str
+    hangul: bool

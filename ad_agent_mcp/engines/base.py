@@ -1,0 +1,114 @@
+"""What an engine is: the image operations that the pipeline calls. Knows nothing about jobs or processes.
+
+Pictures are numpy arrays: RGB `uint8 (H, W, 3)`, RGBA `uint8 (H, W, 4)` with straight alpha, mattes
+`float32 (H, W)` in [0, 1]. Every operation takes a `StageReport`, calls `iteration` after each of its
+iterations and lets the `Cancelled` that may come out of it pass.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from ..contract.layout import Box
+from ..contract.schemas import CompositionMode, GenerateRequest
+from ..contract.stages import EngineName, Plan
+from ..imaging.cutout import CutOut
+from ..imaging.picture import Matte, Picture
+
+__all__ = ["CutOut", "Engine", "Matte", "Picture", "Scene", "StageReport"]
+
+
+class StageReport(Protocol):
+    """How a stage tells what it does."""
+
+    def iteration(self, done: int, total: int) -> None:
+        """`done` of `total` iterations are finished. Raises `Cancelled` when the job is to stop."""
+        ...
+
+    def notice(self, code: str, message: str) -> None:
+        """Warn the caller: something asked for had no effect, or a fallback was taken."""
+        ...
+
+    def model_moved(
+        self, model: str, state: Literal["loading", "loaded", "unloaded"], *, size_bytes: int = 0, seconds: float = 0.0
+    ) -> None:
+        """A model begins to load, is on the device, or has left it. Raises `Cancelled` like `iteration`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A painted background.
+
+    Attributes:
+        image: RGB, the canvas size.
+        name: what was painted, as reported to the caller.
+        floor_y: height of the floor line on which a product stands, as a share of the canvas.
+        light_x: where the key light comes from, -1 (left) to 1 (right).
+    """
+
+    image: Picture
+    name: str
+    floor_y: float
+    light_x: float
+
+
+class Engine(Protocol):
+    """One way to make the pictures of an ad."""
+
+    name: EngineName
+    device: str
+    presets: tuple[str, ...]
+
+    def prepare(self, plan: Plan, request: GenerateRequest) -> None:
+        """The whole job, before its first stage: which stages, how many iterations, all prompts."""
+        ...
+
+    def cut_out(self, photo: Picture, *, product_box: Box | None, report: StageReport) -> CutOut:
+        """Cut the product out of an RGB or RGBA `photo`; real alpha is honoured."""
+        ...
+
+    def paint_background(
+        self, request: GenerateRequest, *, size: tuple[int, int], product: CutOut, seed: int, report: StageReport
+    ) -> Scene:
+        """Paint the empty scene at `size` (width, height); `product` lends its colours."""
+        ...
+
+    def refine(
+        self, image: Picture, *, product: Matte, request: GenerateRequest, seed: int, report: StageReport
+    ) -> Picture:
+        """Unify product and scene.
+
+        `product` tells where the product is; its pixels may change here and are put back by the pipeline
+        when they are locked.
+        """
+        ...
+
+    def paint_text(self, mask: Matte, *, request: GenerateRequest, seed: int, report: StageReport) -> Picture:
+        """Give the flat glyph `mask` its look.
+
+        Returns:
+            RGBA of the same size; letters may be shaded and extruded, never respelled.
+        """
+        ...
+
+    def blend_text(
+        self,
+        image: Picture,
+        letters: Picture,
+        *,
+        mode: CompositionMode,
+        request: GenerateRequest,
+        seed: int,
+        report: StageReport,
+    ) -> Picture:
+        """Lay `letters` (RGBA on the canvas) over `image` (RGB) and make them belong to it.
+
+        Returns:
+            RGB of the same size. Pixels far from the letters may change and are put back by the pipeline,
+            which also brings the product to the front for `behind`.
+        """
+        ...
+
+    def unload(self) -> None:
+        """Let go of everything that occupies the device."""
+        ...

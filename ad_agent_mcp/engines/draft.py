@@ -1,0 +1,173 @@
+"""The engine without models: real ads from classical image processing on a CPU. Same request and seed, same bytes."""
+
+import numpy as np
+
+from ..contract.layout import Box
+from ..contract.schemas import CompositionMode, GenerateRequest
+from ..contract.stages import EngineName, Plan
+from ..imaging import cutout
+from ..imaging.composite import subject_x
+from ..imaging.picture import alpha_over, blur, floats, to_bytes
+from ..imaging.scenes import studio
+from ..imaging.scenes.palette import named_colours, rgb_of, studio_palette
+from .base import CutOut, Matte, Picture, Scene, StageReport
+
+_UNUSED_BY_STEP = {
+    1: (
+        "bg_negative_prompt",
+        "bg_composition_prompt",
+        "bg_composition_negative_prompt",
+        "strength",
+        "guidance_scale",
+        "num_inference_steps",
+    ),
+    2: ("negative_prompt", "guidance_scale", "num_inference_steps"),
+    3: (
+        "composition_prompt",
+        "composition_negative_prompt",
+        "composition_strength",
+        "composition_steps",
+        "composition_guidance_scale",
+    ),
+}
+_SURE_CONFIDENCE = 0.5
+_INK = "#d9a93c"
+_FINISHES = {"chrome": "#b9bec6", "balloon": _INK, "neon": "#2ee6f2"}
+
+
+class DraftEngine:
+    """Implements `engines.base.Engine` without weights.
+
+    Owned by one thread; `prepare` begins a job, whose first operation then reports what has no effect here.
+    """
+
+    name = EngineName.DRAFT
+    device = "cpu"
+    presets: tuple[str, ...] = ("draft",)
+
+    def __init__(self) -> None:
+        self._unused: list[str] = []
+
+    def prepare(self, plan: Plan, request: GenerateRequest) -> None:
+        """See `Engine`."""
+        fields = GenerateRequest.model_fields
+        names = dict.fromkeys(name for step in plan.steps for name in _UNUSED_BY_STEP.get(step, ()))
+        # What crossed a pipe has every field set, so a default counts as not set.
+        self._unused = [
+            name
+            for name in names
+            if name in request.model_fields_set and getattr(request, name) != fields[name].default
+        ]
+
+    def cut_out(self, photo: Picture, *, product_box: Box | None, report: StageReport) -> CutOut:
+        """See `Engine`."""
+        self._report_unused(report)
+        report.iteration(0, 1)
+        cut = cutout.cut_out(photo, product_box=product_box)
+        if cut.confidence < _SURE_CONFIDENCE or cut.route == "clutter":
+            report.notice(
+                "cutout_uncertain",
+                "The product may be cut out badly: the photo has no plain backdrop. Look at the cutout; a product_box, "
+                "a photo on a plain backdrop, or a PNG with transparency gives a better one.",
+            )
+        report.iteration(1, 1)
+        return cut
+
+    def paint_background(
+        self, request: GenerateRequest, *, size: tuple[int, int], product: CutOut, seed: int, report: StageReport
+    ) -> Scene:
+        """See `Engine`."""
+        self._report_unused(report)
+        report.iteration(0, 1)
+        rng = np.random.default_rng(seed)
+        light_x = -1.0 if rng.random() < 0.7 else 1.0
+        palette = studio_palette(request.bg_prompt, product.rgba)
+        image = studio.paint_studio(
+            size,
+            palette,
+            rng,
+            light_x=light_x,
+            subject_x=subject_x(size, has_text=request.text_content is not None),
+        )
+        if request.bg_prompt.strip():
+            report.notice(
+                "scene_simplified",
+                f"The draft engine paints a studio ({palette.name}); of bg_prompt it follows colour words only.",
+            )
+        report.iteration(1, 1)
+        return Scene(image, f"studio, {palette.name}", studio.FLOOR_Y, light_x)
+
+    def refine(
+        self, image: Picture, *, product: Matte, request: GenerateRequest, seed: int, report: StageReport
+    ) -> Picture:
+        """See `Engine`: a light grade of the whole."""
+        self._report_unused(report)
+        report.iteration(0, 1)
+        height, width = image.shape[:2]
+        y = (np.arange(height, dtype=np.float32) / height - 0.5)[:, None]
+        x = (np.arange(width, dtype=np.float32) / width - 0.5)[None, :]
+        fall = 1 - 0.07 * np.clip((x * x + y * y) * 2, 0, 1)
+        graded = floats(image) / 255 * fall[..., None]
+        graded = studio.with_grain(floats(graded), np.random.default_rng(seed), 0.003)
+        report.iteration(1, 1)
+        return to_bytes(graded)
+
+    def paint_text(self, mask: Matte, *, request: GenerateRequest, seed: int, report: StageReport) -> Picture:
+        """See `Engine`: clean letters of one colour, slightly lighter at their top."""
+        self._report_unused(report)
+        report.iteration(0, 1)
+        letters = _flat_letters(mask, request.text_model_prompt)
+        report.iteration(1, 1)
+        return letters
+
+    def blend_text(
+        self,
+        image: Picture,
+        letters: Picture,
+        *,
+        mode: CompositionMode,
+        request: GenerateRequest,
+        seed: int,
+        report: StageReport,
+    ) -> Picture:
+        """See `Engine`."""
+        self._report_unused(report)
+        report.iteration(0, 1)
+        blended = _lit_by(image, letters) if mode is CompositionMode.BLEND else letters
+        report.iteration(1, 1)
+        return alpha_over(image, blended)
+
+    def unload(self) -> None:
+        """See `Engine`; there is nothing to let go of."""
+
+    def _report_unused(self, report: StageReport) -> None:
+        names, self._unused = self._unused, []
+        if names:
+            report.notice("not_supported", f"The draft engine has no use for: {', '.join(names)}.")
+
+
+def _flat_letters(mask: Matte, prompt: str) -> Picture:
+    colours = named_colours(prompt)
+    code = next((value for word, value in _FINISHES.items() if word in prompt.lower()), _INK)
+    colour = np.array(colours[0][1] if colours else rgb_of(code), np.float32)
+    rows = np.flatnonzero((mask > 0.1).any(axis=1))
+    first, last = (int(rows[0]), int(rows[-1])) if rows.size else (0, mask.shape[0])
+    down = np.clip((np.arange(mask.shape[0], dtype=np.float32) - first) / max(1, last - first), 0, 1)
+    shade = 1.06 - 0.14 * down
+    letters = np.empty((*mask.shape, 4), np.uint8)
+    letters[..., :3] = to_bytes(colour * shade[:, None])[:, None, :]
+    letters[..., 3] = to_bytes(mask)
+    letters[letters[..., 3] == 0] = 0
+    return letters
+
+
+def _lit_by(image: Picture, letters: Picture) -> Picture:
+    """`letters` slightly translucent and shaded by the light of the scene under them."""
+    light = blur(floats(floats(image).mean(axis=2) / 255), 6)
+    solid = letters[..., 3] > 80
+    mean = max(0.05, float(light[solid].mean())) if solid.any() else 1.0
+    shade = np.clip(0.72 + 0.28 * light / mean, 0.5, 1.15)
+    result = letters.copy()
+    result[..., :3] = np.clip(floats(letters[..., :3]) * shade[..., None] + 0.5, 0, 255)
+    result[..., 3] = np.round(floats(letters[..., 3]) * 0.93)
+    return result

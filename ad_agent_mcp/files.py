@@ -1,0 +1,137 @@
+"""Files that survive a crash: the one atomic writer, and locks between processes.
+
+Knows nothing about jobs.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Self
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+
+def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replace `path` by `data` as a whole: a reader, or a restart, sees the old file or the new one.
+
+    Args:
+        path: the file; its folder exists.
+        data: the whole content.
+        durable: also outlive a power cut (fsync of the file and its folder). Without it the file still
+            outlives the death of any process.
+
+    Raises:
+        OSError: the disk is full, or the folder is not writable. Nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` outlive a power cut, where the platform can."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(data: bytes) -> str:
+    """Lower-case hexadecimal SHA-256."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether `error` says that there is no room (or quota) left."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+class FileLock:
+    """An exclusive lock between processes; the system lets go of it when its holder dies.
+
+    Owned by whoever called `try_acquire`; the file stays and carries a note about the holder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    @property
+    def is_held(self) -> bool:
+        return self._descriptor is not None
+
+    def try_acquire(self, note: str = "") -> bool:
+        """Take the lock without waiting; False when another process has it.
+
+        Raises:
+            OSError: the lock file cannot be opened.
+        """
+        if self._descriptor is not None:
+            return True
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        if not _lock(descriptor):
+            os.close(descriptor)
+            return False
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, note.encode(), 0) if sys.platform != "win32" else os.write(descriptor, note.encode())
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        """Let go; nothing happens when it is not held."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def read_note(self) -> str:
+        """What the holder wrote, or an empty text."""
+        try:
+            return self.path.read_text("utf-8", errors="replace")
+        except OSError:
+            return ""
+
+    @classmethod
+    @contextlib.contextmanager
+    def probe(cls, path: Path) -> Generator[Self | None]:
+        """Hold the lock at `path` for the block if it is free, else yield None. A missing file is free."""
+        lock = cls(path)
+        acquired = lock.try_acquire()
+        try:
+            yield lock if acquired else None
+        finally:
+            lock.release()
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
+            return False
+        raise
+    return True

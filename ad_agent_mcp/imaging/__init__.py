@@ -1,0 +1,1 @@
+"""Pure functions on arrays and pictures: no models, no jobs, no processes."""

@@ -1,0 +1,90 @@
+"""Putting a cut-out product on a canvas without changing it.
+
+Where its matte is full, a placed product is the plain Lanczos resize of its photo and nothing else; only
+the soft edge gets colours that were freed from the old backdrop.
+"""
+
+import numpy as np
+from PIL import Image
+
+from ..contract.layout import Box
+from .picture import Picture, alpha_over, from_image, on_canvas
+
+_BANNER_ASPECT = 1.45
+_MAX_UPSCALE = 4.0
+
+
+def product_box(
+    source: tuple[int, int], canvas: tuple[int, int], *, floor_y: float, has_text: bool, text_side: str
+) -> Box:
+    """Where a product stands: on the floor, as large as leaves room for the words.
+
+    Args:
+        source: (width, height) of its tight box in the photo.
+        canvas: (width, height).
+        floor_y: height of the floor line as a share of the canvas.
+        has_text: whether words will join it.
+        text_side: `top`, `center`, `bottom` or `auto`.
+
+    Returns:
+        Its box on the canvas. On a wide canvas with words it stands to the right of them.
+    """
+    width, height = canvas
+    beside = has_text and width / height >= _BANNER_ASPECT
+    below = has_text and not beside and text_side == "bottom"
+    base = 0.72 if below else max(floor_y + 0.12, 0.90 if beside else 0.86)
+    base = min(base, 0.93)
+    max_height = base - (0.08 if below or beside else 0.28 if has_text else 0.14)
+    max_width = 0.42 if beside else 0.74
+    scale = min(max_height * height / source[1], max_width * width / source[0], _MAX_UPSCALE)
+    placed = (max(8, round(source[0] * scale)), max(8, round(source[1] * scale)))
+    centre = subject_x(canvas, has_text=has_text)
+    return round(centre * width - placed[0] / 2), round(base * height) - placed[1], placed[0], placed[1]
+
+
+def subject_x(canvas: tuple[int, int], *, has_text: bool) -> float:
+    """Where the product's middle stands, as a share of the width."""
+    return 0.73 if has_text and canvas[0] / canvas[1] >= _BANNER_ASPECT else 0.5
+
+
+def resized_crop(original: Image.Image, source_box: Box, size: tuple[int, int]) -> Picture:
+    """The part `source_box` of `original` at `size` (width, height), by Pillow's Lanczos filter: RGB."""
+    x, y, width, height = source_box
+    return from_image(original.convert("RGB").resize(size, Image.Resampling.LANCZOS, box=(x, y, x + width, y + height)))
+
+
+def place_product(
+    original: Image.Image, cut: Picture, *, source_box: Box, placed_box: Box, canvas: tuple[int, int]
+) -> Picture:
+    """The product on an empty canvas.
+
+    Args:
+        original: the decoded photo, RGB or RGBA.
+        cut: RGBA of the photo, maybe smaller than `original` but of the same shape.
+        source_box: the product in `original`.
+        placed_box: where it goes.
+        canvas: (width, height).
+
+    Returns:
+        uint8 (H, W, 4). Where alpha is 255 the colours equal `resized_crop`.
+    """
+    scale_x, scale_y = cut.shape[1] / original.width, cut.shape[0] / original.height
+    x, y, width, height = source_box
+    region = (x * scale_x, y * scale_y, (x + width) * scale_x, (y + height) * scale_y)
+    size = (placed_box[2], placed_box[3])
+    # Pillow premultiplies RGBA while it resizes, so colours of empty pixels do not bleed into the edge.
+    layer = from_image(Image.fromarray(cut).resize(size, Image.Resampling.LANCZOS, box=region))
+    matte = Image.fromarray(np.ascontiguousarray(cut[..., 3]))
+    alpha = np.array(matte.resize(size, Image.Resampling.LANCZOS, box=region), dtype=np.uint8)
+    alpha[alpha < 3] = 0
+    layer[..., :3] = np.where((alpha == 255)[..., None], resized_crop(original, source_box, size), layer[..., :3])
+    layer[..., 3] = alpha
+    layer[alpha == 0] = 0
+    return on_canvas(layer, (placed_box[0], placed_box[1]), canvas)
+
+
+def assemble(background: Picture, *layers: Picture) -> Picture:
+    """RGB `background` under RGBA `layers` of the same size, the last one on top."""
+    for layer in layers:
+        background = alpha_over(background, layer)
+    return background

@@ -1,0 +1,188 @@
+"""Where words go: the room that is left for them, and the calmest legible spot in it.
+
+Knows where the product is, not what it is.
+"""
+
+import math
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from ..contract.layout import Box
+from ..contract.schemas import CompositionMode, TextPosition
+from .picture import Flags, Floats, Matte, Picture, blur, box_of, dilate, floats, resize
+
+MAX_HIDDEN_SHARE = 0.30
+"""More of the letters than this may not disappear behind the product."""
+_SCALES = (1.0, 0.85, 0.7, 0.55)
+_GRID = 8
+_TARGETS = {TextPosition.TOP: 0.17, TextPosition.CENTER: 0.5, TextPosition.BOTTOM: 0.85}
+_BANNER_ASPECT = 1.45
+_STORY_ASPECT = 1.6
+
+
+class Spot(NamedTuple):
+    """`box` of the ink on the canvas; `scale` by which the letters are resized to fit it."""
+
+    box: Box
+    scale: float
+
+
+def safe_area(canvas: tuple[int, int]) -> Box:
+    """The part of a canvas (width, height) that no platform covers or crops; on a story its controls do."""
+    width, height = canvas
+    left, top, right, bottom = 0.06, 0.06, 0.06, 0.06
+    if height / width >= _STORY_ASPECT:
+        left, top, right, bottom = 0.065, 0.13, 0.065, 0.16
+    elif width / height >= _BANNER_ASPECT:
+        left, top, right, bottom = 0.045, 0.09, 0.045, 0.09
+    x, y = round(left * width), round(top * height)
+    return x, y, width - x - round(right * width), height - y - round(bottom * height)
+
+
+def text_area(canvas: tuple[int, int], product: Box | None, *, position: TextPosition, mode: CompositionMode) -> Box:
+    """The room in which words should be set: beside, above or below the product.
+
+    Args:
+        canvas: (width, height).
+        product: its box on the canvas, or None.
+        position: where the caller wants them.
+        mode: `behind` wants them to reach behind the product's top.
+
+    Returns:
+        A box inside the safe area.
+    """
+    x, y, width, height = safe_area(canvas)
+    tall = round(min(0.30 * canvas[1], 0.42 * canvas[0]))
+    if product is None:
+        offset = {TextPosition.TOP: 0, TextPosition.BOTTOM: height - tall}.get(position, (height - tall) // 2)
+        return x, y + max(0, offset), width, min(tall, height)
+    gap = round(0.042 * max(canvas))
+    if mode is CompositionMode.BEHIND:
+        reach = max(y + round(0.16 * canvas[1]), product[1] + round(0.16 * product[3]))
+        return x, max(y, reach - tall), width, min(tall, reach - y)
+    left, right = product[0] - gap - x, x + width - (product[0] + product[2] + gap)
+    above, below = product[1] - gap - y, y + height - (product[1] + product[3] + gap)
+    is_beside = canvas[0] / canvas[1] >= _BANNER_ASPECT and max(left, right) >= 0.3 * canvas[0]
+    if is_beside:
+        side_x, side_width = (x, left) if left >= right else (x + width - right, right)
+        high = height if position in (TextPosition.AUTO, TextPosition.CENTER) else round(0.85 * height)
+        side_y = y + height - high if position is TextPosition.BOTTOM else y
+        return side_x, side_y, side_width, high
+    if position is TextPosition.AUTO:
+        position = TextPosition.TOP if above >= 0.8 * below else TextPosition.BOTTOM
+    if position is TextPosition.CENTER:
+        return x, y + (height - tall) // 2, width, min(tall, height)
+    room = max(round(0.13 * canvas[1]), min(tall, above if position is TextPosition.TOP else below))
+    return x, (y if position is TextPosition.TOP else y + height - room), width, room
+
+
+def find_spot(
+    picture: Picture,
+    product: Matte | None,
+    size: tuple[int, int],
+    *,
+    area: Box,
+    position: TextPosition,
+    is_behind: bool = False,
+) -> Spot:
+    """The best place for letters of `size` (width, height of their ink).
+
+    Args:
+        picture: RGB, the canvas without letters.
+        product: its coverage, or None.
+        size: ink size at scale 1.
+        area: the room they were set for; preferred where it is as good as any.
+        position: a wish that is followed, or `auto` for the calmest large place.
+        is_behind: the letters go behind the product and may reach under its edge.
+
+    Returns:
+        A spot inside the safe area; the letters shrink where there is no room.
+    """
+    canvas = (picture.shape[1], picture.shape[0])
+    safe = safe_area(canvas)
+    widest = min(1.0, safe[2] / size[0], safe[3] / size[1])
+    taken = np.zeros(picture.shape[:2], np.bool_) if product is None else product > 0.1
+    clutter = _integral(_clutter(picture, taken if is_behind else np.zeros_like(taken)))
+    covered = _integral(_shrunk(floats(dilate(taken, 3 if is_behind else round(0.012 * max(canvas))))))
+    best: tuple[float, Spot] | None = None
+    for scale in _SCALES:
+        width, height = round(size[0] * scale * widest), round(size[1] * scale * widest)
+        lefts = {area[0] + (area[2] - width) // 2, safe[0], safe[0] + safe[2] - width}
+        step = max(4, round(0.02 * canvas[1]))
+        tops = {*range(safe[1], safe[1] + safe[3] - height + 1, step), area[1] + (area[3] - height) // 2}
+        for left in sorted(lefts):
+            for top in sorted(tops):
+                if not _is_inside((left, top, width, height), safe):
+                    continue
+                spot = Spot((left, top, width, height), scale * widest)
+                score = 2.5 * math.log(scale) - _dislike(spot.box, area, canvas, position)
+                score -= 3.0 * _mean(clutter, spot.box)
+                overlap = _mean(covered, spot.box)
+                score -= 5.0 * max(0.0, overlap - 0.12) if is_behind else 8.0 * overlap
+                if best is None or score > best[0] + 1e-9:
+                    best = (score, spot)
+    if best is None:
+        box = (safe[0], safe[1], round(size[0] * widest), round(size[1] * widest))
+        return Spot(box, widest)
+    return best[1]
+
+
+def hidden_share(letters: Matte, product: Matte) -> float:
+    """How much of `letters` lies under `product`, 0-1; both on the canvas."""
+    total = float(letters.sum())
+    return float((letters * product).sum()) / total if total > 0 else 0.0
+
+
+def _dislike(box: Box, area: Box, canvas: tuple[int, int], position: TextPosition) -> float:
+    centre_x, centre_y = box[0] + box[2] / 2, box[1] + box[3] / 2
+    away_x = abs(centre_x - area[0] - area[2] / 2) / canvas[0]
+    away_y = abs(centre_y - area[1] - area[3] / 2) / canvas[1]
+    if position is TextPosition.AUTO:
+        return 0.6 * away_x + 0.3 * away_y
+    # A centred wish is about the canvas, not about the room beside the product.
+    target = abs(centre_y / canvas[1] - 0.5) if position is TextPosition.CENTER else away_y
+    return 1.2 * away_x + 3.0 * target
+
+
+def _clutter(picture: Picture, ignored: Flags) -> Floats:
+    small = _shrunk(floats(picture))
+    lab = floats(cv2.cvtColor(floats(small / 255), cv2.COLOR_RGB2LAB))
+    steep = np.zeros(lab.shape[:2], np.float32)
+    for channel in range(3):
+        plane = np.ascontiguousarray(lab[..., channel])
+        steep += floats(cv2.magnitude(cv2.Scharr(plane, cv2.CV_32F, 1, 0), cv2.Scharr(plane, cv2.CV_32F, 0, 1))) / 32
+    steep[_shrunk(floats(dilate(ignored, _GRID))) > 0.2] = 0
+    return blur(floats(np.minimum(steep, 12)), 2) / np.float32(12)
+
+
+def _shrunk(values: Floats) -> Floats:
+    return resize(values, (max(1, values.shape[1] // _GRID), max(1, values.shape[0] // _GRID)))
+
+
+def _integral(values: Floats) -> Floats:
+    return floats(cv2.integral(values))
+
+
+def _mean(integral: Floats, box: Box) -> float:
+    rows, columns = integral.shape[0] - 1, integral.shape[1] - 1
+    left, top = min(columns - 1, box[0] // _GRID), min(rows - 1, box[1] // _GRID)
+    right = min(columns, max(left + 1, (box[0] + box[2]) // _GRID))
+    bottom = min(rows, max(top + 1, (box[1] + box[3]) // _GRID))
+    total = integral[bottom, right] - integral[top, right] - integral[bottom, left] + integral[top, left]
+    return float(total) / ((bottom - top) * (right - left))
+
+
+def _is_inside(box: Box, area: Box) -> bool:
+    return (
+        box[0] >= area[0]
+        and box[1] >= area[1]
+        and box[0] + box[2] <= area[0] + area[2]
+        and box[1] + box[3] <= area[1] + area[3]
+    )
+
+
+def matte_box(matte: Matte | None) -> Box | None:
+    """The tight box of what `matte` covers by more than a tenth, or None."""
+    return None if matte is None else box_of(matte > 0.1)

@@ -1,0 +1,1 @@
+"""Procedural scenes: each module paints one family of backgrounds."""

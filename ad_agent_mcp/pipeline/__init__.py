@@ -1,0 +1,1 @@
+"""The three steps: knows stages and engines, not processes."""

@@ -1,0 +1,122 @@
+"""Step 1: the product cut out, a scene painted, and the product placed in it."""
+
+import numpy as np
+from PIL import Image
+
+from ..contract.errors import invalid
+from ..contract.layout import Box, ProductLayout
+from ..contract.stages import Stage
+from ..engines.base import CutOut, Picture, Scene
+from ..files import sha256_of
+from ..imaging.composite import assemble, place_product, product_box
+from ..imaging.decode import decode_picture
+from ..imaging.picture import alpha_over, floats, from_image
+from ..imaging.shadow import product_shadow
+from . import checks
+from .workspace import Workspace, crop, pad, padded_size
+
+MAX_PRODUCT_SIDE_PX = 2048
+_NOTICED_UPSCALE = 2.0
+
+
+def make_background(workspace: Workspace) -> None:
+    """Run step 1: writes `product cutout background shadow step1` and reports the step.
+
+    Raises:
+        AdAgentError: the photo cannot be used; `check_failed` when the placed product differs from it.
+        Cancelled: the job is to stop.
+    """
+    source = workspace.job.inputs.product
+    if source is None:
+        raise invalid("Step 1 needs product_image.", field="product_image")
+    data = source.read_bytes()
+    original = decode_picture(data, field="product_image")
+    photo = original.copy()
+    photo.thumbnail((MAX_PRODUCT_SIDE_PX, MAX_PRODUCT_SIDE_PX), Image.Resampling.LANCZOS)
+    product = from_image(photo)
+
+    report = workspace.events.open_stage(Stage.CUT_OUT)
+    shrink = photo.width / original.width
+    hint = workspace.request.product_box
+    cut = workspace.engine.cut_out(product, product_box=hint and _scaled(hint, shrink), report=report)
+
+    report = workspace.events.open_stage(Stage.BACKGROUND)
+    scene = workspace.engine.paint_background(
+        workspace.request,
+        size=padded_size(workspace.canvas),
+        product=cut,
+        seed=workspace.seed_for(Stage.BACKGROUND),
+        report=report,
+    )
+    background = crop(scene.image, workspace.canvas)
+
+    report = workspace.events.open_stage(Stage.COMPOSITE)
+    report.iteration(0, 1)
+    placed = _place(workspace, original, cut, scene)
+    cutout = place_product(
+        original, cut.rgba, source_box=placed.source_box, placed_box=placed.placed_box, canvas=workspace.canvas
+    )
+    matte = floats(cutout[..., 3]) / np.float32(255)
+    shadow = product_shadow(matte, product=placed.placed_box, light_x=scene.light_x)
+    step1 = assemble(background, shadow, cutout)
+    report.iteration(1, 1)
+
+    if workspace.is_planned(Stage.REFINE):
+        step1 = _refine(workspace, step1, cutout)
+    error = checks.source_error(original, placed, cutout)
+    placed = placed.model_copy(update={"source_error": error})
+    workspace.step1, workspace.cutout, workspace.is_verified = step1, cutout, True
+    workspace.layout = workspace.layout.model_copy(
+        update={
+            "product": placed,
+            "scene": scene.name,
+            "inputs": {**workspace.layout.inputs, "product_image": sha256_of(data)},
+        }
+    )
+    if workspace.request.product_lock:
+        checks.require_identity(checks.product_core_identity(step1, cutout, placed, covered=None))
+    workspace.write({"product": product, "cutout": cutout, "background": background, "shadow": shadow, "step1": step1})
+    if workspace.request.text_content is None:
+        workspace.copy("step1", "final")
+    workspace.finish_step(1)
+
+
+def _place(workspace: Workspace, original: Image.Image, cut: CutOut, scene: Scene) -> ProductLayout:
+    request = workspace.request
+    source_box = _scaled(cut.box, original.width / cut.rgba.shape[1], (original.width, original.height))
+    placed_box = product_box(
+        (source_box[2], source_box[3]),
+        workspace.canvas,
+        floor_y=scene.floor_y,
+        has_text=request.text_content is not None,
+        text_side=request.text_position,
+    )
+    if placed_box[2] > _NOTICED_UPSCALE * source_box[2]:
+        workspace.events.notice(
+            "product_upscaled",
+            f"The product has {source_box[2]} x {source_box[3]} pixels in its photo and is enlarged to {placed_box[2]} "
+            f"x {placed_box[3]}; a larger photo gives a sharper ad.",
+        )
+    return ProductLayout(source_box=source_box, placed_box=placed_box, route=cut.route, confidence=cut.confidence)
+
+
+def _refine(workspace: Workspace, image: Picture, cutout: Picture) -> Picture:
+    report = workspace.events.open_stage(Stage.REFINE)
+    refined = workspace.engine.refine(
+        pad(image),
+        product=pad(floats(cutout[..., 3]) / np.float32(255), is_empty=True),
+        request=workspace.request,
+        seed=workspace.seed_for(Stage.REFINE),
+        report=report,
+    )
+    refined = crop(refined, workspace.canvas)
+    return alpha_over(refined, cutout) if workspace.request.product_lock else refined
+
+
+def _scaled(box: Box, scale: float, limits: tuple[int, int] | None = None) -> Box:
+    """`box` in a picture `scale` times as large, inside `limits` (width, height)."""
+    left, top = round(box[0] * scale), round(box[1] * scale)
+    right, bottom = round((box[0] + box[2]) * scale), round((box[1] + box[3]) * scale)
+    if limits is not None:
+        right, bottom = min(right, limits[0]), min(bottom, limits[1])
+    return left, top, max(1, right - left), max(1, bottom - top)

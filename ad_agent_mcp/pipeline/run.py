@@ -1,0 +1,70 @@
+"""Runs the steps of one job's plan in order. Knows nothing about pipes or processes."""
+
+from typing import Protocol
+
+from ..contract.layout import Layout
+from ..contract.messages import StartJob
+from ..contract.schemas import Check
+from ..contract.stages import Stage
+from ..engines.base import Engine, StageReport
+from ..imaging.fonts import FontCatalog
+from . import checks
+from .background import make_background
+from .composition import make_composition
+from .text_asset import make_text_asset
+from .workspace import Workspace
+
+
+class JobEvents(Protocol):
+    """Where a running job tells what happens."""
+
+    def open_stage(self, stage: Stage) -> StageReport:
+        """`stage` begins. Its report's last `iteration(total, total)` closes it."""
+        ...
+
+    def notice(self, code: str, message: str) -> None:
+        """Warn the caller."""
+        ...
+
+    def step_finished(self, step: int, files: dict[str, str], size: tuple[int, int]) -> None:
+        """A step's layers are on disk: layer names with their SHA-256, and the canvas (width, height)."""
+        ...
+
+
+def run_job(job: StartJob, engine: Engine, events: JobEvents, *, fonts: FontCatalog | None = None) -> tuple[Check, ...]:
+    """Run every stage of `job.plan`.
+
+    Args:
+        job: what to do, from which pictures, into which folder.
+        engine: what paints.
+        events: where progress and results are told.
+        fonts: the fonts a request may name; by default the bundled ones.
+
+    Returns:
+        The checks of the finished picture; empty while there is none.
+
+    Raises:
+        Cancelled: the job is to stop.
+        AdAgentError: it cannot be finished; `check_failed` when the product would not be itself.
+        OSError: a picture cannot be read or there is no room for a layer.
+    """
+    request = job.request
+    layout = Layout(canvas=(request.width, request.height), engine=engine.name, seed=request.seed or 0, inputs={})
+    workspace = Workspace(job, engine, events, fonts or FontCatalog(), layout)
+    engine.prepare(job.plan, request)
+    workspace.load_earlier_steps()
+    if 1 in job.plan.steps:
+        make_background(workspace)
+    if request.text_content is None:
+        return _without_words(workspace)
+    if 2 in job.plan.steps:
+        make_text_asset(workspace)
+    return make_composition(workspace) if 3 in job.plan.steps else ()
+
+
+def _without_words(workspace: Workspace) -> tuple[Check, ...]:
+    """Step 1's picture is the ad."""
+    if 1 not in workspace.job.plan.steps:
+        workspace.copy("step1", "final")
+        workspace.finish_step(1)
+    return checks.step1_checks(workspace)

@@ -1,0 +1,80 @@
+"""Step 2: the words set in their font, and the letters painted."""
+
+from ..contract.errors import invalid
+from ..contract.layout import TextLayout
+from ..contract.schemas import CompositionMode
+from ..contract.stages import Stage
+from ..imaging.picture import Picture
+from ..imaging.placement import matte_box, text_area
+from ..imaging.typesetting import SetText, Typesetter
+from .workspace import Workspace, crop, pad
+
+_MIN_SIZE_SHARE = 0.04
+_MAX_SIZE_SHARE = 0.17
+_MAX_BEHIND_SHARE = 0.24
+PADDING_SHARE = 0.12
+"""Empty rim of the lettering picture, in font sizes."""
+
+
+def make_text_asset(workspace: Workspace) -> None:
+    """Run step 2: writes `step2` and reports the step.
+
+    Raises:
+        AdAgentError: `invalid_request`; the font is not listed, or no font covers a character.
+        Cancelled: the job is to stop.
+    """
+    text = workspace.request.text_content
+    if text is None:
+        raise invalid("Step 2 needs text_content.", field="text_content")
+    report = workspace.events.open_stage(Stage.TEXT_LAYOUT)
+    report.iteration(0, 1)
+    missing = workspace.fonts.uncovered(text, workspace.request.font_name)
+    if missing:
+        raise invalid(
+            f"No listed font has {' '.join(missing)}. Replace these characters, or add a font that has them.",
+            field="text_content",
+        )
+    workspace.find_product(report)
+    words = _set(workspace, text)
+    report.iteration(1, 1)
+
+    report = workspace.events.open_stage(Stage.TEXT_PAINT)
+    painted = workspace.engine.paint_text(
+        pad(words.mask, is_empty=True),
+        request=workspace.request,
+        seed=workspace.seed_for(Stage.TEXT_PAINT),
+        report=report,
+    )
+    letters: Picture = crop(painted, (words.mask.shape[1], words.mask.shape[0]))
+    workspace.write({"step2": letters})
+    workspace.letters, workspace.letters_are_ours = letters, True
+    workspace.layout = workspace.layout.model_copy(
+        update={
+            "text": TextLayout(
+                content=text,
+                font_name=workspace.request.font_name,
+                font_size_px=words.font_size_px,
+                lines=words.lines,
+                size=(letters.shape[1], letters.shape[0]),
+                sha256=workspace.written["step2"],
+            )
+        }
+    )
+    workspace.finish_step(2)
+
+
+def _set(workspace: Workspace, text: str) -> SetText:
+    request, canvas = workspace.request, workspace.canvas
+    mode = request.composition_mode
+    area = text_area(canvas, matte_box(workspace.product_matte), position=request.text_position, mode=mode)
+    is_behind = mode is CompositionMode.BEHIND
+    typesetter = Typesetter(workspace.fonts, request.font_name)
+    lines, size_px = typesetter.fit(
+        text,
+        (area[2], area[3]),
+        # Behind a product a second line would lose its middle.
+        max_lines=1 if is_behind else 8,
+        min_size_px=round(_MIN_SIZE_SHARE * min(canvas)),
+    )
+    size_px = min(size_px, round((_MAX_BEHIND_SHARE if is_behind else _MAX_SIZE_SHARE) * min(canvas)))
+    return typesetter.draw(lines, size_px, padding_px=max(4, round(PADDING_SHARE * size_px)))

@@ -1,0 +1,234 @@
+"""One running job's pictures: what is in memory, what is on disk, and the document that describes them.
+
+Knows the folder and the layer names, not what the steps do.
+"""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..contract.errors import invalid
+from ..contract.layout import Layout
+from ..contract.messages import StartJob
+from ..contract.schemas import GenerateRequest, LayerName
+from ..contract.stages import Stage
+from ..engines.base import Engine, Matte, Picture, StageReport
+from ..files import sha256_of, write_atomically
+from ..imaging.decode import decode_picture
+from ..imaging.fonts import FontCatalog
+from ..imaging.picture import encode_png, floats, from_image
+
+if TYPE_CHECKING:
+    from .run import JobEvents
+
+ScalarT = TypeVar("ScalarT", np.uint8, np.float32)
+_MULTIPLE = 16
+_UNSURE_CONFIDENCE = 0.5
+_MAX_PRODUCT_SHARE = 0.75
+
+
+@dataclass
+class Workspace:
+    """Everything the steps of one job share; owned by `run_job`.
+
+    Attributes:
+        layout: the document as far as it is known.
+        step1: RGB, the canvas with the product.
+        cutout: RGBA on the canvas, or None when there is no product.
+        letters: RGBA, the lettering picture.
+        is_verified: whether `cutout` comes from the original photo.
+        letters_are_ours: whether `layout.text` describes `letters`.
+        written: SHA-256 of the layers written since the last finished step.
+    """
+
+    job: StartJob
+    engine: Engine
+    events: "JobEvents"
+    fonts: FontCatalog
+    layout: Layout
+    step1: Picture | None = None
+    cutout: Picture | None = None
+    letters: Picture | None = None
+    is_verified: bool = False
+    letters_are_ours: bool = False
+    written: dict[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def request(self) -> GenerateRequest:
+        return self.job.request
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        return self.layout.canvas
+
+    @property
+    def product_matte(self) -> Matte | None:
+        return None if self.cutout is None else floats(self.cutout[..., 3]) / np.float32(255)
+
+    def is_planned(self, stage: Stage) -> bool:
+        """Whether the plan has this stage."""
+        return any(planned.stage is stage for planned in self.job.plan.stages)
+
+    def seed_for(self, stage: Stage) -> int:
+        """The seed of one stage, the same however the job came to it."""
+        digest = hashlib.sha256(f"{self.request.seed or 0}:{stage}".encode()).digest()
+        return int.from_bytes(digest[:4], "big")
+
+    def write(self, layers: dict[LayerName, Picture]) -> None:
+        """Put `layers` on disk.
+
+        Raises:
+            OSError: no room.
+        """
+        # Compression is most of the work and runs outside the interpreter's lock.
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            encoded = dict(zip(layers, pool.map(encode_png, layers.values()), strict=True))
+            list(pool.map(write_atomically, map(self.path, encoded), encoded.values()))
+        for name, data in encoded.items():
+            self.written[name] = sha256_of(data)
+
+    def copy(self, source: LayerName, target: LayerName) -> None:
+        """Make layer `target` the same bytes as `source`."""
+        data = self.path(source).read_bytes()
+        write_atomically(self.path(target), data)
+        self.written[target] = sha256_of(data)
+
+    def path(self, name: LayerName) -> Path:
+        """The file of a layer."""
+        return self.job.out_dir / f"{name}.png"
+
+    def finish_step(self, step: int) -> None:
+        """Write the document and report `step` with every layer written since the last one."""
+        write_atomically(self.job.out_dir / "layout.json", self.layout.model_dump_json(indent=1).encode())
+        files, self.written = self.written, {}
+        self.events.step_finished(step, files, self.canvas)
+
+    def load_earlier_steps(self) -> None:
+        """Take up the pictures of the steps that the plan leaves out.
+
+        Raises:
+            AdAgentError: `invalid_request`; a picture that the plan needs is not there.
+        """
+        if 1 in self.job.plan.steps:
+            return
+        document = self.job.out_dir / "layout.json"
+        stored = Layout.model_validate_json(document.read_bytes()) if document.is_file() else None
+        # Without step 1's layers the folder can still hold what this very job guessed before it was cut off.
+        has_layers = (
+            stored is not None
+            and (self.job.inputs.has_step1_layers or stored.product is None)
+            and self.path("cutout").is_file()
+        )
+        if stored is not None and has_layers:
+            self.layout = stored
+            self.cutout = _rgba(decode_picture(self.path("cutout").read_bytes()))
+            self.is_verified = stored.product is not None and stored.product.source_error is not None
+        given = self.job.inputs.step1 or self.path("step1")
+        if not given.is_file():
+            raise invalid("Step 1's picture is missing. Give step1_image, or start at step 1.", field="step1_image")
+        self.step1 = flat_rgb(decode_picture(given.read_bytes(), field="step1_image"))
+        if has_layers and self.step1.shape[1::-1] != self.canvas:
+            has_layers, self.cutout, self.is_verified = False, None, False
+        if not has_layers:
+            self.layout = self.layout.model_copy(
+                update={"canvas": (self.step1.shape[1], self.step1.shape[0]), "product": None, "text": None}
+            )
+        if self.job.inputs.step1 is not None and given.resolve() != self.path("step1").resolve():
+            self.write({"step1": self.step1})
+        if 2 not in self.job.plan.steps and 3 in self.job.plan.steps:
+            self._load_letters()
+
+    def find_product(self, report: StageReport) -> None:
+        """Cut the product out of a `step1` that came without layers, if that was not done yet."""
+        if self.cutout is not None or self.step1 is None:
+            return
+        cut = self.engine.cut_out(self.step1, product_box=None, report=_Aside(report))
+        share = float((cut.rgba[..., 3] > 127).mean())
+        rgba = cut.rgba
+        if cut.confidence < _UNSURE_CONFIDENCE or share > _MAX_PRODUCT_SHARE:
+            rgba = np.zeros_like(rgba)
+        rgba[rgba[..., 3] == 0] = 0
+        self.cutout = rgba
+        self.write({"cutout": rgba})
+        self.events.notice(
+            "product_unverified",
+            "step1_image is no stored result, so the product was found in it by guess and cannot be compared "
+            "with its original.",
+        )
+
+    def _load_letters(self) -> None:
+        given = self.job.inputs.step2 or self.path("step2")
+        if not given.is_file():
+            raise invalid("Step 2's picture is missing. Give step2_image, or start at step 2.", field="step2_image")
+        data = given.read_bytes()
+        image = decode_picture(data, field="step2_image")
+        self.letters = _rgba(image)
+        text = self.layout.text
+        self.letters_are_ours = text is not None and text.sha256 == sha256_of(data)
+        if not self.letters_are_ours:
+            self.layout = self.layout.model_copy(update={"text": None})
+            self.events.notice(
+                "text_unverified",
+                "step2_image is no stored result, so its letters cannot be checked."
+                + ("" if image.mode == "RGBA" else " It has no transparency and is used as it is."),
+            )
+        if given.resolve() != self.path("step2").resolve():
+            write_atomically(self.path("step2"), encode_png(self.letters) if not self.letters_are_ours else data)
+            self.written["step2"] = sha256_of(self.path("step2").read_bytes())
+
+
+class _Aside:
+    """A report for work beside a stage: it can be cancelled and says nothing."""
+
+    def __init__(self, report: StageReport) -> None:
+        self._report = report
+
+    def iteration(self, done: int, total: int) -> None:
+        self._report.iteration(0, 1)
+
+    def notice(self, code: str, message: str) -> None:
+        return None
+
+    def model_moved(
+        self, model: str, state: Literal["loading", "loaded", "unloaded"], *, size_bytes: int = 0, seconds: float = 0.0
+    ) -> None:
+        self._report.model_moved(model, state, size_bytes=size_bytes, seconds=seconds)
+
+
+def padded_size(size: tuple[int, int]) -> tuple[int, int]:
+    """`size` (width, height) rounded up to what every engine can paint."""
+    return -(-size[0] // _MULTIPLE) * _MULTIPLE, -(-size[1] // _MULTIPLE) * _MULTIPLE
+
+
+def pad(picture: NDArray[ScalarT], *, is_empty: bool = False) -> NDArray[ScalarT]:
+    """`picture` at its padded size; the new pixels repeat its border, or are zero when `is_empty`."""
+    width, height = padded_size((picture.shape[1], picture.shape[0]))
+    mode = cv2.BORDER_CONSTANT if is_empty else cv2.BORDER_REPLICATE
+    below, beside = height - picture.shape[0], width - picture.shape[1]
+    if not below and not beside:
+        return picture
+    return np.asarray(cv2.copyMakeBorder(picture, 0, below, 0, beside, mode), dtype=picture.dtype)
+
+
+def crop(picture: Picture, size: tuple[int, int]) -> Picture:
+    """The top left part of `picture` at `size` (width, height)."""
+    return np.ascontiguousarray(picture[: size[1], : size[0]])
+
+
+def flat_rgb(image: Image.Image) -> Picture:
+    """RGB of `image`; what is transparent becomes white."""
+    if image.mode != "RGBA":
+        return from_image(image.convert("RGB"))
+    sheet = Image.new("RGBA", image.size, "white")
+    return from_image(Image.alpha_composite(sheet, image).convert("RGB"))
+
+
+def _rgba(image: Image.Image) -> Picture:
+    return from_image(image.convert("RGBA"))

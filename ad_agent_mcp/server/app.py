@@ -1,0 +1,120 @@
+"""Puts one server together: settings, store, service and MCP surface."""
+
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import CallToolResult, InputRequiredResult
+
+from .. import __version__
+from ..config import Settings
+from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo
+from ..imaging.decode import PictureLimits
+from ..imaging.fonts import FontCatalog
+from .intake import Intake
+from .metrics import SystemMonitor
+from .references import ReferenceReader, image_roots
+from .resources import add_resources
+from .results import FileLocator, error_result, within_budget
+from .service import JobService, open_service
+from .store import JobStore
+from .tools import Desk, make_tools
+from .worker_process import WORKER_COMMAND
+
+logger = logging.getLogger(__name__)
+
+INSTRUCTIONS = """\
+Makes advertising images from a product photo. Flow: call generate with product_image (a file path, or an ad:// URI \
+after an upload), bg_prompt (the scene, in English), text_content (the ad's words exactly as they shall read) and \
+text_model_prompt (the look of the letters, in English). It answers at once; follow with status(wait_seconds=45) until \
+completed, then show the preview and tell the person where the file is. To change something, call generate with \
+resume_job_id and only the changed fields. pause_after_step lets the person approve a step first (approve_step). \
+The product's pixels and the words are never altered. Errors say what to do next; `fix` is a ready call."""
+
+
+class AdServer(MCPServer[None]):
+    """`MCPServer` whose failures carry our error codes, and whose messages stay within the budget."""
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[None, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        try:
+            result = await super().call_tool(name, arguments, context)
+        except ToolError as failure:
+            return error_result(self._explain(name, failure))
+        return within_budget(result) if isinstance(result, CallToolResult) else result
+
+    def _explain(self, name: str, failure: ToolError) -> ErrorInfo:
+        cause = failure.__cause__
+        if isinstance(cause, AdAgentError):
+            logger.info("%s refused: %s", name, cause.info.code)
+            return cause.info
+        if cause is None:  # the SDK's own word for a tool that does not exist
+            names = ", ".join(tool.name for tool in self._tool_manager.list_tools())
+            return ErrorInfo(code=ErrorCode.NOT_FOUND, message=f"There is no tool {name[:80]!r}. Tools: {names}.")
+        logger.error("%s failed", name, exc_info=cause)
+        return ErrorInfo(
+            code=ErrorCode.ENGINE_FAILED,
+            message=f"{name} failed inside the server ({type(cause).__name__}). The server's log has the details; "
+            "the job, if there was one, is unharmed. Try again, or ask whoever runs the server.",
+        )
+
+
+@dataclass(frozen=True)
+class App:
+    """One running server."""
+
+    settings: Settings
+    server: AdServer
+    desk: Desk
+    limits: PictureLimits
+
+    @property
+    def service(self) -> JobService:
+        return self.desk.service
+
+
+@asynccontextmanager
+async def open_app(
+    settings: Settings,
+    *,
+    remote_url: str | None = None,
+    command: Sequence[str] = WORKER_COMMAND,
+) -> AsyncGenerator[App]:
+    """A server with its worker, for the length of the block.
+
+    Args:
+        settings: all of them.
+        remote_url: where clients reach it over HTTP; None: they are local and get file paths.
+        command: how to start a worker.
+
+    Raises:
+        AdAgentError: the data folder cannot be written.
+    """
+    store = JobStore(settings.data_dir)
+    fonts = FontCatalog.with_user_folders(settings.font_dirs)
+    reader = ReferenceReader(settings, store, image_roots(settings, store, remote=remote_url is not None))
+    intake = Intake(settings, store, reader, fonts)
+    async with open_service(settings, store, intake, command=command) as service:
+        desk = Desk(service, store, fonts, SystemMonitor(), _locator(store, remote_url))
+        server = AdServer(
+            "ad-agent",
+            title="Ad Agent",
+            version=__version__,
+            instructions=INSTRUCTIONS,
+            tools=make_tools(desk),
+            log_level="WARNING",
+        )
+        add_resources(server, desk)
+        yield App(settings, server, desk, intake.limits)
+
+
+def _locator(store: JobStore, remote_url: str | None) -> FileLocator:
+    if remote_url is None:
+        return lambda job_id, name: str(store.folder(job_id) / f"{name}.png")
+    return lambda job_id, name: f"{remote_url}/files/{job_id}/{name}.png"

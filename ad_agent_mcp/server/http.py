@@ -1,0 +1,158 @@
+"""The HTTP server: streamable HTTP at `/mcp`, SSE at `/sse` + `/messages/`, and a few plain routes of ours."""
+
+import hashlib
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import anyio.to_thread
+import uvicorn
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from ..config import Settings
+from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo
+from ..contract.schemas import LAYER_NAMES
+from ..files import is_disk_full
+from ..imaging.decode import check_picture
+from .app import App, open_app
+from .auth import Access, Guard, is_loopback
+from .intake import storage_full
+
+logger = logging.getLogger(__name__)
+
+_STATUS_CODES = {ErrorCode.NOT_FOUND: 404, ErrorCode.STORAGE_FULL: 507, ErrorCode.BUSY: 503}
+LOOPBACK_ORIGIN = r"https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?"
+SHUTDOWN_GRACE_S = 2
+
+
+async def serve_http(settings: Settings, *, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        AdAgentError: `host` is reachable from outside and there is no token.
+    """
+    token = settings.bearer_token
+    if not is_loopback(host) and token is None:
+        raise AdAgentError(
+            ErrorCode.INVALID_REQUEST,
+            f"Listening on {host} would let anyone in. Set AD_AGENT_TOKEN (16 characters or more) or "
+            "AD_AGENT_TOKEN_FILE, or bind to 127.0.0.1.",
+        )
+    named = f"[{host}]" if ":" in host else host
+    public = settings.allowed_hosts[0] if settings.allowed_hosts and not is_loopback(host) else f"{named}:{port}"
+    async with open_app(settings, remote_url=f"http://{public}") as app:
+        config = uvicorn.Config(
+            build_http_app(app, token=token, bound_host=named),
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
+        )
+        logger.info("listening on http://%s:%d (/mcp, /sse)", named, port)
+        await uvicorn.Server(config).serve()
+
+
+def build_http_app(app: App, *, token: str | None, bound_host: str) -> Starlette:
+    """The ASGI application: both MCP transports and our routes behind one guard."""
+    # The guard checks Host and Origin for every route, the SDK's own included.
+    unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    max_body = app.limits.max_bytes * 3 + (1 << 20)  # two pictures in base64 and their arguments
+    mcp_app = app.server.streamable_http_app(transport_security=unchecked, max_request_body_size=max_body)
+    sse_app = app.server.sse_app(transport_security=unchecked, max_request_body_size=max_body)
+    access = Access(hosts=(bound_host, *app.settings.allowed_hosts), origins=app.settings.allowed_origins, token=token)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        async with app.server.session_manager.run():
+            yield
+
+    return Starlette(
+        routes=[*mcp_app.routes, *sse_app.routes, *_Routes(app, access).all()],
+        middleware=[
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(app.settings.allowed_origins),
+                allow_origin_regex=LOOPBACK_ORIGIN,
+                allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
+                allow_headers=["*"],
+                expose_headers=["Mcp-Session-Id", "ETag", "Content-Range"],
+            ),
+            Middleware(Guard, access=access),
+        ],
+        lifespan=lifespan,
+    )
+
+
+class _Routes:
+    """Our own routes."""
+
+    def __init__(self, app: App, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    def all(self) -> list[Route]:
+        return [
+            Route("/health", self.health, methods=["GET"]),
+            Route("/files/{job_id}/{name}.png", self.file, methods=["GET"]),
+            Route("/upload", self.upload, methods=["POST"]),
+        ]
+
+    async def health(self, request: Request) -> Response:
+        """Everything for who has the token, two facts for who has not."""
+        report = await self._app.desk.health()
+        if self._access.needs_token and self._access.has_token(request.headers):
+            return JSONResponse(report.model_dump(mode="json"))
+        return JSONResponse({"status": report.status, "gpu_available": report.gpu_available})
+
+    async def file(self, request: Request) -> Response:
+        """One layer of a job; ranges and ETags are the framework's."""
+        name = request.path_params["name"]
+        try:
+            path = self._app.desk.store.layer(request.path_params["job_id"], name) if name in LAYER_NAMES else None
+        except AdAgentError:
+            path = None
+        if path is None:
+            return _error(ErrorInfo(code=ErrorCode.NOT_FOUND, message="There is no such picture."))
+        return FileResponse(path, media_type="image/png", headers={"cache-control": "private, no-cache"})
+
+    async def upload(self, request: Request) -> Response:
+        """Keep the picture in the request's body, for use as an image reference."""
+        limits = self._app.limits
+        data = bytearray()
+        async for chunk in request.stream():
+            data += chunk
+            if len(data) > limits.max_bytes:
+                message = f"The picture is larger than {limits.max_bytes:,} bytes (AD_AGENT_MAX_IMAGE_BYTES)."
+                return _error(ErrorInfo(code=ErrorCode.INVALID_REQUEST, message=message), status_code=413)
+        content = bytes(data)
+        try:
+            info = await anyio.to_thread.run_sync(lambda: check_picture(content, limits, field="body"))
+            asset_id = await anyio.to_thread.run_sync(self._app.desk.store.add_asset, content)
+        except AdAgentError as error:
+            return _error(error.info)
+        except OSError as error:
+            if is_disk_full(error):
+                return _error(storage_full().info)
+            raise
+        return JSONResponse(
+            {
+                "uri": f"ad://assets/{asset_id}",
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "width": info.width,
+                "height": info.height,
+            },
+            status_code=201,
+        )
+
+
+def _error(info: ErrorInfo, *, status_code: int | None = None) -> JSONResponse:
+    return JSONResponse(
+        {"error": info.model_dump(mode="json")}, status_code=status_code or _STATUS_CODES.get(info.code, 400)
+    )

@@ -1,0 +1,314 @@
+"""From a request to a job that can run: resume, references, pictures, fonts. Refuses before anything is stored."""
+
+import logging
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..config import Settings
+from ..contract.errors import AdAgentError, ErrorCode, Fix, invalid
+from ..contract.schemas import GenerateRequest, Notice
+from ..files import sha256_of
+from ..imaging.decode import PictureInfo, PictureLimits, check_picture
+from ..imaging.fonts import FontCatalog
+from .job import Job, steps_to_run
+from .references import ReferenceReader
+from .store import JobStore
+
+logger = logging.getLogger(__name__)
+
+PICTURE_FIELDS = ("product_image", "step1_image", "step2_image")
+CONTROL_FIELDS = ("start_step", "resume_job_id", "pause_after_step", "wait_seconds", "test_mode")
+_STEP2_FIELDS = frozenset({"text_content", "text_model_prompt", "negative_prompt", "font_name"})
+_STEP3_FIELDS = frozenset(
+    {
+        "composition_mode",
+        "text_position",
+        "composition_prompt",
+        "composition_negative_prompt",
+        "composition_strength",
+        "composition_steps",
+        "composition_guidance_scale",
+    }
+)
+MIN_CANVAS, MAX_CANVAS = 256, 2048
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request as it will run.
+
+    Attributes:
+        request: references replaced by `ad://` URIs under the new job, seed filled in.
+        inputs: original bytes of its pictures by field name.
+        layers: files to take over from another job, by file name.
+        notices: what the caller set that will have no effect.
+    """
+
+    request: GenerateRequest
+    inputs: dict[str, bytes]
+    layers: dict[str, Path]
+    notices: tuple[Notice, ...]
+
+
+@dataclass
+class _Draft:
+    request: GenerateRequest
+    inputs: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    layers: dict[str, Path] = field(default_factory=dict[str, Path])
+    notices: list[Notice] = field(default_factory=list[Notice])
+
+
+class Intake:
+    """Prepares requests. Everything here blocks on disk and decoding: call it in a thread."""
+
+    def __init__(self, settings: Settings, store: JobStore, reader: ReferenceReader, fonts: FontCatalog) -> None:
+        self._store = store
+        self._reader = reader
+        self._fonts = fonts
+        self.limits = PictureLimits(
+            max_bytes=settings.max_image_bytes,
+            max_pixels=settings.max_image_pixels,
+            max_side=settings.max_image_side,
+        )
+
+    def prepare(self, request: GenerateRequest, job_id: str) -> Prepared:
+        """Check a request and gather what it needs.
+
+        Args:
+            request: as given; `model_fields_set` tells what the caller set.
+            job_id: the id that the job will have.
+
+        Raises:
+            AdAgentError: it cannot run as it stands; the message says what to change.
+        """
+        earlier = self._store.load(request.resume_job_id) if request.resume_job_id else None
+        draft = _Draft(_resumed(request, earlier) if earlier else request)
+        request = draft.request
+        if request.start_step == 1:
+            self._take_product(draft, earlier)
+        else:
+            self._take_step1(draft, earlier)
+        if request.start_step == 3 and request.text_content:
+            self._take_step2(draft, earlier)
+        _report_unused(draft)
+        if request.text_content and request.start_step <= 2:
+            self._check_words(request)
+        changes: dict[str, Any] = {name: f"ad://jobs/{job_id}/{_layer_of(name)}.png" for name in draft.inputs}
+        if earlier:
+            changes["resume_job_id"] = earlier.id
+        if draft.request.seed is None:
+            changes["seed"] = random.SystemRandom().randrange(2**32)
+        return Prepared(draft.request.model_copy(update=changes), draft.inputs, draft.layers, tuple(draft.notices))
+
+    def changed(self, job: Job, changes: dict[str, Any], *, from_step: int) -> GenerateRequest:
+        """The request of a paused job with some fields changed, to redo the steps from `from_step`.
+
+        Raises:
+            AdAgentError: a field is unknown, out of range, a picture, or belongs to an earlier step.
+        """
+        for name in changes:
+            if name in PICTURE_FIELDS or name in CONTROL_FIELDS or name in ("width", "height"):
+                raise invalid(
+                    f"{name} cannot be changed while redoing a step; start a new job with resume_job_id instead.",
+                    field=name,
+                    fix=Fix(tool="generate", arguments={"resume_job_id": job.id, name: changes[name]}),
+                )
+            if _step_of(name) < from_step:
+                raise invalid(
+                    f"{name} belongs to step {_step_of(name)}, which is finished; to change it, call generate with "
+                    f"resume_job_id and start_step {_step_of(name)}.",
+                    field=name,
+                    fix=Fix(
+                        tool="generate",
+                        arguments={"resume_job_id": job.id, "start_step": _step_of(name), name: changes[name]},
+                    ),
+                )
+        given = {**job.request.model_dump(), **changes}
+        try:
+            request = GenerateRequest.model_validate(given)
+        except ValidationError as error:
+            raise invalid_arguments(error) from error
+        if request.text_content:
+            self._check_words(request)
+        elif job.request.text_content and from_step > 1:
+            raise invalid("text_content cannot be removed here; stop the job to keep the picture as it is.")
+        return request
+
+    def _take_product(self, draft: _Draft, earlier: Job | None) -> None:
+        reference = draft.request.product_image
+        if reference is None:
+            raise invalid(
+                "product_image is missing: start_step 1 needs a photo of the product (a file path, an ad:// URI, a "
+                "data: URI or base64).",
+                field="product_image",
+            )
+        if earlier and reference == earlier.request.product_image:
+            reference = f"ad://jobs/{earlier.id}/product.png"
+        info = self._take(draft, "product_image", reference)
+        box = draft.request.product_box
+        if box is not None and (box[0] >= info.width or box[1] >= info.height):
+            raise invalid(
+                f"product_box {list(box)} lies outside the photo, which is {info.width} x {info.height} pixels.",
+                field="product_box",
+            )
+
+    def _take_step1(self, draft: _Draft, earlier: Job | None) -> None:
+        """Step 1's picture: as given, or an earlier job's; its layers too where it is one we painted."""
+        request = draft.request
+        reference = request.step1_image
+        if reference is None:
+            if earlier is None or self._store.layer(earlier.id, "step1") is None:
+                raise invalid(
+                    f"step1_image is missing: start_step {request.start_step} builds on step 1's picture. Give it, or "
+                    "a resume_job_id whose step 1 is finished.",
+                    field="step1_image",
+                )
+            reference = f"ad://jobs/{earlier.id}/step1.png"
+        info = self._take(draft, "step1_image", reference)
+        source = self._store.find_step1(sha256_of(draft.inputs["step1_image"]))
+        if source is not None:
+            draft.layers = self._store.step1_files(source)
+            del draft.inputs["step1_image"]
+        if not (MIN_CANVAS <= info.width <= MAX_CANVAS and MIN_CANVAS <= info.height <= MAX_CANVAS):
+            raise invalid(
+                f"step1_image is {info.width} x {info.height} pixels; the ad takes its size from it, and sides may be "
+                f"{MIN_CANVAS} to {MAX_CANVAS}. Resize it first.",
+                field="step1_image",
+            )
+        size = {"width": info.width, "height": info.height}
+        if any(name in request.model_fields_set and getattr(request, name) != value for name, value in size.items()):
+            draft.notices.append(
+                Notice(
+                    code="size_ignored",
+                    message=f"The ad is {info.width} x {info.height}, the size of step 1's picture; "
+                    "width and height had no effect.",
+                )
+            )
+        draft.request = request.model_copy(
+            update={**size, "step1_image": f"ad://jobs/{source}/step1.png" if source else reference}
+        )
+
+    def _take_step2(self, draft: _Draft, earlier: Job | None) -> None:
+        request = draft.request
+        reference = request.step2_image
+        if reference is None:
+            if earlier is None or self._store.layer(earlier.id, "step2") is None:
+                raise invalid(
+                    "step2_image is missing: start_step 3 needs the lettering of step 2. Give it, or start at step 2.",
+                    field="step2_image",
+                    fix=Fix(tool="generate", arguments={**_small(request), "start_step": 2}),
+                )
+            if request.text_content != earlier.request.text_content:
+                raise invalid(
+                    "New words need new lettering: step 2's picture still holds the old ones. Use start_step 2.",
+                    field="text_content",
+                    fix=Fix(
+                        tool="generate",
+                        arguments={
+                            "resume_job_id": earlier.id,
+                            "start_step": 2,
+                            "text_content": request.text_content,
+                        },
+                    ),
+                )
+            reference = f"ad://jobs/{earlier.id}/step2.png"
+        self._take(draft, "step2_image", reference)
+
+    def _take(self, draft: _Draft, name: str, reference: str) -> PictureInfo:
+        data = self._reader.read(reference, field=name)
+        info = check_picture(data, self.limits, field=name)
+        draft.inputs[name] = data
+        return info
+
+    def _check_words(self, request: GenerateRequest) -> None:
+        self._fonts.path_of(request.font_name)
+        missing = self._fonts.uncovered(request.text_content or "", request.font_name)
+        if missing:
+            named = " ".join(f"{character!r} (U+{ord(character):04X})" for character in missing[:8])
+            raise invalid(
+                f"text_content: no installed font has {named}. Leave it out, or add a font that has it to "
+                "AD_AGENT_FONT_DIRS.",
+                field="text_content",
+            )
+
+
+def invalid_arguments(error: ValidationError) -> AdAgentError:
+    """A validation failure in words for an agent: every field, what is wrong with it, no library jargon."""
+    problems: list[str] = []
+    first: str | None = None
+    for detail in error.errors(include_url=False):
+        name = str(detail["loc"][0]) if detail["loc"] else "request"
+        first = first or name
+        value = detail.get("input")
+        shown = "" if isinstance(value, str) and len(value) > 40 else f" (got {value!r})"
+        message = detail["msg"].removeprefix("Value error, ")
+        problems.append(f"{name}: {message[0].lower()}{message[1:]}{'' if detail['type'] == 'missing' else shown}")
+    return invalid("; ".join(dict.fromkeys(problems))[:1500] + ".", field=first)
+
+
+def _resumed(request: GenerateRequest, earlier: Job) -> GenerateRequest:
+    """`request` with what it does not say taken from an earlier job."""
+    given = request.model_fields_set
+    inherited = {
+        name: getattr(earlier.request, name)
+        for name in earlier.request.model_fields_set - {*CONTROL_FIELDS, "step1_image", "step2_image"}
+        if name not in given
+    }
+    inherited["start_step"] = request.start_step if "start_step" in given else _first_affected(given, earlier)
+    return request.model_copy(update=inherited)
+
+
+def _first_affected(given: set[str], earlier: Job) -> int:
+    """The first step that a resumed job has to run when the caller did not say."""
+    unfinished = earlier.remaining_steps
+    changed = [_step_of(name) for name in given if name not in CONTROL_FIELDS and name not in PICTURE_FIELDS]
+    if "product_image" in given:
+        changed.append(1)
+    if "step1_image" in given:
+        changed.append(2)
+    return min([*changed, unfinished[0] if unfinished else 3])
+
+
+def _step_of(name: str) -> int:
+    return 2 if name in _STEP2_FIELDS else 3 if name in _STEP3_FIELDS else 1
+
+
+def _layer_of(field_name: str) -> str:
+    return {"product_image": "product", "step1_image": "step1", "step2_image": "step2"}[field_name]
+
+
+def _report_unused(draft: _Draft) -> None:
+    request = draft.request
+    used = {"product_image": request.start_step == 1, "step1_image": request.start_step >= 2}
+    used["step2_image"] = request.start_step == 3 and bool(request.text_content)
+    for name, is_used in used.items():
+        if getattr(request, name) is not None and not is_used and name in request.model_fields_set:
+            if name == "product_image" and request.resume_job_id:
+                continue
+            why = "there are no words" if not request.text_content else f"the job starts at step {request.start_step}"
+            draft.notices.append(Notice(code="unused_argument", message=f"{name} was not used, because {why}."))
+            draft.request = draft.request.model_copy(update={name: None})
+    if not steps_to_run(request):
+        draft.notices.append(
+            Notice(code="no_text", message="There are no words, so the picture of step 1 is the finished ad.")
+        )
+
+
+def _small(request: GenerateRequest) -> dict[str, Any]:
+    """What the caller set, without pictures typed in as base64."""
+    return {name: value for name, value in request.model_dump(mode="json").items() if len(str(value)) < 500}
+
+
+STORAGE_FULL_MESSAGE = (
+    "The disk that holds the data folder (AD_AGENT_DATA_DIR) is full. Free some space and call again; nothing was "
+    "started."
+)
+
+
+def storage_full() -> AdAgentError:
+    """The error for a job that could not be put on disk."""
+    return AdAgentError(ErrorCode.STORAGE_FULL, STORAGE_FULL_MESSAGE)

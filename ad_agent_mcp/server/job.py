@@ -1,0 +1,225 @@
+"""The state of a job as a value, and the pure functions that move it.
+
+A terminal job never changes and progress never goes back. Times are seconds since the epoch.
+"""
+
+import os
+import time
+import uuid
+from typing import Literal, assert_never
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..contract.errors import ErrorCode, ErrorInfo
+from ..contract.messages import JobDone, JobEvent, JobFailed, JobNotice, StageProgress, StepResult
+from ..contract.schemas import Check, GenerateRequest, JobState, Notice
+from ..contract.stages import STAGES, STEP_NAMES, STEP_SHARES, EngineName, Plan, Stage
+
+
+class Job(BaseModel):
+    """One job. `steps` is all it has to run; `plan` the part that the worker was given last."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    status: JobState = JobState.PENDING
+    waiting_for: Literal["approval"] | None = None
+    request: GenerateRequest
+    engine: EngineName
+    steps: tuple[int, ...]
+    plan: Plan | None = None
+    expected_s: dict[Stage, float] = Field(default_factory=dict[Stage, float])
+    """Seconds that each stage of the plan is expected to take."""
+
+    stage: Stage | None = None
+    done: int = 0
+    total: int = 1
+    loading: str | None = None
+    """The model that is being loaded, if one is."""
+    percent: float = 0.0
+    stage_since: float | None = None
+    ends_at: float | None = None
+    step_ends_at: float | None = None
+
+    finished: dict[int, dict[str, str]] = Field(default_factory=dict[int, dict[str, str]])
+    """Finished steps: their layers' names with their SHA-256."""
+    warnings: tuple[Notice, ...] = ()
+    checks: tuple[Check, ...] = ()
+    error: ErrorInfo | None = None
+
+    created_at: float
+    running_since: float | None = None
+    ran_s: float = 0.0
+    owner: str = ""
+    """The server that answers for it while it is not terminal."""
+    retries: int = 0
+    """How often it was continued after a server's death."""
+
+    @property
+    def remaining_steps(self) -> tuple[int, ...]:
+        return tuple(step for step in self.steps if step not in self.finished)
+
+    @property
+    def sub_step(self) -> str | None:
+        if self.status is not JobState.RUNNING:
+            return None
+        if self.loading is not None:
+            return f"loading_{self.loading}"
+        if self.stage is None:
+            return "starting"
+        return f"{STAGES[self.stage].labels[self.engine]} ({self.done}/{self.total})"
+
+    @property
+    def current_step(self) -> str | None:
+        if self.stage is not None:
+            return STEP_NAMES[STAGES[self.stage].step]
+        remaining = self.remaining_steps
+        return STEP_NAMES[remaining[0]] if remaining else None
+
+    def elapsed_s(self, at: float) -> float:
+        return self.ran_s + (max(0.0, at - self.running_since) if self.running_since is not None else 0.0)
+
+
+def new_job_id() -> str:
+    """A UUID whose text sorts by creation time (RFC 9562 version 7)."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return str(uuid.UUID(int=value))
+
+
+def steps_to_run(request: GenerateRequest) -> tuple[int, ...]:
+    """The steps a request asks for. Without words only the scene remains."""
+    last = 3 if request.text_content else 1
+    return tuple(range(request.start_step, last + 1))
+
+
+def share_of(job: Job, step: int) -> tuple[float, float]:
+    """Percent at which `step` begins and ends; a job of the first step alone has all of it."""
+    if job.steps == (1,):
+        return (0.0, 100.0)
+    low, high = STEP_SHARES[step]
+    return (float(low), float(high))
+
+
+def start(job: Job, plan: Plan, expected_s: dict[Stage, float], *, at: float, owner: str) -> Job:
+    """The job as it goes to the worker with `plan`. Its percentage stays where it was, or goes up."""
+    remaining = job.remaining_steps
+    low = share_of(job, remaining[0])[0] if remaining else 0.0
+    ends_at = at + sum(expected_s.values())
+    first_step = plan.stages[0].stage if plan.stages else None
+    return job.model_copy(
+        update={
+            "status": JobState.RUNNING,
+            "waiting_for": None,
+            "engine": plan.engine,
+            "plan": plan,
+            "expected_s": expected_s,
+            "stage": None,
+            "loading": None,
+            "percent": max(job.percent, low),
+            "stage_since": at,
+            "ends_at": ends_at,
+            "step_ends_at": at + _step_rest(expected_s, STAGES[first_step].step) if first_step else ends_at,
+            "error": None,
+            "running_since": at,
+            "owner": owner,
+        }
+    )
+
+
+def advance(job: Job, event: JobEvent, *, at: float) -> Job:
+    """The job after `event`. A terminal job, a job that is not running, or another job's event: unchanged."""
+    if job.status is not JobState.RUNNING or event.job_id != job.id:
+        return job
+    match event:
+        case StageProgress():
+            return _progress(job, event, at)
+        case StepResult(step=step, files=files):
+            high = share_of(job, step)[1]
+            last = not [other for other in job.remaining_steps if other > step]
+            percent = max(job.percent, min(high, 99.0) if last else high)
+            return job.model_copy(update={"finished": {**job.finished, step: files}, "percent": percent})
+        case JobNotice(code=code, message=message):
+            notice = Notice(code=code, message=message)
+            return job if notice in job.warnings else job.model_copy(update={"warnings": (*job.warnings, notice)})
+        case JobDone(checks=checks):
+            waits = bool(job.remaining_steps)
+            return _halt(
+                job,
+                at,
+                status=JobState.PENDING if waits else JobState.COMPLETED,
+                waiting_for="approval" if waits else None,
+                percent=job.percent if waits else 100.0,
+                checks=checks or job.checks,
+            )
+        case JobFailed(error=error, checks=checks):
+            return fail(job.model_copy(update={"checks": checks or job.checks}), error, at=at)
+        case _:
+            assert_never(event)
+
+
+def fail(job: Job, error: ErrorInfo, *, at: float) -> Job:
+    """The job ended early: stopped when it was asked to, else failed with `error`."""
+    if job.status.is_terminal:
+        return job
+    if error.code is ErrorCode.CANCELLED:
+        return _halt(job, at, status=JobState.STOPPED, waiting_for=None)
+    return _halt(job, at, status=JobState.FAILED, waiting_for=None, error=error.model_copy(update={"job_id": job.id}))
+
+
+def requeue(job: Job, *, at: float, owner: str) -> Job:
+    """A job cut off by its server's death, ready to continue from its last finished step."""
+    halted = _halt(job, at, status=JobState.PENDING)
+    return halted.model_copy(update={"owner": owner, "retries": job.retries + 1})
+
+
+def _halt(job: Job, at: float, **changes: object) -> Job:
+    return job.model_copy(
+        update={
+            "stage": None,
+            "loading": None,
+            "stage_since": None,
+            "ends_at": None,
+            "step_ends_at": None,
+            "running_since": None,
+            "ran_s": job.elapsed_s(at),
+            **changes,
+        }
+    )
+
+
+def _progress(job: Job, event: StageProgress, at: float) -> Job:
+    if job.plan is None or event.stage not in job.expected_s:
+        return job
+    step = STAGES[event.stage].step
+    low, high = share_of(job, step)
+    order = [planned.stage for planned in job.plan.stages]
+    here = order.index(event.stage)
+    if job.stage is not None and here < order.index(job.stage):
+        return job
+    fraction = min(1.0, event.done / event.total)
+    of_step = [stage for stage in order if STAGES[stage].step == step]
+    spent = sum(job.expected_s[stage] for stage in of_step if order.index(stage) < here)
+    spent += job.expected_s[event.stage] * fraction
+    whole = sum(job.expected_s[stage] for stage in of_step) or 1.0
+    rest_of_stage = job.expected_s[event.stage] * (1 - fraction)
+    later = order[here + 1 :]
+    return job.model_copy(
+        update={
+            "stage": event.stage,
+            "done": event.done,
+            "total": event.total,
+            "loading": None,
+            "percent": max(job.percent, min(low + (high - low) * spent / whole, 99.0)),
+            "stage_since": job.stage_since if event.stage is job.stage else at,
+            "ends_at": at + rest_of_stage + sum(job.expected_s[stage] for stage in later),
+            "step_ends_at": at
+            + rest_of_stage
+            + sum(job.expected_s[stage] for stage in later if STAGES[stage].step == step),
+        }
+    )
+
+
+def _step_rest(expected_s: dict[Stage, float], step: int) -> float:
+    return sum(seconds for stage, seconds in expected_s.items() if STAGES[stage].step == step)

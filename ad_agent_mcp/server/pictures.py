@@ -1,0 +1,68 @@
+"""Stored layers as pictures that fit into a message. Pillow only; blocks, so call it in a thread."""
+
+import io
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from ..contract.errors import AdAgentError, ErrorCode
+
+PictureFormat = Literal["jpeg", "png", "webp"]
+PREVIEW_SIDE_PX = 512
+_PAPER = (255, 255, 255)
+_QUALITIES = (92, 85, 75, 60, 45)
+
+
+def encode_fitting(path: Path, *, max_side: int | None, picture_format: PictureFormat, max_bytes: int) -> bytes:
+    """One layer, made small enough: first by quality, then by size.
+
+    Args:
+        path: a PNG of ours.
+        max_side: longest side in pixels, None for as it is.
+        picture_format: JPEG lays transparent layers on white; PNG and WebP keep alpha.
+        max_bytes: the most that may come back.
+
+    Returns:
+        The encoded picture.
+
+    Raises:
+        AdAgentError: the layer cannot be read.
+    """
+    try:
+        image = Image.open(path)
+        image.load()
+    except OSError as error:
+        raise AdAgentError(ErrorCode.NOT_FOUND, f"The picture {path.stem} cannot be read: {error}.") from error
+    if max_side is not None:
+        image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    while True:
+        for quality in _QUALITIES if picture_format != "png" else (0,):
+            data = _encode(image, picture_format, quality)
+            if len(data) <= max_bytes:
+                return data
+        image = image.resize((max(1, image.width * 3 // 4), max(1, image.height * 3 // 4)), Image.Resampling.LANCZOS)
+
+
+def encode_preview(path: Path) -> bytes:
+    """A JPEG of at most `PREVIEW_SIDE_PX`, small enough to go along with every answer."""
+    return encode_fitting(path, max_side=PREVIEW_SIDE_PX, picture_format="jpeg", max_bytes=200_000)
+
+
+def _encode(image: Image.Image, picture_format: PictureFormat, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    if picture_format == "png":
+        image.save(buffer, "PNG", compress_level=6)
+    elif picture_format == "webp":
+        image.save(buffer, "WEBP", quality=quality, method=2)
+    else:
+        _flattened(image).save(buffer, "JPEG", quality=quality, optimize=True)
+    return buffer.getvalue()
+
+
+def _flattened(image: Image.Image) -> Image.Image:
+    if image.mode != "RGBA":
+        return image.convert("RGB")
+    paper = Image.new("RGB", image.size, _PAPER)
+    paper.paste(image, mask=image.getchannel("A"))
+    return paper

@@ -1,0 +1,92 @@
+"""The `ad://` resources: pictures in ranges, jobs, fonts, the machine."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+from mcp.server import MCPServer
+from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
+
+from ..contract.errors import AdAgentError, ErrorCode
+from ..contract.schemas import LAYER_NAMES
+from .results import dump
+from .store import checked_job_id
+from .tools import Desk
+
+RANGE_BYTES = 600_000
+"""Default and largest range of a picture in one message; base64 makes it a third larger."""
+
+
+def add_resources(server: MCPServer[Any], desk: Desk) -> None:
+    """Register the resources of one server."""
+
+    @server.resource("ad://fonts", mime_type="application/json")
+    async def fonts() -> str:  # pyright: ignore[reportUnusedFunction]
+        """Fonts that font_name may name."""
+        listed = await anyio.to_thread.run_sync(desk.fonts.fonts)
+        return json.dumps([font.model_dump() for font in listed], ensure_ascii=False)
+
+    @server.resource("ad://system", mime_type="application/json")
+    async def system() -> str:  # pyright: ignore[reportUnusedFunction]
+        """CPU, RAM and GPU use of the machine now."""
+        metrics = await anyio.to_thread.run_sync(desk.monitor.sample)
+        return metrics.model_dump_json()
+
+    @server.resource("ad://jobs/{job_id}", mime_type="application/json")
+    async def job(job_id: str) -> str:  # pyright: ignore[reportUnusedFunction]
+        """A job's status."""
+        try:
+            found = await desk.service.find_fresh(checked_job_id(job_id))
+        except AdAgentError as error:
+            raise _resource_error(error) from error
+        return json.dumps(dump(await desk.status_of(found)), ensure_ascii=False)
+
+    @server.resource("ad://jobs/{job_id}/layout.json", mime_type="application/json")
+    async def layout(job_id: str) -> str:  # pyright: ignore[reportUnusedFunction]
+        """What a job's layers show and where."""
+        try:
+            found = await anyio.to_thread.run_sync(desk.store.layout, job_id)
+        except AdAgentError as error:
+            raise _resource_error(error) from error
+        if found is None:
+            raise ResourceNotFoundError(f"Job {job_id} has no layout yet: its first step is not finished.")
+        return found.model_dump_json()
+
+    @server.resource("ad://jobs/{job_id}/{name}.png{?offset,length}", mime_type="image/png")
+    async def layer(  # pyright: ignore[reportUnusedFunction]
+        job_id: str, name: str, offset: int = 0, length: int = RANGE_BYTES
+    ) -> bytes:
+        """A picture of a job as PNG, up to 600000 bytes from offset; read on until a range comes back shorter."""
+        try:
+            path = desk.store.layer(job_id, name) if name in LAYER_NAMES else None
+        except AdAgentError as error:
+            raise _resource_error(error) from error
+        if path is None:
+            raise ResourceNotFoundError(f"There is no picture ad://jobs/{job_id}/{name}.png.")
+        return await anyio.to_thread.run_sync(_read_range, path, offset, length)
+
+    @server.resource("ad://assets/{asset_id}{?offset,length}", mime_type="application/octet-stream")
+    async def asset(  # pyright: ignore[reportUnusedFunction]
+        asset_id: str, offset: int = 0, length: int = RANGE_BYTES
+    ) -> bytes:
+        """An uploaded picture, up to 600000 bytes from offset."""
+        try:
+            path = desk.store.asset(asset_id)
+        except AdAgentError as error:
+            raise _resource_error(error) from error
+        return await anyio.to_thread.run_sync(_read_range, path, offset, length)
+
+
+def _read_range(path: Path, offset: int, length: int) -> bytes:
+    if offset < 0 or length < 1:
+        raise ResourceError("offset must be 0 or more and length 1 or more.")
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(min(length, RANGE_BYTES))
+
+
+def _resource_error(error: AdAgentError) -> ResourceError:
+    if error.info.code is ErrorCode.NOT_FOUND or error.info.field == "job_id":
+        return ResourceNotFoundError(error.info.message)
+    return ResourceError(error.info.message)

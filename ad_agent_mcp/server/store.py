@@ -1,0 +1,232 @@
+"""Jobs and uploaded pictures on disk: inspectable files, safe to kill at any moment.
+
+    jobs/<job id>/job.json, layout.json, <layer>.png, inputs/<field>
+    active/<job id>        a marker for each job that is not over; holds its owner
+    steps/<sha256>         the job whose step 1 has that picture
+    assets/<asset id>      uploaded pictures
+    locks/                 one lock per server, one per device
+
+What is active is found without reading the jobs that are over, so start-up does not slow down with them.
+"""
+
+import contextlib
+import logging
+import os
+import re
+import shutil
+import uuid
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ..contract.errors import AdAgentError, ErrorCode, Fix, invalid
+from ..contract.layout import Layout
+from ..files import is_disk_full, sha256_of, sync_folder, write_atomically
+from .job import Job
+
+logger = logging.getLogger(__name__)
+
+STEP1_LAYERS = ("product", "cutout", "background", "shadow", "step1")
+_ASSET_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class JobStore:
+    """The folder of one data directory. Several servers may share it; each job has one owner."""
+
+    def __init__(self, root: Path) -> None:
+        """Make the folders.
+
+        Raises:
+            AdAgentError: the data folder cannot be written.
+        """
+        self.root = root
+        self.jobs = root / "jobs"
+        self.active = root / "active"
+        self.steps = root / "steps"
+        self.assets = root / "assets"
+        self.locks = root / "locks"
+        self.inbox = root / "inbox"
+        try:
+            for folder in (self.jobs, self.active, self.steps, self.assets, self.locks, self.inbox):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise AdAgentError(
+                ErrorCode.STORAGE_FULL if is_disk_full(error) else ErrorCode.INVALID_REQUEST,
+                f"The data folder {root} cannot be written ({error.strerror}). Set AD_AGENT_DATA_DIR to a folder "
+                "that this user may write.",
+            ) from error
+
+    # jobs
+
+    def folder(self, job_id: str) -> Path:
+        """The job's folder, whether or not it exists.
+
+        Raises:
+            AdAgentError: `job_id` is not the id of a job.
+        """
+        return self.jobs / checked_job_id(job_id)
+
+    def create(self, job: Job, inputs: dict[str, bytes], layers: dict[str, Path]) -> None:
+        """Put a new job on disk, all of it or nothing.
+
+        Args:
+            job: the job; its owner is recorded.
+            inputs: the original bytes of its pictures by field name.
+            layers: files to take over from another job, by their name here.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        folder = self.jobs / job.id
+        try:
+            (folder / "inputs").mkdir(parents=True)
+            for name, data in inputs.items():
+                write_atomically(folder / "inputs" / name, data)
+            for name, source in layers.items():
+                _link(source, folder / name)
+            write_atomically(self.active / job.id, job.owner.encode(), durable=False)
+            self.save(job)
+            sync_folder(self.jobs)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                (self.active / job.id).unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def save(self, job: Job, *, durable: bool = True) -> None:
+        """Write the job's state; without `durable` it outlives any process but not a power cut."""
+        write_atomically(self.jobs / job.id / "job.json", job.model_dump_json(by_alias=True).encode(), durable=durable)
+        marker = self.active / job.id
+        if job.status.is_terminal:
+            marker.unlink(missing_ok=True)
+        elif durable:
+            write_atomically(marker, job.owner.encode(), durable=False)
+
+    def load(self, job_id: str) -> Job:
+        """The job as it stands on disk.
+
+        Raises:
+            AdAgentError: there is no such job.
+        """
+        try:
+            return Job.model_validate_json((self.folder(job_id) / "job.json").read_bytes())
+        except FileNotFoundError:
+            raise job_not_found(job_id) from None
+        except ValidationError as error:
+            logger.error("job %s is unreadable: %s", job_id, error)
+            raise AdAgentError(
+                ErrorCode.NOT_FOUND, f"Job {job_id} was written by another version and cannot be read."
+            ) from error
+
+    def job_ids(self) -> list[str]:
+        """Every stored job, newest first."""
+        return sorted((entry.name for entry in os.scandir(self.jobs) if not entry.name.startswith(".")), reverse=True)
+
+    def active_jobs(self) -> dict[str, str]:
+        """The owners of the jobs that are not over, by job id."""
+        found: dict[str, str] = {}
+        for entry in os.scandir(self.active):
+            with contextlib.suppress(OSError):
+                found[entry.name] = Path(entry.path).read_text("utf-8")
+        return {name: owner for name, owner in found.items() if not name.startswith(".")}
+
+    def forget_marker(self, job_id: str) -> None:
+        """Drop the marker of a job that has no folder: its server died while it was being made."""
+        (self.active / job_id).unlink(missing_ok=True)
+
+    def layer(self, job_id: str, name: str) -> Path | None:
+        """The file of one layer, or None while there is none."""
+        path = self.folder(job_id) / f"{name}.png"
+        return path if path.is_file() else None
+
+    def layout(self, job_id: str) -> Layout | None:
+        """What the job's layers show, or None before its first step is finished."""
+        try:
+            return Layout.model_validate_json((self.folder(job_id) / "layout.json").read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def step1_files(self, job_id: str) -> dict[str, Path]:
+        """What another job needs to take over this one's step 1, by file name."""
+        folder = self.folder(job_id)
+        names = [f"{name}.png" for name in STEP1_LAYERS] + ["layout.json", "inputs/product_image"]
+        return {name: folder / name for name in names if (folder / name).is_file()}
+
+    # step 1 pictures by content
+
+    def remember_step1(self, sha256: str, job_id: str) -> None:
+        write_atomically(self.steps / sha256, job_id.encode(), durable=False)
+
+    def find_step1(self, sha256: str) -> str | None:
+        """The job whose step 1 is the file with this hash, if its layers are still there."""
+        try:
+            job_id = (self.steps / sha256).read_text("utf-8")
+            return job_id if self.layer(job_id, "cutout") else None
+        except (OSError, AdAgentError):
+            return None
+
+    # uploaded pictures
+
+    def add_asset(self, data: bytes) -> str:
+        """Keep an uploaded picture.
+
+        Returns:
+            Its id: the same bytes have the same id.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        asset_id = sha256_of(data)[:32]
+        path = self.assets / asset_id
+        if not path.exists():
+            write_atomically(path, data)
+        return asset_id
+
+    def asset(self, asset_id: str) -> Path:
+        """The file of an uploaded picture.
+
+        Raises:
+            AdAgentError: there is none with that id.
+        """
+        path = self.assets / asset_id
+        if not _ASSET_ID.fullmatch(asset_id) or not path.is_file():
+            raise AdAgentError(ErrorCode.NOT_FOUND, f"There is no uploaded picture ad://assets/{asset_id[:64]}.")
+        return path
+
+
+def checked_job_id(job_id: str) -> str:
+    """`job_id` if it is one in its canonical form.
+
+    Raises:
+        AdAgentError: it is not.
+    """
+    try:
+        canonical = str(uuid.UUID(job_id))
+    except ValueError:
+        canonical = ""
+    if canonical != job_id:
+        raise invalid(
+            f"{job_id[:64]!r} is not a job id. Job ids are UUIDs; list_jobs tells them.",
+            field="job_id",
+            fix=Fix(tool="list_jobs", arguments={}),
+        )
+    return job_id
+
+
+def job_not_found(job_id: str) -> AdAgentError:
+    """The error for an id that no stored job has."""
+    return AdAgentError(
+        ErrorCode.NOT_FOUND,
+        f"There is no job {job_id}. list_jobs shows the stored ones.",
+        job_id=job_id,
+        field="job_id",
+        fix=Fix(tool="list_jobs", arguments={}),
+    )
+
+
+def _link(source: Path, target: Path) -> None:
+    """Take a file over; files are only ever replaced, never rewritten, so sharing its bytes is safe."""
+    try:
+        os.link(source, target)
+    except OSError:
+        write_atomically(target, source.read_bytes())

@@ -1,0 +1,377 @@
+"""The tools: each a few lines over `JobService`. Descriptions are what an agent reads, so they are short."""
+
+import base64
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import anyio.to_thread
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.tools import Tool
+from mcp.types import CallToolResult, ToolAnnotations
+from pydantic import BaseModel, ConfigDict, Field
+
+from .. import __version__
+from ..contract.errors import AdAgentError, ErrorCode, Fix
+from ..contract.schemas import FontInfo, GenerateRequest, JobState, JobStatus, LayerName, SystemMetrics
+from ..imaging.fonts import FontCatalog
+from .job import Job
+from .metrics import SystemMonitor
+from .pictures import PictureFormat, encode_fitting, encode_preview
+from .results import (
+    MAX_PICTURE_BYTES,
+    RESULTS,
+    FileLocator,
+    data_result,
+    dump,
+    job_status,
+    picture,
+    status_result,
+)
+from .service import JobService
+from .store import JobStore, checked_job_id
+from .tool_schema import NoArguments, ToolMetadata, input_schema, output_schema
+
+logger = logging.getLogger(__name__)
+
+IncludeImages = Literal["none", "preview", "full"]
+WaitSeconds = Annotated[int, Field(ge=0, le=50, description="How long this call may wait for the job")]
+
+
+class _Arguments(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Nothing(_Arguments):
+    """No arguments."""
+
+
+class StatusArguments(_Arguments):
+    """Which job, how long to wait, which pictures."""
+
+    job_id: Annotated[str | None, Field(description="null: the latest job")] = None
+    wait_seconds: WaitSeconds = 0
+    include_images: Annotated[
+        IncludeImages | None, Field(description="null: preview when finished, else none. full: base64 JPEGs")
+    ] = None
+
+
+class StopArguments(_Arguments):
+    """Which job, and how firmly."""
+
+    job_id: str
+    force: Annotated[bool, Field(description="Do not wait for the worker; replace it")] = False
+
+
+class ApproveArguments(_Arguments):
+    """What to do with a job that waits."""
+
+    job_id: str
+    action: Literal["approve", "redo", "stop"] = "approve"
+    changes: Annotated[
+        dict[str, Any], Field(description="For redo: generate fields with new values, e.g. {'bg_prompt': '...'}")
+    ] = Field(default_factory=dict[str, Any])
+
+
+class ImageArguments(_Arguments):
+    """Which picture, how large."""
+
+    job_id: str
+    name: LayerName = "final"
+    max_side: Annotated[int, Field(ge=16, le=2048, description="Longest side in px")] = 1024
+    format: PictureFormat = "jpeg"
+
+
+class ListArguments(_Arguments):
+    """Which jobs."""
+
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    status: JobState | None = None
+
+
+class HealthReport(BaseModel):
+    """How the server is."""
+
+    status: Literal["ok", "degraded"]
+    gpu_available: bool
+    version: str
+    engine: str
+    device: str | None
+    worker: Literal["ready", "starting"]
+    worker_restarts: int
+    running_job: str | None
+    warnings: list[str]
+
+
+class FontList(BaseModel):
+    """The fonts."""
+
+    fonts: list[FontInfo]
+
+
+class JobList(BaseModel):
+    """Stored jobs, newest first."""
+
+    jobs: list[dict[str, Any]]
+    total: int
+
+
+class ImageReport(BaseModel):
+    """What a picture is."""
+
+    job_id: str
+    name: str
+    width: int
+    height: int
+    bytes: int
+    uri: str
+    file: str
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What the tools and resources of one server work with."""
+
+    service: JobService
+    store: JobStore
+    fonts: FontCatalog
+    monitor: SystemMonitor
+    locate: FileLocator
+
+    async def status_of(self, job: Job) -> JobStatus:
+        """A job as clients see it."""
+        metrics = await anyio.to_thread.run_sync(self.monitor.sample)
+        return job_status(job, store=self.store, locate=self.locate, metrics=metrics)
+
+    async def health(self) -> HealthReport:
+        """How the server is, in detail."""
+        metrics = await anyio.to_thread.run_sync(self.monitor.sample)
+        ready, current = self.service.ready, self.service.current
+        warnings: list[str] = []
+        if ready is None and self.service.restarts:
+            warnings.append("The worker keeps dying; the log (stderr) says why.")
+        if not metrics.gpu_info:
+            warnings.append("No NVIDIA GPU is visible: ads are made by the draft engine on the CPU.")
+        return HealthReport(
+            status="degraded" if ready is None and self.service.restarts else "ok",
+            gpu_available=bool(metrics.gpu_info),
+            version=__version__,
+            engine=ready.engine if ready else self.service.settings.engine,
+            device=ready.device if ready else None,
+            worker="ready" if ready else "starting",
+            worker_restarts=self.service.restarts,
+            running_job=current.id if current else None,
+            warnings=warnings,
+        )
+
+
+def make_tools(desk: Desk) -> list[Tool]:
+    """The tools of one server."""
+    service, store = desk.service, desk.store
+
+    async def generate(arguments: GenerateRequest, ctx: Context) -> CallToolResult:
+        """Make an ad from a product photo: cut the product out, paint a scene, set the words, compose.
+        Answers at once with a job_id; follow it with `status`. One job runs at a time.
+        Write prompts in English (translate the user's words); text_content stays exactly as the user wants it read.
+        To change a finished ad, pass resume_job_id with only the fields that change."""
+        job = await service.generate(arguments)
+        if arguments.wait_seconds:
+            job = await service.wait(job.id, arguments.wait_seconds, on_change=_progress_of(ctx))
+        return await _with_pictures(desk, job, None)
+
+    async def status(arguments: StatusArguments, ctx: Context) -> CallToolResult:
+        """Progress, result and checks of a job. With wait_seconds it waits for the job to finish."""
+        if arguments.job_id is None:
+            latest = await anyio.to_thread.run_sync(service.latest)
+            if latest is None:
+                raise AdAgentError(
+                    ErrorCode.NOT_FOUND, "There is no job yet. Call generate with a product_image to make an ad."
+                )
+            job_id = latest.id
+        else:
+            job_id = checked_job_id(arguments.job_id)
+        if arguments.wait_seconds:
+            job = await service.wait(job_id, arguments.wait_seconds, on_change=_progress_of(ctx))
+        else:
+            job = await service.find_fresh(job_id)
+        return await _with_pictures(desk, job, arguments.include_images)
+
+    async def stop(arguments: StopArguments, ctx: Context) -> CallToolResult:
+        """Stop a job. Finished steps are kept and can be resumed; a finished job is left as it is."""
+        job = await service.stop(checked_job_id(arguments.job_id), force=arguments.force)
+        return status_result(await desk.status_of(job))
+
+    async def approve_step(arguments: ApproveArguments, ctx: Context) -> CallToolResult:
+        """Continue a job that pause_after_step holds: approve, redo the step with changes, or stop."""
+        job = await service.approve(
+            checked_job_id(arguments.job_id), action=arguments.action, changes=arguments.changes
+        )
+        return status_result(await desk.status_of(job))
+
+    async def get_image(arguments: ImageArguments, ctx: Context) -> CallToolResult:
+        """One picture of a job: product, cutout, background, shadow, step1, step2 (letters) or final."""
+        job = await service.find_fresh(checked_job_id(arguments.job_id))
+        path = store.layer(job.id, arguments.name)
+        if path is None:
+            raise AdAgentError(
+                ErrorCode.NOT_FOUND,
+                f"Job {job.id} has no picture {arguments.name!r} (it is {job.status}, {int(job.percent)} %).",
+                job_id=job.id,
+                field="name",
+                fix=Fix(tool="status", arguments={"job_id": job.id}),
+            )
+        data = await anyio.to_thread.run_sync(
+            lambda: encode_fitting(
+                path,
+                max_side=arguments.max_side,
+                picture_format=arguments.format,
+                max_bytes=MAX_PICTURE_BYTES,
+            )
+        )
+        width, height = await anyio.to_thread.run_sync(_size_of, data)
+        report = ImageReport(
+            job_id=job.id,
+            name=arguments.name,
+            width=width,
+            height=height,
+            bytes=len(data),
+            uri=f"ad://jobs/{job.id}/{arguments.name}.png",
+            file=desk.locate(job.id, arguments.name),
+        )
+        result = data_result(
+            report.model_dump(), f"{arguments.name} of job {job.id}, {width} x {height} px. Full size: {report.file}"
+        )
+        return result.model_copy(update={"content": [*result.content, picture(data, arguments.format)]})
+
+    async def list_jobs(arguments: ListArguments, ctx: Context) -> CallToolResult:
+        """Stored jobs, newest first."""
+        jobs, total = await anyio.to_thread.run_sync(_list, service, arguments)
+        rows = [
+            {
+                "job_id": job.id,
+                "status": job.status,
+                "waiting_for": job.waiting_for,
+                "progress_percent": int(job.percent),
+                "text_content": job.request.text_content,
+                "engine": job.engine,
+                "final_result": f"ad://jobs/{job.id}/final.png" if job.status is JobState.COMPLETED else None,
+            }
+            for job in jobs
+        ]
+        text = "\n".join(f"{row['job_id']} {row['status']} {row['progress_percent']} %" for row in rows)
+        return data_result(JobList(jobs=rows, total=total).model_dump(mode="json"), text or "There are no jobs yet.")
+
+    async def health(arguments: Nothing, ctx: Context) -> CallToolResult:
+        """Whether the server can work: engine, GPU, worker, warnings."""
+        report = await desk.health()
+        text = f"{report.status}: engine {report.engine}, worker {report.worker}. " + " ".join(report.warnings)
+        return data_result(report.model_dump(mode="json"), text)
+
+    async def fonts(arguments: Nothing, ctx: Context) -> CallToolResult:
+        """Fonts that font_name may name, and whether they have Hangul."""
+        listed = await anyio.to_thread.run_sync(desk.fonts.fonts)
+        text = "\n".join(f"{font.name}{' (Hangul)' if font.hangul else ''}" for font in listed)
+        return data_result(FontList(fonts=listed).model_dump(mode="json"), text)
+
+    async def resources(arguments: Nothing, ctx: Context) -> CallToolResult:
+        """CPU, RAM and GPU use of the machine now."""
+        metrics = await anyio.to_thread.run_sync(desk.monitor.sample)
+        text = f"CPU {metrics.cpu_percent:.0f} %, RAM {metrics.ram_used_gb} of {metrics.ram_total_gb} GiB"
+        text += "".join(f", {gpu.name} {gpu.vram_used_mb} of {gpu.vram_total_mb} MiB" for gpu in metrics.gpu_info)
+        return data_result(metrics.model_dump(mode="json"), text)
+
+    makes = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
+    stops = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
+    reads = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+    return [
+        _tool(generate, "Make an ad", GenerateRequest, JobStatus, makes),
+        _tool(status, "Job status", StatusArguments, JobStatus, reads),
+        _tool(stop, "Stop a job", StopArguments, JobStatus, stops),
+        _tool(approve_step, "Approve a step", ApproveArguments, JobStatus, makes),
+        _tool(get_image, "Get a picture", ImageArguments, ImageReport, reads),
+        _tool(list_jobs, "List jobs", ListArguments, JobList, reads),
+        _tool(fonts, "List fonts", Nothing, FontList, reads),
+        _tool(resources, "System resources", Nothing, SystemMetrics, reads),
+        _tool(health, "Server health", Nothing, HealthReport, reads),
+    ]
+
+
+def _tool(
+    function: Callable[..., Awaitable[CallToolResult]],
+    title: str,
+    arguments: type[BaseModel],
+    result: type[BaseModel],
+    annotations: ToolAnnotations,
+) -> Tool:
+    name = function.__name__
+    schema = output_schema(result)
+    return Tool(
+        fn=function,
+        name=name,
+        title=title,
+        description=" ".join((function.__doc__ or "").split()),
+        parameters=input_schema(arguments),
+        fn_metadata=ToolMetadata(arg_model=NoArguments, output_schema=schema, tool_name=name, arguments=arguments),
+        is_async=True,
+        context_kwarg="ctx",
+        annotations=annotations,
+    )
+
+
+def _progress_of(ctx: Context) -> Callable[[Job], Awaitable[None]]:
+    """Reports a job's progress to a waiting client; every report is a little more than the one before."""
+    last = -1.0
+
+    async def report(job: Job) -> None:
+        nonlocal last
+        last = max(last + 0.001, job.percent)
+        await ctx.report_progress(min(last, 100.0), 100.0, (job.sub_step or str(job.waiting_for or job.status))[:120])
+
+    return report
+
+
+async def _with_pictures(desk: Desk, job: Job, include: IncludeImages | None) -> CallToolResult:
+    status = await desk.status_of(job)
+    names = [name for name in RESULTS.values() if status.files.get(name)]
+    wanted = include or ("preview" if job.status is JobState.COMPLETED or job.waiting_for else "none")
+    if wanted == "none" or not names:
+        return status_result(status)
+    shown = desk.store.layer(job.id, names[-1])
+    preview = await anyio.to_thread.run_sync(encode_preview, shown) if shown else None
+    if wanted == "preview":
+        return status_result(status, preview=preview, note=f"The preview shows {names[-1]}.")
+    images: dict[str, str | None] = dict.fromkeys(RESULTS.values())
+    share = MAX_PICTURE_BYTES // len(names)
+    for name in names:
+        path = desk.store.layer(job.id, name)
+        if path is not None:
+            data = await anyio.to_thread.run_sync(
+                lambda path=path: encode_fitting(path, max_side=None, picture_format="jpeg", max_bytes=share)
+            )
+            images[name] = base64.b64encode(data).decode()
+    full = status_result(status)
+    return full.model_copy(update={"structured_content": {**dump(status), "images": images}})
+
+
+def _list(service: JobService, arguments: ListArguments) -> tuple[list[Job], int]:
+    ids = service.store.job_ids()
+    found: list[Job] = []
+    for job_id in ids:
+        if len(found) == arguments.limit:
+            break
+        try:
+            job = service.find(job_id)
+        except AdAgentError:
+            continue
+        if arguments.status is None or job.status is arguments.status:
+            found.append(job)
+    return found, len(ids)
+
+
+def _size_of(data: bytes) -> tuple[int, int]:
+    import io
+
+    from PIL import Image
+
+    return Image.open(io.BytesIO(data)).size

@@ -1,0 +1,155 @@
+"""One worker process: started, spoken to, and ended. Knows nothing about jobs' state."""
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Self
+
+import anyio
+from anyio.abc import Process, TaskGroup
+from anyio.streams.buffered import BufferedByteReceiveStream
+from pydantic import ValidationError
+
+from ..config import Settings
+from ..contract.messages import EVENT, FRAME_HEADER, MAX_FRAME_BYTES, PROTOCOL_VERSION, Command, Event, Ready, encode
+
+logger = logging.getLogger(__name__)
+
+WORKER_COMMAND = (sys.executable, "-P", "-m", "ad_agent_mcp.worker")
+READY_TIMEOUT_S = 120.0
+TERMINATE_GRACE_S = 1.0
+_PASSED_NAMES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "SYSTEMROOT")
+_PASSED_PREFIXES = ("CUDA_", "NVIDIA_", "HF_", "OMP_", "MKL_", "TORCH", "PYTORCH_", "TRITON_", "XDG_", "COV")
+
+
+class WorkerDiedError(Exception):
+    """Raised when the worker's event stream ends; the text says how it died."""
+
+
+class WorkerProcess:
+    """One live worker. Made by `spawn`; a dead one is replaced, never revived."""
+
+    def __init__(self, process: Process) -> None:
+        if process.stdin is None or process.stdout is None or process.stderr is None:
+            raise ValueError("the worker needs pipes")
+        self._process = process
+        self._stdin = process.stdin
+        self._stdout = BufferedByteReceiveStream(process.stdout)
+        self._stderr = process.stderr
+        self._last_words: deque[str] = deque(maxlen=12)
+        self.heard_at = time.monotonic()
+        """When the last event came, on the monotonic clock."""
+
+    @classmethod
+    @asynccontextmanager
+    async def spawn(
+        cls, settings: Settings, tasks: TaskGroup, command: Sequence[str] = WORKER_COMMAND
+    ) -> AsyncGenerator[tuple[Self, Ready]]:
+        """Start a worker and wait for its first word; it is ended when the block is left.
+
+        Args:
+            settings: handed to the worker as its environment.
+            tasks: where its stderr is passed on from.
+            command: what to start.
+
+        Raises:
+            WorkerDiedError: it died, or was not ready in `READY_TIMEOUT_S`, or speaks another protocol.
+        """
+        process = await anyio.open_process(list(command), env=_environment(settings))
+        try:
+            worker = cls(process)
+            tasks.start_soon(worker._pump_stderr)
+            yield worker, await worker._first_word()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await _end(process)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def send(self, command: Command) -> None:
+        """Give the worker a command; a dead worker is noticed by `events`, not here."""
+        try:
+            await self._stdin.send(encode(command))
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            logger.debug("the worker did not take %s", command.type)
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Every event until the stream ends.
+
+        Raises:
+            WorkerDiedError: it has ended, or what came is not an event.
+        """
+        while True:
+            yield await self._receive()
+
+    def kill(self) -> None:
+        """End the process at once; `events` then raises."""
+        if self._process.returncode is None:
+            self._process.kill()
+
+    async def _first_word(self) -> Ready:
+        with anyio.move_on_after(READY_TIMEOUT_S):
+            event = await self._receive()
+            if isinstance(event, Ready) and event.protocol == PROTOCOL_VERSION:
+                return event
+            raise WorkerDiedError(f"it said {event.type!r} instead of a ready of protocol {PROTOCOL_VERSION}")
+        raise WorkerDiedError(f"it was not ready in {READY_TIMEOUT_S:.0f} s")
+
+    async def _receive(self) -> Event:
+        try:
+            (size,) = FRAME_HEADER.unpack(await self._stdout.receive_exactly(FRAME_HEADER.size))
+            if size > MAX_FRAME_BYTES:
+                raise WorkerDiedError(f"it wrote garbage: a frame of {size} bytes")
+            event = EVENT.validate_json(await self._stdout.receive_exactly(size))
+        except (anyio.IncompleteRead, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            raise WorkerDiedError(await self._post_mortem()) from None
+        except ValidationError as error:
+            raise WorkerDiedError(f"it wrote garbage: {error.error_count()} errors in a message") from error
+        self.heard_at = time.monotonic()
+        return event
+
+    async def _post_mortem(self) -> str:
+        code: int | None = None
+        with anyio.move_on_after(TERMINATE_GRACE_S):
+            code = await self._process.wait()
+        if code is None:
+            return "it closed its event stream"
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        hint = " (out of memory?)" if code == -9 else ""
+        said = " | ".join(self._last_words)[-400:]
+        return f"it was {how}{hint}" + (f"; last words: {said}" if said else "")
+
+    async def _pump_stderr(self) -> None:
+        try:
+            async for chunk in self._stderr:
+                text = chunk.decode(errors="replace")
+                self._last_words.extend(line for line in text.splitlines() if line.strip())
+                sys.stderr.write(text)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            pass
+
+
+async def _end(process: Process) -> None:
+    """Terminate, wait, kill, wait."""
+    if process.returncode is None:
+        process.terminate()
+        with anyio.move_on_after(TERMINATE_GRACE_S):
+            await process.wait()
+    if process.returncode is None:
+        process.kill()
+    await process.aclose()
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """The worker's environment: its settings and what its libraries need, not the server's secrets."""
+    passed = {
+        name: value for name, value in os.environ.items() if name in _PASSED_NAMES or name.startswith(_PASSED_PREFIXES)
+    }
+    return {**passed, **settings.to_environment()}

@@ -1,0 +1,81 @@
+"""A running job's way to tell the server what happens, and to learn that it is to stop."""
+
+import os
+import sys
+import threading
+from typing import Literal, Self
+
+from ..contract.messages import JobNotice, Message, ModelMoved, StageProgress, StartJob, StepResult, encode
+from ..contract.stages import Stage
+from ..engines.base import StageReport
+from .inbox import Inbox
+
+
+class Wire:
+    """The one writer of the event stream."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+
+    @classmethod
+    def claim_stdout(cls) -> Self:
+        """Keep stdout for events alone: whatever a library prints from now on goes to stderr."""
+        sys.stdout.flush()
+        private = os.dup(1)
+        os.dup2(2, 1)
+        return cls(private)
+
+    def send(self, message: Message) -> None:
+        """Write one frame whole.
+
+        Raises:
+            BrokenPipeError: the server is gone.
+        """
+        data = memoryview(encode(message))
+        with self._lock:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+
+
+class JobContext:
+    """The events of one job; implements `pipeline.run.JobEvents`."""
+
+    def __init__(self, job: StartJob, wire: Wire, inbox: Inbox) -> None:
+        self._job_id = job.job_id
+        self._iterations = {planned.stage: planned.iterations for planned in job.plan.stages}
+        self._wire = wire
+        self._inbox = inbox
+
+    def open_stage(self, stage: Stage) -> StageReport:
+        report = _StageReport(self._job_id, stage, self._wire, self._inbox)
+        report.iteration(0, self._iterations.get(stage, 1))
+        return report
+
+    def notice(self, code: str, message: str) -> None:
+        self._wire.send(JobNotice(job_id=self._job_id, code=code, message=message))
+
+    def step_finished(self, step: int, files: dict[str, str], size: tuple[int, int]) -> None:
+        self._wire.send(StepResult(job_id=self._job_id, step=step, files=files, width=size[0], height=size[1]))
+        self._inbox.raise_if_cancelled(self._job_id)
+
+
+class _StageReport:
+    def __init__(self, job_id: str, stage: Stage, wire: Wire, inbox: Inbox) -> None:
+        self._job_id = job_id
+        self._stage = stage
+        self._wire = wire
+        self._inbox = inbox
+
+    def iteration(self, done: int, total: int) -> None:
+        self._inbox.raise_if_cancelled(self._job_id)
+        self._wire.send(StageProgress(job_id=self._job_id, stage=self._stage, done=done, total=total))
+
+    def notice(self, code: str, message: str) -> None:
+        self._wire.send(JobNotice(job_id=self._job_id, code=code, message=message))
+
+    def model_moved(
+        self, model: str, state: Literal["loading", "loaded", "unloaded"], *, size_bytes: int = 0, seconds: float = 0.0
+    ) -> None:
+        self._inbox.raise_if_cancelled(self._job_id)
+        self._wire.send(ModelMoved(model=model, state=state, bytes=size_bytes, seconds=seconds))

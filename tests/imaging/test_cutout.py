@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from ad_agent_mcp.contract.errors import AdAgentError
+from ad_agent_mcp.imaging.cutout import cut_out
+
+from .products import bottle, photo, product_corner
+
+SIZE = (700, 800)
+
+
+def truth(product=None):
+    product = product or bottle()
+    sheet = Image.new("L", SIZE)
+    sheet.paste(product.getchannel("A"), product_corner(product, SIZE))
+    return np.asarray(sheet)
+
+
+def overlap(alpha, wanted):
+    one, other = alpha > 127, wanted > 127
+    return (one & other).sum() / (one | other).sum()
+
+
+@pytest.mark.parametrize("backdrop", ["white", "gradient"])
+def test_a_plain_backdrop_is_cut_away(backdrop):
+    picture = np.asarray(photo(bottle(), backdrop))
+    cut = cut_out(picture)
+    alpha = cut.rgba[..., 3]
+    assert cut.route == "plain"
+    assert cut.confidence > 0.8
+    assert overlap(alpha, truth()) > 0.98
+    x, y, width, height = cut.box
+    assert alpha.sum() == alpha[y : y + height, x : x + width].sum()
+    # Colours are the photo's own wherever the product is solid, and it is solid nearly everywhere.
+    solid = alpha == 255
+    assert (cut.rgba[solid][:, :3] == picture[solid]).all()
+    assert solid.sum() > 0.9 * (truth() == 255).sum()
+
+
+def test_the_soft_edge_is_freed_from_the_backdrop():
+    picture = np.asarray(photo(bottle(), "white"))
+    cut = cut_out(picture)
+    alpha = cut.rgba[..., 3]
+    edge = (alpha > 20) & (alpha < 200)
+    edge[:, :] &= np.indices(alpha.shape)[0] > 520  # beside the body below the label, which is one green
+    assert edge.sum() > 50
+    brightness = cut.rgba[edge][:, :3].mean(axis=1)
+    assert np.median(brightness) < 110
+    assert np.median(picture[edge].mean(axis=1)) > np.median(brightness)
+
+
+def test_real_alpha_is_taken_as_it_is():
+    product = np.array(bottle())
+    cut = cut_out(product)
+    assert cut.route == "alpha"
+    assert cut.confidence == 1
+    kept = product[..., 3] >= 4
+    assert (cut.rgba[kept] == product[kept]).all()
+
+
+def test_clutter_is_cut_at_a_guess_and_says_so():
+    cut = cut_out(np.asarray(photo(bottle(), "stripes")))
+    assert cut.route == "clutter"
+    assert 0 <= cut.confidence <= 1
+    assert cut.rgba.shape == (800, 700, 4)
+
+
+def test_nothing_outside_the_product_box_is_kept():
+    two = Image.new("RGB", (1000, 600), (250, 250, 250))
+    small = bottle(400)
+    for left in (120, 700):
+        two.paste(small, (left, 100), small)
+    cut = cut_out(np.asarray(two), product_box=(110, 90, 190, 420))
+    assert cut.rgba[..., 3].any()
+    assert not cut.rgba[:, 500:, 3].any()
+
+
+def test_an_empty_picture_or_a_box_beside_it_is_refused():
+    with pytest.raises(AdAgentError):
+        cut_out(np.zeros((50, 50, 4), np.uint8))
+    with pytest.raises(AdAgentError):
+        cut_out(np.zeros((50, 50, 3), np.uint8), product_box=(400, 400, 10, 10))
+
+
+def test_a_picture_of_nothing_still_gives_a_product():
+    cut = cut_out(np.full((300, 300, 3), 128, np.uint8))
+    assert cut.confidence < 0.5
+    assert cut.box[2] > 0
+
+
+def test_the_same_photo_gives_the_same_bytes():
+    for backdrop in ("gradient", "stripes"):
+        picture = np.asarray(photo(bottle(), backdrop))
+        assert cut_out(picture).rgba.tobytes() == cut_out(picture).rgba.tobytes()

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+from PIL import features
+
+from ad_agent_mcp.contract.errors import AdAgentError
+from ad_agent_mcp.imaging.fonts import FontCatalog
+from ad_agent_mcp.imaging.typesetting import Typesetter
+
+NAME = "NanumSquare/NanumSquareB.ttf"
+
+
+@pytest.fixture(scope="module")
+def typesetter():
+    return Typesetter(FontCatalog(), NAME)
+
+
+def ink(mask):
+    rows, columns = np.flatnonzero(mask.max(axis=1) > 0), np.flatnonzero(mask.max(axis=0) > 0)
+    return columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]
+
+
+def test_a_shaping_engine_is_there():
+    assert features.check("raqm")
+
+
+@pytest.mark.parametrize("text", ["여름 세일", "Fresh from the forest every day", "가", "A\nB\nC", "1+1 행사 €5"])
+@pytest.mark.parametrize("box", [(800, 200), (300, 500)])
+def test_the_ink_fits_its_box_and_could_not_be_much_larger(typesetter, text, box):
+    lines, size = typesetter.fit(text, box)
+    width, height = ink(typesetter.draw(lines, size, padding_px=5).mask)
+    assert width <= box[0] + 2
+    assert height <= box[1] + 2
+    width, height = ink(typesetter.draw(lines, round(size * 1.35), padding_px=5).mask)
+    assert width > box[0] or height > box[1]
+
+
+def test_no_word_is_lost_or_changed(typesetter):
+    text = "아침을 여는 커피 한 잔 Slow Morning Coffee"
+    lines, _ = typesetter.fit(text, (400, 400))
+    assert " ".join(lines) == text
+    assert len(lines) > 1
+
+
+def test_lines_that_were_broken_stay_broken(typesetter):
+    lines, _ = typesetter.fit("하나\n둘 셋", (900, 300))
+    assert lines == ["하나", "둘 셋"]
+
+
+def test_lines_are_of_even_width(typesetter):
+    lines, _ = typesetter.fit("aaa bbb ccc ddd eee fff", (200, 300), max_lines=2)
+    assert lines == ["aaa bbb ccc", "ddd eee fff"]
+
+
+def test_a_word_is_broken_only_when_it_would_be_too_small(typesetter):
+    word = "초고속무선충전보조배터리특별할인행사"
+    assert typesetter.fit(word, (300, 300))[0] == [word]
+    lines, size = typesetter.fit(word, (300, 300), min_size_px=40)
+    assert len(lines) > 1
+    assert "".join(lines) == word
+    assert size >= 40
+
+
+def test_line_boxes_hold_the_ink(typesetter):
+    drawn = typesetter.draw(["가나다", "Abg"], 80, padding_px=9)
+    assert drawn.mask.dtype == np.float32
+    rest = drawn.mask.copy()
+    for line in drawn.lines:
+        x, y, width, height = line.box
+        assert drawn.mask[y : y + height, x : x + width].max() == 1
+        rest[y : y + height, x : x + width] = 0
+    assert rest.max() == 0
+    assert drawn.mask[:9].max() == drawn.mask[-9:].max() == drawn.mask[:, :9].max() == drawn.mask[:, -9:].max() == 0
+
+
+def test_kerning_is_applied(typesetter):
+    def width(text):
+        return ink(typesetter.draw([text], 200, padding_px=2).mask)[0]
+
+    catalog = FontCatalog()
+    latin = Typesetter(catalog, "DejaVu/DejaVuSans-Bold.ttf")
+    together = ink(latin.draw(["AV"], 200, padding_px=2).mask)[0]
+    apart = sum(ink(latin.draw([letter], 200, padding_px=2).mask)[0] for letter in "AV")
+    assert together < apart
+    assert width("가나") > width("가")
+
+
+def test_right_to_left_words_run_from_the_right():
+    setter = Typesetter(FontCatalog(), "DejaVu/DejaVuSans-Bold.ttf")
+    one, two = setter.draw(["אב"], 100, padding_px=0).mask, setter.draw(["א"], 100, padding_px=0).mask
+    # The first letter is drawn last in space: the right end of the word.
+    width = two.shape[1]
+    top = min(one.shape[0], two.shape[0])
+    right, left = one[-top:, -width:], one[-top:, :width]
+    assert np.abs(right - two[-top:]).mean() < np.abs(left - two[-top:]).mean()
+
+
+def test_an_unlisted_font_is_refused():
+    with pytest.raises(AdAgentError):
+        Typesetter(FontCatalog(), "Comic Sans")
