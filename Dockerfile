@@ -1,5 +1,3 @@
-# syntax=docker/dockerfile:1
-#
 # Build:  docker build -t ad-agent-mcp .                     the diffusion engine, for an NVIDIA GPU
 #         docker build -t ad-agent-mcp --build-arg EXTRAS= . the draft engine only: no torch, no GPU
 #

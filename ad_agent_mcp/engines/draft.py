@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..contract.layout import Box
-from ..contract.schemas import CompositionMode, GenerateRequest
+from ..contract.schemas import CompositionMode, GenerateRequest, TextPosition
 from ..contract.stages import EngineName, Plan
 from ..imaging import cutout
 from ..imaging.composite import subject_x
@@ -81,13 +81,17 @@ class DraftEngine:
         report.iteration(0, 1)
         rng = np.random.default_rng(seed)
         light_x = -1.0 if rng.random() < 0.7 else 1.0
+        has_text = request.text_content is not None
+        # Words below the product need floor to lie on.
+        floor_y = 0.58 if has_text and request.text_position is TextPosition.BOTTOM else 0.70
         palette = studio_palette(request.bg_prompt, product.rgba)
         image = studio.paint_studio(
             size,
             palette,
             rng,
             light_x=light_x,
-            subject_x=subject_x(size, has_text=request.text_content is not None),
+            subject_x=subject_x(size, has_text=has_text),
+            floor_y=floor_y,
         )
         if request.bg_prompt.strip():
             report.notice(
@@ -95,7 +99,7 @@ class DraftEngine:
                 f"The draft engine paints a studio ({palette.name}); of bg_prompt it follows colour words only.",
             )
         report.iteration(1, 1)
-        return Scene(image, f"studio, {palette.name}", studio.FLOOR_Y, light_x)
+        return Scene(image, f"studio, {palette.name}", floor_y, light_x)
 
     def refine(
         self, image: Picture, *, product: Matte, request: GenerateRequest, seed: int, report: StageReport

@@ -9,6 +9,7 @@ from PIL import Image
 
 from ..contract.layout import Box
 from .picture import Picture, alpha_over, from_image, on_canvas
+from .placement import safe_area
 
 _BANNER_ASPECT = 1.45
 _MAX_UPSCALE = 4.0
@@ -32,9 +33,14 @@ def product_box(
     width, height = canvas
     beside = has_text and width / height >= _BANNER_ASPECT
     below = has_text and not beside and text_side == "bottom"
-    base = 0.72 if below else max(floor_y + 0.12, 0.90 if beside else 0.86)
-    base = min(base, 0.93)
-    max_height = base - (0.08 if below or beside else 0.28 if has_text else 0.14)
+    base = min(0.93, max(floor_y + 0.12, 0.90 if beside else 0.86))
+    above = 0.08 if below or beside else 0.28 if has_text else 0.14
+    if below:
+        _, safe_top, _, safe_height = safe_area(canvas)
+        base = (safe_top + safe_height) / height - 0.21
+    elif has_text and not beside and text_side == "center":
+        base, above = 0.92, 0.46
+    max_height = base - above
     max_width = 0.42 if beside else 0.74
     scale = min(max_height * height / source[1], max_width * width / source[0], _MAX_UPSCALE)
     placed = (max(8, round(source[0] * scale)), max(8, round(source[1] * scale)))

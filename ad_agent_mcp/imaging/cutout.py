@@ -247,14 +247,14 @@ def _solve_matte(work: Picture, mask: Flags, backdrop: _Backdrop) -> tuple[Float
     Returns:
         Colours of the product alone (RGB 0-255) and its matte.
     """
-    radius = max(2, round(0.006 * max(mask.shape)))
-    inner, outer = erode(mask, radius), ~dilate(mask, max(1, radius // 2))
+    radius = max(2, round(0.004 * max(mask.shape)))
+    inner, outer = erode(mask, radius), ~dilate(mask, max(2, round(0.003 * max(mask.shape))))
     lab = _lab(floats(work))
     product = _spread(lab, inner, (1.2 * radius, 3.0 * radius))
     step = product - backdrop.fit
     power = (step * step).sum(axis=-1)
     matte = ((lab - backdrop.fit) * step).sum(axis=-1) / np.maximum(power, 1e-3)
-    matte = np.clip((matte - 0.12) / 0.76, 0, 1)
+    matte = np.clip((matte - 0.12) / 0.72, 0, 1)
     # Where product and backdrop look alike the division is noise: there the mask knows better.
     trust = np.clip((np.sqrt(power) - 8) / 10, 0, 1)
     matte = floats(trust * matte + (1 - trust) * blur(floats(mask), 0.8))

@@ -19,6 +19,8 @@ MIN_SIDE_PX = 16
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 _ORIENTATION_TAG = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
+_PLAIN_SRGB = ("sRGB IEC61966", "sRGB built-in", "sRGB2014")
+"""Profiles that change nothing; other names that hold "sRGB" may be linear."""
 _DECODE_ERRORS = (
     OSError,
     SyntaxError,
@@ -71,7 +73,7 @@ def check_picture(data: bytes, limits: PictureLimits, *, field: str) -> PictureI
             "Save it as JPEG or WebP, or make it smaller.",
             field=field,
         )
-    image = _open(data, field=field)
+    image = _open(data, field=field, limits=limits)
     width, height = image.size
     if max(width, height) > limits.max_side or width * height > limits.max_pixels:
         raise _too_large(f"{width} x {height} pixels", limits, field=field)
@@ -122,7 +124,7 @@ def decode_picture(data: bytes, *, field: str | None = None) -> Image.Image:
     return rgb
 
 
-def _open(data: bytes, *, field: str | None) -> Image.Image:
+def _open(data: bytes, *, field: str | None, limits: PictureLimits | None = None) -> Image.Image:
     formats: list[str] = list(FORMATS)
     if _is_heic(data):
         if importlib.util.find_spec("pillow_heif") is None:
@@ -136,7 +138,7 @@ def _open(data: bytes, *, field: str | None) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise invalid("The picture has far too many pixels. Make it smaller.", field=field) from error
+        raise _too_large("far too many pixels", limits, field=field) from error
     except Image.UnidentifiedImageError as error:
         raise invalid(
             "The file is not a picture in an accepted format (PNG, JPEG, WebP, AVIF). Convert it to one of these.",
@@ -179,7 +181,7 @@ def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
     if isinstance(profile, bytes) and profile:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            if "sRGB" not in ImageCms.getProfileDescription(source):
+            if not ImageCms.getProfileDescription(source).startswith(_PLAIN_SRGB):
                 target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
                 converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
                 if converted is not None:
@@ -190,12 +192,11 @@ def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
     return converted.copy() if converted is image else converted
 
 
-def _too_large(what: str, limits: PictureLimits, *, field: str) -> AdAgentError:
-    return invalid(
-        f"The picture has {what}; the limits are {limits.max_side:,} pixels a side and {limits.max_pixels:,} pixels "
-        "in all. Make it smaller.",
-        field=field,
+def _too_large(what: str, limits: PictureLimits | None, *, field: str | None) -> AdAgentError:
+    named = (
+        f"; the limits are {limits.max_side:,} pixels a side and {limits.max_pixels:,} pixels in all" if limits else ""
     )
+    return invalid(f"The picture has {what}{named}. Make it smaller.", field=field)
 
 
 def _damaged(error: BaseException, *, field: str | None) -> AdAgentError:

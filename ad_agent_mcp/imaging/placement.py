@@ -17,7 +17,6 @@ MAX_HIDDEN_SHARE = 0.30
 """More of the letters than this may not disappear behind the product."""
 _SCALES = (1.0, 0.85, 0.7, 0.55)
 _GRID = 8
-_TARGETS = {TextPosition.TOP: 0.17, TextPosition.CENTER: 0.5, TextPosition.BOTTOM: 0.85}
 _BANNER_ASPECT = 1.45
 _STORY_ASPECT = 1.6
 
@@ -58,7 +57,7 @@ def text_area(canvas: tuple[int, int], product: Box | None, *, position: TextPos
     if product is None:
         offset = {TextPosition.TOP: 0, TextPosition.BOTTOM: height - tall}.get(position, (height - tall) // 2)
         return x, y + max(0, offset), width, min(tall, height)
-    gap = round(0.042 * max(canvas))
+    gap = round(0.045 * math.sqrt(canvas[0] * canvas[1]))
     if mode is CompositionMode.BEHIND:
         reach = max(y + round(0.16 * canvas[1]), product[1] + round(0.16 * product[3]))
         return x, max(y, reach - tall), width, min(tall, reach - y)
@@ -73,7 +72,12 @@ def text_area(canvas: tuple[int, int], product: Box | None, *, position: TextPos
     if position is TextPosition.AUTO:
         position = TextPosition.TOP if above >= 0.8 * below else TextPosition.BOTTOM
     if position is TextPosition.CENTER:
-        return x, y + (height - tall) // 2, width, min(tall, height)
+        # The middle of the picture, as far as the product leaves it free.
+        end = min(product[1] - gap, (canvas[1] + tall) // 2)
+        start = max(y, end - tall)
+        if end - start >= 0.13 * canvas[1]:
+            return x, start, width, end - start
+        return x, y + max(0, height - tall) // 2, width, min(tall, height)
     room = max(round(0.13 * canvas[1]), min(tall, above if position is TextPosition.TOP else below))
     return x, (y if position is TextPosition.TOP else y + height - room), width, room
 
@@ -141,9 +145,7 @@ def _dislike(box: Box, area: Box, canvas: tuple[int, int], position: TextPositio
     away_y = abs(centre_y - area[1] - area[3] / 2) / canvas[1]
     if position is TextPosition.AUTO:
         return 0.6 * away_x + 0.3 * away_y
-    # A centred wish is about the canvas, not about the room beside the product.
-    target = abs(centre_y / canvas[1] - 0.5) if position is TextPosition.CENTER else away_y
-    return 1.2 * away_x + 3.0 * target
+    return 1.2 * away_x + 3.0 * away_y
 
 
 def _clutter(picture: Picture, ignored: Flags) -> Floats:

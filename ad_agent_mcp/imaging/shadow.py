@@ -38,13 +38,12 @@ def product_shadow(matte: Matte, *, product: Box, light_x: float, opacity: float
     cast = (near * (1 - away) + far * away) * (1 - 0.35 * away)
 
     contact = np.zeros_like(small)
-    sole_from = max(0, round(foot - 0.04 * box_height * scale_y))
+    sole_from = max(0, round(foot - 0.012 * box_height * scale_y) - 1)
     foot_row = max(sole_from + 1, round(foot))
     touching = small[sole_from:foot_row].max(axis=0)
     thick = max(2, round(0.014 * box_height * scale_y))
-    # Reaching up behind the sole, the contact is seen only where the product curves away from the floor.
-    contact[max(0, foot_row - 2 * thick) : foot_row] = touching
+    contact[max(0, foot_row - thick) : foot_row + thick // 4] = touching
     span = max(4.0, 0.55 * half[0] * box_width / width + 0.2 * half[0])
-    contact = blur(contact, 0.008 * span) * 0.75 + blur(contact, 0.03 * span) * 0.9
+    contact = blur(contact, 0.009 * span) * 0.8 + blur(contact, 0.035 * span) * 1.1
     density = np.clip(0.32 * cast + 0.62 * np.clip(contact, 0, 1), 0, 0.85) * opacity
     return tinted(np.clip(resize(floats(density), (width, height)), 0, 1), _COLOUR)

@@ -93,9 +93,9 @@ class Typesetter:
                 x += font.getlength(piece)
             ink = strip.getbbox()
             if ink is not None:
-                rows.append((line, ink))
                 sheet.paste(255, (0, 0), strip)
-        if not rows:
+            rows.append((line, ink or (canvas_width // 2, int(baseline), canvas_width // 2, int(baseline))))
+        if sheet.getbbox() is None:
             return SetText(np.zeros((16, 16), np.float32), (), size_px)
         left, top = min(ink[0] for _, ink in rows) - padding_px, min(ink[1] for _, ink in rows) - padding_px
         right, bottom = max(ink[2] for _, ink in rows) + padding_px, max(ink[3] for _, ink in rows) + padding_px

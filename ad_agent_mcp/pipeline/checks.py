@@ -141,15 +141,15 @@ def _glyph_overlap(workspace: Workspace) -> Check:
 
 
 def _text_contrast(finished: Finished, workspace: Workspace) -> Check:
-    letters = finished.letters
-    if finished.is_behind and finished.cutout is not None:
-        letters = floats(letters * (1 - floats(finished.cutout[..., 3]) / 255))
-    box = box_of(letters > 0)
+    box = box_of(finished.letters > 0)
     seen = None
     if box is not None:
         left, top = max(0, box[0] - _RING_PX), max(0, box[1] - _RING_PX)
         window = (slice(top, box[1] + box[3] + _RING_PX), slice(left, box[0] + box[2] + _RING_PX))
-        seen = legibility(finished.final[window], np.ascontiguousarray(letters[window]))
+        front = None
+        if finished.is_behind and finished.cutout is not None:
+            front = floats(finished.cutout[window][..., 3]) / np.float32(255)
+        seen = legibility(finished.final[window], finished.letters[window], front=front)
     if seen is None:
         return Check(name="text_contrast", passed=None, limit=MIN_RATIO)
     passed = seen.worst >= MIN_RATIO

@@ -19,21 +19,12 @@ from .workspace import Workspace, crop, pad
 
 _INK_ALPHA = 25
 _CLEAR_RATIO = 1.5
+_WANTED_RATIO = 3.6
+"""A remedy that is taken at all aims a little higher than the limit."""
 _DARK_INK, _LIGHT_INK = 0.06, 0.75
 _MIDDLE_LUMINANCE = 0.18
 """Black and white letters are equally legible on it."""
-_REMEDIES = (
-    (0.15, 0),
-    (0.3, 0),
-    (0.4, 0),
-    (0, 0.25),
-    (0, 0.4),
-    (0.5, 0),
-    (0.4, 0.3),
-    (0, 0.6),
-    (0.55, 0.45),
-    (0, 0.75),
-)
+_REMEDIES = ((0.15, 0), (0.3, 0), (0.4, 0), (0, 0.25), (0, 0.4), (0.5, 0), (0.4, 0.3), (0, 0.55))
 """How much the letters' lightness changes, and how dense a scrim is added: mildest first."""
 _FEATHER_SHARE = 0.02
 
@@ -151,12 +142,10 @@ def _legible(workspace: Workspace, step1: Picture, letters: Picture, mode: Compo
     left, top = max(0, box[0] - reach), max(0, box[1] - reach)
     window = (slice(top, box[1] + box[3] + reach), slice(left, box[0] + box[2] + reach))
     base, local = step1[window], np.ascontiguousarray(letters[window])
-    matte = floats(local[..., 3]) / np.float32(255)
     product = workspace.product_matte
-    if mode is CompositionMode.BEHIND and product is not None:
-        matte = floats(matte * (1 - product[window]))
+    front = floats(product[window]) if mode is CompositionMode.BEHIND and product is not None else None
 
-    best = _remedied(base, local, matte, size_px, may_relight=workspace.letters_are_ours)
+    best = _remedied(base, local, front, size_px, may_relight=workspace.letters_are_ours)
     if best.remedies:
         workspace.events.notice(
             "text_contrast_remedy", f"The letters were too faint on the picture; added: {', '.join(best.remedies)}."
@@ -166,18 +155,19 @@ def _legible(workspace: Workspace, step1: Picture, letters: Picture, mode: Compo
     return _Lettering(on_canvas(best.letters, (left, top), canvas), under, best.remedies)
 
 
-def _remedied(base: Picture, letters: Picture, matte: Matte, size_px: float, *, may_relight: bool) -> _Lettering:
-    seen = contrast.legibility(alpha_over(base, letters), matte)
+def _remedied(base: Picture, letters: Picture, front: Matte | None, size_px: float, *, may_relight: bool) -> _Lettering:
+    matte = floats(letters[..., 3]) / np.float32(255)
+    seen = contrast.legibility(alpha_over(base, letters), matte, front=front)
     is_light = seen is None or seen.is_light
     shadow = _drop_shadow(matte, size_px, opacity=0.38 if is_light else 0.14)
-    best = (_worst(base, (shadow,), letters, matte), _Lettering(letters, (shadow,), ()))
+    best = (_worst(base, (shadow,), letters, front), _Lettering(letters, (shadow,), ()))
 
     def tried(candidate: _Lettering) -> bool:
         nonlocal best
-        worst = _worst(base, candidate.under, candidate.letters, matte)
+        worst = _worst(base, candidate.under, candidate.letters, front)
         if worst > best[0]:
             best = (worst, candidate)
-        return worst >= contrast.MIN_RATIO
+        return worst >= _WANTED_RATIO
 
     if seen is None or best[0] >= contrast.MIN_RATIO:
         return best[1]
@@ -195,14 +185,14 @@ def _remedied(base: Picture, letters: Picture, matte: Matte, size_px: float, *, 
         names = (*((name,) if amount else ()), *(("scrim",) if opacity else ()))
         if tried(_Lettering(changed, (halo, shade) if opacity else (shade,), names)):
             return best[1]
-    outline = contrast.outline(matte, font_size_px=size_px, is_dark=is_light)
-    last = best[1]
-    tried(_Lettering(last.letters, (*last.under, outline), (*last.remedies, "outline")))
+    outline = contrast.outline(matte, base, font_size_px=size_px, is_dark=is_light)
+    tried(_Lettering(letters, (_drop_shadow(matte, size_px, opacity=0.45), outline), ("outline",)))
     return best[1]
 
 
-def _worst(base: Picture, under: tuple[Picture, ...], letters: Picture, matte: Matte) -> float:
-    seen = contrast.legibility(assemble(base, *under, letters), matte)
+def _worst(base: Picture, under: tuple[Picture, ...], letters: Picture, front: Matte | None) -> float:
+    matte = floats(letters[..., 3]) / np.float32(255)
+    seen = contrast.legibility(assemble(base, *under, letters), matte, front=front)
     return 21.0 if seen is None else seen.worst
 
 

@@ -4,18 +4,20 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 import anyio
 
 from ..config import Settings
 from .app import App, open_app
+from .worker_process import WORKER_COMMAND
 
 logger = logging.getLogger(__name__)
 
 
-async def serve_stdio(settings: Settings) -> None:
-    """Serve until stdin closes, or SIGTERM or SIGINT comes."""
-    async with open_app(settings) as app, anyio.create_task_group() as tasks:
+async def serve_stdio(settings: Settings, *, command: Sequence[str] = WORKER_COMMAND) -> None:
+    """Serve until stdin closes, or SIGTERM or SIGINT comes; `command` starts a worker."""
+    async with open_app(settings, command=command) as app, anyio.create_task_group() as tasks:
         if sys.platform != "win32":
             tasks.start_soon(_end_on_signal, app)
         await app.server.run_stdio_async()

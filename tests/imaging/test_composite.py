@@ -1,16 +1,18 @@
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from ad_agent_mcp.contract.schemas import TextPosition
 from ad_agent_mcp.imaging.composite import place_product, product_box
 from ad_agent_mcp.imaging.contrast import legibility, luminance, ratio, relit
 from ad_agent_mcp.imaging.cutout import cut_out
 from ad_agent_mcp.imaging.picture import alpha_over, core_of, encode_png
 from ad_agent_mcp.imaging.placement import find_spot, safe_area
 from ad_agent_mcp.imaging.shadow import product_shadow
-from ad_agent_mcp.contract.schemas import TextPosition
 
-from .products import bottle, file_bytes, photo
+from .products import bottle, photo
 
 CANVASES = [(1024, 1024), (1080, 1920), (1200, 628), (256, 2048), (300, 256)]
 
@@ -121,7 +123,4 @@ def test_auto_keeps_off_the_product_and_the_clutter():
 
 def test_png_layers_are_lossless():
     picture = np.random.default_rng(4).integers(0, 256, (40, 30, 4), np.uint8)
-    import io
-
     assert (np.asarray(Image.open(io.BytesIO(encode_png(picture)))) == picture).all()
-    assert file_bytes(Image.fromarray(picture))

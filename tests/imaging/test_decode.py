@@ -75,6 +75,12 @@ def test_a_cut_off_file_is_refused(kind):
         decode_picture(data[: len(data) * 2 // 3])
 
 
+def test_a_phone_photo_with_a_second_frame_is_a_photo():
+    data = file_bytes(plain(), "MPO", save_all=True, append_images=[plain(colour=(1, 2, 3))])
+    assert check_picture(data, LIMITS, field="x").format == "JPEG"
+    assert decode_picture(data).getpixel((5, 5))[0] > 150
+
+
 def test_garbage_is_refused():
     for data in (b"", b"hello", b"\x89PNG\r\n\x1a\n" + b"\0" * 50, b"\xff\xd8\xff\xe0" + b"\1" * 80):
         refusal(data)
@@ -101,6 +107,10 @@ def test_a_colour_profile_is_applied_and_a_broken_one_ignored():
     xyz = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert decode_picture(file_bytes(red, "PNG", icc_profile=xyz)).getpixel((5, 5)) == (255, 0, 0)
     assert decode_picture(file_bytes(red, "PNG", icc_profile=b"not a profile")).getpixel((5, 5)) == (255, 0, 0)
+    swapped = xyz.replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ").replace(b"????", b"gXYZ")
+    swapped = swapped.replace("sRGB".encode("utf-16-be"), "odd1".encode("utf-16-be"))
+    red_by_profile = decode_picture(file_bytes(plain(colour=(0, 255, 0)), "PNG", icc_profile=swapped)).getpixel((5, 5))
+    assert red_by_profile[0] > 200 > red_by_profile[1]
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     assert decode_picture(file_bytes(red, "PNG", icc_profile=lab)).mode == "RGB"
 
@@ -143,6 +153,8 @@ def test_fully_opaque_alpha_is_dropped():
 
 
 def test_decoding_and_fonts_load_no_array_library():
-    code = "import sys, ad_agent_mcp.imaging.decode, ad_agent_mcp.imaging.fonts; print({'numpy','cv2'} & {*sys.modules})"
+    code = (
+        "import sys, ad_agent_mcp.imaging.decode, ad_agent_mcp.imaging.fonts; print({'numpy','cv2'} & {*sys.modules})"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"

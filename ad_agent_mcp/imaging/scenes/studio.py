@@ -6,14 +6,19 @@ import numpy as np
 from ..picture import Floats, Picture, blur, floats, resize, to_bytes
 from .palette import Palette
 
-FLOOR_Y = 0.70
 _ROLL = 0.035
 _VIGNETTE = 0.12
 _GRAIN = 0.009
 
 
 def paint_studio(
-    size: tuple[int, int], palette: Palette, rng: np.random.Generator, *, light_x: float, subject_x: float
+    size: tuple[int, int],
+    palette: Palette,
+    rng: np.random.Generator,
+    *,
+    light_x: float,
+    subject_x: float,
+    floor_y: float,
 ) -> Picture:
     """An empty studio.
 
@@ -22,19 +27,20 @@ def paint_studio(
         palette: its colours.
         rng: decides the window light and the grain; the only source of chance.
         light_x: where the key light comes from, -1 (left) to 1 (right).
+        floor_y: where the floor begins, as a share of the height.
         subject_x: where the product will stand, as a share of the width; a pool of light waits there.
 
     Returns:
-        RGB (H, W, 3); the floor begins at `FLOOR_Y`.
+        RGB (H, W, 3).
     """
     width, height = size
     y = (np.arange(height, dtype=np.float32) / height)[:, None]
     x = (np.arange(width, dtype=np.float32) / width)[None, :]
     is_dark = float(palette.wall.mean()) < 0.35
-    roll = 1 / (1 + np.exp(-(y - FLOOR_Y) / _ROLL))
-    up = np.clip(y / FLOOR_Y, 0, 1) ** 1.6 * 0.55
+    roll = 1 / (1 + np.exp(-(y - floor_y) / _ROLL))
+    up = np.clip(y / floor_y, 0, 1) ** 1.6 * 0.55
     wall = palette.wall * (1 - up) + palette.shade * up
-    far = np.clip((y - FLOOR_Y) / (1 - FLOOR_Y), 0, 1)
+    far = np.clip((y - floor_y) / (1 - floor_y), 0, 1)
     floor = palette.shade * 0.97 * (1 - far) + np.minimum(palette.wall * 1.03, 1) * far
     column = wall * (1 - roll) + floor * roll
 

@@ -1,0 +1,109 @@
+"""What crosses the pipe, letter by letter: a change here is a change of the protocol."""
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from ad_agent_mcp.contract.errors import ErrorCode, ErrorInfo, Fix
+from ad_agent_mcp.contract.messages import (
+    COMMAND,
+    EVENT,
+    FRAME_HEADER,
+    CancelJob,
+    Inputs,
+    JobDone,
+    JobFailed,
+    JobNotice,
+    Message,
+    ModelMoved,
+    Ready,
+    Shutdown,
+    StageProgress,
+    StartJob,
+    StepResult,
+    UnloadModels,
+    encode,
+)
+from ad_agent_mcp.contract.schemas import Check, GenerateRequest
+from ad_agent_mcp.contract.stages import EngineName, Plan, PlannedStage, Stage
+
+PLAN = Plan(
+    engine=EngineName.DRAFT, preset="draft", steps=(1,), stages=(PlannedStage(stage=Stage.CUT_OUT, iterations=1),)
+)
+COMMANDS: list[tuple[Message, str]] = [
+    (
+        StartJob(
+            job_id="j",
+            request=GenerateRequest(text_content="가", seed=1),
+            plan=PLAN,
+            inputs=Inputs(product=Path("/p")),
+            out_dir=Path("/o"),
+        ),
+        '{"type":"start_job","job_id":"j","request":{"text_content":"가","seed":1},"plan":{"engine":"draft","preset":'
+        '"draft","steps":[1],"stages":[{"stage":"cut_out","iterations":1}]},"inputs":{"product":"/p","step1":null,'
+        '"step2":null,"has_step1_layers":false},"out_dir":"/o"}',
+    ),
+    (CancelJob(job_id="j"), '{"type":"cancel_job","job_id":"j"}'),
+    (UnloadModels(), '{"type":"unload_models"}'),
+    (Shutdown(), '{"type":"shutdown"}'),
+]
+EVENTS: list[tuple[Message, str]] = [
+    (
+        Ready(pid=1, engine=EngineName.DRAFT, device="cpu", presets=("draft",)),
+        '{"type":"ready","protocol":1,"pid":1,"engine":"draft","device":"cpu","presets":["draft"]}',
+    ),
+    (
+        StageProgress(job_id="j", stage=Stage.BLEND, done=1, total=2),
+        '{"type":"stage_progress","job_id":"j","stage":"blend","done":1,"total":2}',
+    ),
+    (
+        StepResult(job_id="j", step=1, files={"step1": "ff"}, width=3, height=4),
+        '{"type":"step_result","job_id":"j","step":1,"files":{"step1":"ff"},"width":3,"height":4}',
+    ),
+    (
+        ModelMoved(model="flux", state="loading"),
+        '{"type":"model_moved","model":"flux","state":"loading","bytes":0,"seconds":0.0}',
+    ),
+    (JobNotice(job_id="j", code="c", message="m"), '{"type":"notice","job_id":"j","code":"c","message":"m"}'),
+    (
+        JobDone(job_id="j", checks=(Check(name="n", passed=None),)),
+        '{"type":"job_done","job_id":"j","checks":[{"name":"n","pass":null,"value":null,"limit":null,"fix":null}]}',
+    ),
+    (
+        JobFailed(
+            job_id="j",
+            error=ErrorInfo(code=ErrorCode.CHECK_FAILED, message="m", fix=Fix(tool="t", arguments={"a": 1})),
+        ),
+        '{"type":"job_failed","job_id":"j","error":{"code":"check_failed","message":"m","retry_after_seconds":null,'
+        '"job_id":null,"field":null,"fix":{"tool":"t","arguments":{"a":1}}},"checks":[]}',
+    ),
+]
+
+
+@pytest.mark.parametrize(("message", "wire"), COMMANDS + EVENTS, ids=lambda value: getattr(value, "type", ""))
+def test_a_message_has_this_form_on_the_wire(message: Message, wire: str):
+    frame = encode(message)
+    assert FRAME_HEADER.unpack(frame[:4]) == (len(frame) - 4,)
+    assert frame[4:].decode() == wire
+
+
+@pytest.mark.parametrize(("message", "wire"), COMMANDS + EVENTS, ids=lambda value: getattr(value, "type", ""))
+def test_a_message_survives_the_pipe(message: Message, wire: str):
+    adapter = COMMAND if (message, wire) in COMMANDS else EVENT
+    assert adapter.validate_json(encode(message)[4:]) == message
+
+
+def test_a_drift_between_the_two_sides_is_an_error():
+    with pytest.raises(ValidationError):
+        EVENT.validate_json('{"type":"job_done","job_id":"j","novelty":1}')
+    with pytest.raises(ValidationError):
+        COMMAND.validate_json('{"type":"format_disk"}')
+
+
+def test_a_request_remembers_what_the_caller_set():
+    request = GenerateRequest(text_content="a", strength=0.6)
+    again = GenerateRequest.model_validate_json(request.model_dump_json())
+    assert again.model_fields_set == {"text_content", "strength"}
+    assert json.loads(GenerateRequest().model_dump_json()) == {}

@@ -1,0 +1,375 @@
+"""Whole jobs of the draft engine in this process."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ad_agent_mcp.contract.errors import AdAgentError, Cancelled, ErrorCode
+from ad_agent_mcp.contract.layout import Layout
+from ad_agent_mcp.contract.messages import Inputs, StartJob
+from ad_agent_mcp.contract.schemas import GenerateRequest
+from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
+from ad_agent_mcp.engines.draft import DraftEngine
+from ad_agent_mcp.files import sha256_of
+from ad_agent_mcp.imaging.picture import core_of
+from ad_agent_mcp.pipeline import run
+from ad_agent_mcp.pipeline.run import run_job
+
+from ..imaging.products import bottle, file_bytes, photo
+
+SIZE = {"width": 400, "height": 384}
+
+
+class Report:
+    def __init__(self, stage: Stage, events: "Events") -> None:
+        self.stage, self.events = stage, events
+
+    def iteration(self, done: int, total: int) -> None:
+        self.events.on_iteration(self.stage)
+        self.events.progress.append((self.stage, done, total))
+
+    def notice(self, code: str, message: str) -> None:
+        self.events.notice(code, message)
+
+    def model_moved(self, *args: object, **kwargs: object) -> None:
+        return None
+
+
+class Events:
+    """Remembers everything, and that each reported layer was on disk."""
+
+    def __init__(self, out_dir: Path, on_iteration: Callable[[Stage], None] = lambda stage: None) -> None:
+        self.out_dir, self.on_iteration = out_dir, on_iteration
+        self.progress: list[tuple[Stage, int, int]] = []
+        self.notices: list[tuple[str, str]] = []
+        self.steps: list[tuple[int, dict[str, str], tuple[int, int]]] = []
+
+    @property
+    def codes(self) -> list[str]:
+        return [code for code, _ in self.notices]
+
+    def open_stage(self, stage: Stage) -> Report:
+        return Report(stage, self)
+
+    def notice(self, code: str, message: str) -> None:
+        self.notices.append((code, message))
+
+    def step_finished(self, step: int, files: dict[str, str], size: tuple[int, int]) -> None:
+        for name, digest in files.items():
+            assert sha256_of((self.out_dir / f"{name}.png").read_bytes()) == digest
+        self.steps.append((step, files, size))
+
+
+def make(
+    out_dir: Path,
+    *,
+    steps: tuple[int, ...] = (1, 2, 3),
+    inputs: Inputs | None = None,
+    events: Events | None = None,
+    engine: DraftEngine | None = None,
+    picture: Image.Image | None = None,
+    skip: frozenset[Stage] = frozenset(),
+    **request: object,
+):
+    out_dir.mkdir(exist_ok=True)
+    if inputs is None:
+        source = out_dir / "given.png"
+        source.write_bytes(file_bytes(picture or photo(bottle(400), "gradient", (420, 500))))
+        inputs = Inputs(product=source)
+    asked = GenerateRequest.model_validate({"text_content": "여름 세일", "seed": 5, **SIZE, **request})
+    plan = plan_stages(engine=EngineName.DRAFT, preset="draft", steps=steps, iterations={}, skip=skip)
+    job = StartJob(job_id="job-1", request=asked, plan=plan, inputs=inputs, out_dir=out_dir)
+    events = events or Events(out_dir)
+    checks = run_job(job, engine or DraftEngine(), events)
+    return events, {check.name: check for check in checks}
+
+
+def pixels(path: Path, mode: str = "RGB"):
+    return np.asarray(Image.open(path).convert(mode))
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def core(out_dir: Path):
+    return core_of(pixels(out_dir / "cutout.png", "RGBA")[..., 3])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """One uninterrupted job."""
+    out_dir = tmp_path_factory.mktemp("whole")
+    events, checks = make(out_dir)
+    return out_dir, events, checks
+
+
+def test_every_step_reports_its_layers_once_they_are_on_disk(whole):
+    _, events, _ = whole
+    assert [(step, sorted(files)) for step, files, _ in events.steps] == [
+        (1, ["background", "cutout", "product", "shadow", "step1"]),
+        (2, ["step2"]),
+        (3, ["final"]),
+    ]
+    assert {size for *_, size in events.steps} == {(400, 384)}
+
+
+def test_layers_have_the_canvas_size_and_the_document_describes_them(whole):
+    out_dir, _, _ = whole
+    for name in ("cutout", "background", "shadow", "step1", "final"):
+        assert size_of(out_dir / f"{name}.png") == (400, 384)
+    layout = Layout.model_validate_json((out_dir / "layout.json").read_bytes())
+    assert layout.text is not None
+    assert layout.product is not None
+    assert layout.text.content == "여름 세일"
+    assert layout.text.size == size_of(out_dir / "step2.png")
+    x, y, width, height = layout.text.placed_box
+    changed = np.abs(pixels(out_dir / "final.png").astype(int) - pixels(out_dir / "step1.png")).max(axis=2) > 60
+    rows, columns = np.nonzero(changed)
+    assert x - 2 <= columns.min() <= columns.max() <= x + width + 2
+    assert y - 2 <= rows.min() <= rows.max() <= y + height + 2
+
+
+def test_every_planned_stage_is_closed_in_order(whole):
+    _, events, _ = whole
+    plan = plan_stages(engine=EngineName.DRAFT, preset="draft", steps=(1, 2, 3), iterations={})
+    closed = [stage for stage, done, total in events.progress if done == total]
+    assert closed == [planned.stage for planned in plan.stages]
+
+
+def test_the_product_stays_the_product(whole):
+    out_dir, _, checks = whole
+    assert checks["product_core_identity"].passed
+    layout = Layout.model_validate_json((out_dir / "layout.json").read_bytes())
+    inside = core(out_dir)
+    assert inside.sum() > 3000
+    assert (pixels(out_dir / "final.png")[inside] == pixels(out_dir / "cutout.png", "RGBA")[inside][:, :3]).all()
+    x, y, width, height = layout.product.source_box
+    left, top, placed_width, placed_height = layout.product.placed_box
+    wanted = Image.open(out_dir / "given.png").resize(
+        (placed_width, placed_height), Image.Resampling.LANCZOS, box=(x, y, x + width, y + height)
+    )
+    part = np.s_[top : top + placed_height, left : left + placed_width]
+    difference = np.abs(pixels(out_dir / "final.png")[part].astype(int) - np.asarray(wanted))
+    assert difference[inside[part]].max() <= 1
+
+
+def test_all_five_checks_pass_on_an_easy_ad(whole):
+    _, _, checks = whole
+    names = ["product_core_identity", "glyph_overlap", "text_contrast", "text_product_overlap", "safe_margins"]
+    assert list(checks) == names
+    assert all(check.passed for check in checks.values())
+
+
+def test_the_same_request_gives_the_same_bytes(whole, tmp_path):
+    out_dir, _, _ = whole
+    make(tmp_path)
+    for name in ("product", "cutout", "background", "shadow", "step1", "step2", "final"):
+        assert (tmp_path / f"{name}.png").read_bytes() == (out_dir / f"{name}.png").read_bytes(), name
+
+
+def test_another_seed_gives_another_scene(whole, tmp_path):
+    make(tmp_path, steps=(1,), seed=6)
+    assert (tmp_path / "step1.png").read_bytes() != (whole[0] / "step1.png").read_bytes()
+
+
+@pytest.mark.parametrize("cuts", [((1,), (2,), (3,)), ((1,), (2, 3)), ((1, 2), (3,))])
+def test_a_job_resumed_between_steps_equals_an_uninterrupted_one(whole, tmp_path, cuts):
+    for steps in cuts:
+        source = whole[0] / "given.png"
+        given = Inputs(product=source) if 1 in steps else Inputs(product=source, has_step1_layers=True)
+        make(tmp_path, steps=steps, inputs=given)
+    assert (tmp_path / "final.png").read_bytes() == (whole[0] / "final.png").read_bytes()
+    assert (tmp_path / "layout.json").read_bytes() == (whole[0] / "layout.json").read_bytes()
+
+
+@pytest.mark.parametrize("stage", [Stage.CUT_OUT, Stage.REFINE, Stage.TEXT_PAINT, Stage.PLACEMENT, Stage.FINISH])
+def test_a_job_can_be_cancelled_in_any_stage_and_keeps_finished_steps(tmp_path, stage):
+    def cancel(at: Stage) -> None:
+        if at is stage:
+            raise Cancelled
+
+    events = Events(tmp_path, cancel)
+    with pytest.raises(Cancelled):
+        make(tmp_path, events=events)
+    finished = {
+        Stage.CUT_OUT: [],
+        Stage.REFINE: [],
+        Stage.TEXT_PAINT: [1],
+        Stage.PLACEMENT: [1, 2],
+        Stage.FINISH: [1, 2],
+    }
+    assert [step for step, *_ in events.steps] == finished[stage]
+    assert not (tmp_path / "final.png").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_without_words_step_1_is_the_ad(tmp_path):
+    events, checks = make(tmp_path, steps=(1,), text_content=None)
+    assert (tmp_path / "final.png").read_bytes() == (tmp_path / "step1.png").read_bytes()
+    assert "final" in events.steps[0][1]
+    assert checks["product_core_identity"].passed
+    assert checks["text_contrast"].passed is None
+
+
+def test_without_words_a_given_step_1_is_the_ad(tmp_path):
+    given = tmp_path / "edited.png"
+    given.write_bytes(file_bytes(photo(bottle(300), "white", (300, 320))))
+    events, checks = make(tmp_path, steps=(), text_content=None, inputs=Inputs(step1=given))
+    assert (pixels(tmp_path / "final.png") == pixels(given)).all()
+    assert set(events.steps[-1][1]) == {"step1", "final"}
+    assert all(check.passed is None for check in checks.values())
+
+
+def test_a_pause_after_step_1_leaves_the_ad_unfinished(tmp_path):
+    _, checks = make(tmp_path, steps=(1,))
+    assert not checks
+    assert not (tmp_path / "final.png").exists()
+
+
+@pytest.mark.parametrize("mode", ["overlay", "blend", "behind"])
+@pytest.mark.parametrize("position", ["top", "center", "bottom", "auto"])
+def test_every_mode_and_position_keeps_product_and_margins(tmp_path, mode, position):
+    _, checks = make(tmp_path, composition_mode=mode, text_position=position, text_content="Slow\nMorning")
+    assert checks["product_core_identity"].passed
+    assert checks["safe_margins"].passed
+    assert checks["glyph_overlap"].passed
+
+
+def test_behind_brings_the_product_to_the_front(tmp_path):
+    make(tmp_path, composition_mode="behind", text_content="SUMMER")
+    layout = Layout.model_validate_json((tmp_path / "layout.json").read_bytes())
+    assert layout.text.mode == "behind"
+    inside = core(tmp_path)
+    assert (pixels(tmp_path / "final.png")[inside] == pixels(tmp_path / "cutout.png", "RGBA")[inside][:, :3]).all()
+
+
+def test_real_alpha_is_used_as_it_is(tmp_path):
+    _, checks = make(tmp_path, picture=bottle(500), steps=(1,), text_content=None)
+    assert checks["product_core_identity"].passed
+    assert Layout.model_validate_json((tmp_path / "layout.json").read_bytes()).product.route == "alpha"
+
+
+def test_a_photo_over_the_working_size_keeps_the_identity_promise(tmp_path):
+    picture = photo(bottle(2000), "gradient", (2100, 2600))
+    _, checks = make(tmp_path, picture=picture, steps=(1,), text_content=None)
+    assert checks["product_core_identity"].passed
+    assert max(size_of(tmp_path / "product.png")) == 2048
+
+
+@pytest.mark.parametrize("size", [(256, 256), (257, 301), (700, 256)])
+def test_odd_canvases_are_served(tmp_path, size):
+    events, checks = make(tmp_path, width=size[0], height=size[1])
+    assert events.steps[-1][2] == size
+    assert checks["product_core_identity"].passed
+
+
+def test_a_foreign_step_1_is_the_canvas_and_says_that_nothing_is_verified(tmp_path):
+    given = tmp_path / "edited.png"
+    given.write_bytes(file_bytes(photo(bottle(300), "gradient", (500, 420))))
+    events, checks = make(tmp_path, steps=(2, 3), inputs=Inputs(step1=given))
+    assert "product_unverified" in events.codes
+    assert checks["product_core_identity"].passed is None
+    assert size_of(tmp_path / "final.png") == (500, 420)
+    assert set(events.steps[0][1]) == {"step1", "cutout", "step2"}
+
+
+def test_a_foreign_step_1_job_resumes_at_step_3_like_an_uninterrupted_one(tmp_path):
+    given = tmp_path / "edited.png"
+    given.write_bytes(file_bytes(photo(bottle(300), "gradient", (500, 420))))
+    for name, cuts in (("one", ((2, 3),)), ("two", ((2,), (3,)))):
+        for steps in cuts:
+            make(tmp_path / name, steps=steps, inputs=Inputs(step1=given))
+    assert (tmp_path / "one" / "final.png").read_bytes() == (tmp_path / "two" / "final.png").read_bytes()
+
+
+def test_foreign_letters_are_used_and_reported_unverified(whole, tmp_path):
+    letters = Image.new("RGBA", (200, 60), (0, 0, 0, 0))
+    letters.paste((20, 20, 60, 255), (10, 10, 190, 50))
+    given = tmp_path / "letters.png"
+    given.write_bytes(file_bytes(letters))
+    make(tmp_path, steps=(1,))
+    events, checks = make(tmp_path, steps=(3,), inputs=Inputs(step2=given, has_step1_layers=True))
+    assert "text_unverified" in events.codes
+    assert checks["glyph_overlap"].passed is None
+    assert checks["product_core_identity"].passed
+
+
+@pytest.mark.parametrize("steps", [(2, 3), (3,)])
+def test_a_missing_earlier_picture_is_named(tmp_path, steps):
+    with pytest.raises(AdAgentError) as caught:
+        make(tmp_path, steps=steps, inputs=Inputs())
+    assert caught.value.info.code is ErrorCode.INVALID_REQUEST
+    assert caught.value.info.field == "step1_image"
+
+
+class Repainting(DraftEngine):
+    """Changes every pixel in every pass, as a diffusion model does."""
+
+    def refine(self, image, **kwargs):
+        super().refine(image, **kwargs)
+        return 255 - image
+
+    def blend_text(self, image, letters, **kwargs):
+        return 255 - super().blend_text(image, letters, **kwargs)
+
+
+def test_a_locked_product_survives_an_engine_that_repaints_everything(tmp_path):
+    _, checks = make(tmp_path, engine=Repainting())
+    assert checks["product_core_identity"].passed
+
+
+def test_an_unlocked_product_stays_as_painted_and_is_not_judged(tmp_path):
+    _, checks = make(tmp_path, engine=Repainting(), product_lock=False)
+    assert checks["product_core_identity"].passed is None
+    inside = core(tmp_path)
+    cutout = pixels(tmp_path / "cutout.png", "RGBA")[inside][:, :3]
+    assert (pixels(tmp_path / "step1.png")[inside] == 255 - cutout).mean() > 0.9
+
+
+def test_a_changed_product_fails_the_job_before_it_is_delivered(tmp_path, monkeypatch):
+    composed = run.make_composition
+
+    def tamper(workspace):
+        workspace.step1 = np.clip(workspace.step1.astype(int) + 1, 0, 255).astype(np.uint8)
+        return composed(workspace)
+
+    monkeypatch.setattr(run, "make_composition", tamper)
+    with pytest.raises(AdAgentError) as caught:
+        make(tmp_path)
+    assert caught.value.info.code is ErrorCode.CHECK_FAILED
+    assert not (tmp_path / "final.png").exists()
+
+
+def test_skipped_passes_are_left_out(tmp_path):
+    events, checks = make(tmp_path, skip=frozenset({Stage.REFINE, Stage.BLEND}))
+    assert not {Stage.REFINE, Stage.BLEND} & {stage for stage, *_ in events.progress}
+    assert checks["product_core_identity"].passed
+
+
+def test_settings_without_effect_are_named_once(tmp_path):
+    events, _ = make(tmp_path, guidance_scale=7.0, composition_prompt="x", negative_prompt="low quality", strength=0.6)
+    messages = [message for code, message in events.notices if code == "not_supported"]
+    assert len(messages) == 1
+    for name in ("guidance_scale", "composition_prompt", "negative_prompt"):
+        assert name in messages[0]
+    assert " strength" not in messages[0]
+
+
+def test_characters_without_a_glyph_are_refused(tmp_path):
+    with pytest.raises(AdAgentError) as caught:
+        make(tmp_path, text_content="hot \U0001fae0")
+    assert caught.value.info.field == "text_content"
+
+
+def test_a_product_box_hint_is_followed_in_the_photo(tmp_path):
+    picture = Image.new("RGB", (1000, 500), (248, 248, 248))
+    for left in (100, 700):
+        picture.paste(bottle(400), (left, 50), bottle(400))
+    make(tmp_path, picture=picture, product_box=(690, 40, 190, 430), steps=(1,))
+    layout = Layout.model_validate_json((tmp_path / "layout.json").read_bytes())
+    assert layout.product.source_box[0] > 650

@@ -1,0 +1,47 @@
+"""Servers in this process, with a worker of the test's choice."""
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.schemas import GenerateRequest
+from ad_agent_mcp.server.app import App, open_app
+from ad_agent_mcp.server.job import Job
+
+
+@contextlib.asynccontextmanager
+async def app_with(settings: Settings, command: Sequence[str], **changes: Any) -> AsyncIterator[App]:
+    """A server whose workers are started by `command`."""
+    async with open_app(settings.model_copy(update=changes), command=command) as app:
+        yield app
+
+
+@pytest.fixture
+def request_(pictures: Path) -> GenerateRequest:
+    return GenerateRequest(
+        product_image=str(pictures / "bottle.png"), text_content="안녕", width=256, height=256, seed=5
+    )
+
+
+async def settled(app: App, job: Job, *, seconds: float = 30) -> Job:
+    """Follow a job until it rests."""
+
+    async def ignore(_: Job) -> None: ...
+
+    with anyio.fail_after(seconds):
+        while True:
+            job = await app.service.wait(job.id, 5, on_change=ignore, every_s=0.01)
+            if job.status.is_terminal or job.waiting_for:
+                return job
+
+
+async def running(app: App) -> None:
+    """Until the worker has begun with a job."""
+    with anyio.fail_after(20):
+        while app.service.current is None or app.service.current.stage is None:
+            await anyio.sleep(0.01)

@@ -1,0 +1,127 @@
+"""The server outlives its worker, whichever way it dies: one fake worker per way."""
+
+import sys
+
+import anyio
+import pytest
+from mcp import Client
+
+from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
+from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+
+from .conftest import app_with, running, settled
+
+pytestmark = pytest.mark.anyio
+
+
+def fake(name: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", f"tests.workers.{name}")
+
+
+@pytest.mark.parametrize("worker", ["crash_mid_stage", "garbage", "crash_on_start", "drifted"])
+async def test_a_dead_worker_fails_its_job_with_a_code_and_a_way_on(
+    worker: str, settings: Settings, request_: GenerateRequest
+):
+    async with app_with(settings, fake(worker)) as app:
+        job = await settled(app, await app.service.generate(request_))
+        assert job.status is JobState.FAILED
+        assert job.error is not None
+        assert job.error.code is ErrorCode.WORKER_CRASHED
+        assert job.error.fix is not None
+        assert job.error.fix.arguments == {"resume_job_id": job.id}
+        async with Client(app.server) as client:
+            health = await client.call_tool("health", {})
+            assert not health.is_error
+        again = await settled(app, await app.service.generate(request_))
+        assert again.error is not None
+        assert again.error.code is ErrorCode.WORKER_CRASHED
+
+
+async def test_a_silent_worker_is_replaced_and_its_job_fails_as_stalled(settings: Settings, request_: GenerateRequest):
+    async with app_with(settings, fake("hang"), stall_timeout_s=0.4) as app:
+        job = await settled(app, await app.service.generate(request_))
+        assert job.error is not None
+        assert job.error.code is ErrorCode.WORKER_STALLED
+
+
+async def test_running_out_of_memory_fails_the_job_and_keeps_the_worker(settings: Settings, request_: GenerateRequest):
+    async with app_with(settings, fake("oom")) as app:
+        pids = set()
+        for _ in range(2):
+            job = await settled(app, await app.service.generate(request_))
+            assert job.error is not None
+            assert job.error.code is ErrorCode.OUT_OF_MEMORY
+            assert app.service.ready is not None
+            pids.add(app.service.ready.pid)
+        assert len(pids) == 1
+
+
+async def test_stop_waits_for_the_worker_and_leaves_it_alive(settings: Settings, request_: GenerateRequest):
+    async with app_with(settings, fake("slow")) as app:
+        job = await app.service.generate(request_)
+        await running(app)
+        pid = app.service.ready and app.service.ready.pid
+        stopped = await app.service.stop(job.id, force=False)
+        assert (stopped.status, stopped.error) == (JobState.STOPPED, None)
+        assert app.service.ready is not None
+        assert app.service.ready.pid == pid
+        assert await app.service.stop(job.id, force=True) == stopped
+
+
+@pytest.mark.parametrize("force", [True, False])
+async def test_stop_forces_a_worker_that_does_not_listen_and_a_fresh_one_comes(
+    force: bool, settings: Settings, request_: GenerateRequest
+):
+    async with app_with(settings, fake("hang"), stop_grace_s=0.2) as app:
+        job = await app.service.generate(request_)
+        await running(app)
+        pid = app.service.ready and app.service.ready.pid
+        with anyio.fail_after(5):
+            stopped = await app.service.stop(job.id, force=force)
+        assert stopped.status is JobState.STOPPED
+        with anyio.fail_after(5):
+            while app.service.ready is None:
+                await anyio.sleep(0.01)
+        assert app.service.ready.pid != pid
+
+
+async def test_a_second_generate_is_told_when_to_retry(settings: Settings, request_: GenerateRequest):
+    async with app_with(settings, fake("slow")) as app:
+        job = await app.service.generate(request_)
+        with pytest.raises(AdAgentError) as refusal:
+            await app.service.generate(request_)
+        info = refusal.value.info
+        assert (info.code, info.job_id) == (ErrorCode.BUSY, job.id)
+        assert info.retry_after_seconds is not None
+        assert info.retry_after_seconds >= 1
+        assert app.service.store.job_ids() == [job.id]
+
+
+async def test_with_a_queue_jobs_wait_in_order_and_a_waiting_one_can_be_stopped(
+    settings: Settings, request_: GenerateRequest
+):
+    async with app_with(settings, fake("slow"), queue_size=2) as app:
+        first, second, third = [await app.service.generate(request_) for _ in range(3)]
+        with pytest.raises(AdAgentError):
+            await app.service.generate(request_)
+        assert [app.service.find(job.id).status for job in (second, third)] == [JobState.PENDING] * 2
+        assert (await app.service.stop(second.id, force=False)).status is JobState.STOPPED
+        await app.service.stop(first.id, force=False)
+        await running(app)
+        assert app.service.current is not None
+        assert app.service.current.id == third.id
+
+
+async def test_progress_is_a_view_of_the_workers_facts(settings: Settings, request_: GenerateRequest):
+    async with app_with(settings, fake("slow")) as app, Client(app.server) as client:
+        job = await app.service.generate(request_)
+        await running(app)
+        state = (await client.call_tool("status", {"job_id": job.id})).structured_content or {}
+        assert state["current_step"] == "step1_background"
+        assert state["sub_step"].startswith("draft_cut_out (")
+        assert state["sub_step"].endswith("/1000)")
+        assert state["eta_seconds"] is not None
+        assert 0 <= state["progress_percent"] < 33
+        assert state["parameters"]["seed"] is not None
+        assert state["parameters"]["product_image"] == f"ad://jobs/{job.id}/product.png"

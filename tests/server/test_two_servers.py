@@ -1,0 +1,102 @@
+"""Two servers on one data folder: all read, one runs at a time, the living do not adopt from the living."""
+
+import sys
+from pathlib import Path
+
+import anyio
+import pytest
+
+from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
+from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.server.worker_process import WORKER_COMMAND
+
+from .conftest import app_with, running, settled
+
+pytestmark = pytest.mark.anyio
+SLOW = (sys.executable, "-m", "tests.workers.slow")
+
+
+async def test_a_second_server_reads_everything_and_is_busy_while_the_first_one_works(
+    settings: Settings, request_: GenerateRequest
+):
+    async with app_with(settings, SLOW) as first, app_with(settings, SLOW) as second:
+        job = await first.service.generate(request_)
+        await running(first)
+        seen = await second.service.find_fresh(job.id)
+        assert (seen.status, seen.owner) == (JobState.RUNNING, first.service.server_id)
+        for attempt in (second.service.generate(request_), second.service.stop(job.id, force=True)):
+            with pytest.raises(AdAgentError) as refusal:
+                await attempt
+            assert refusal.value.info.code is ErrorCode.BUSY
+            assert refusal.value.info.job_id == job.id
+            assert first.service.server_id in refusal.value.info.message
+        await first.service.stop(job.id, force=False)
+        assert second.service.find(job.id).status is JobState.STOPPED
+        other = await second.service.generate(request_)
+        await running(second)
+        with pytest.raises(AdAgentError):
+            await first.service.generate(request_)
+        await second.service.stop(other.id, force=False)
+
+
+async def test_with_a_queue_a_job_waits_for_the_other_servers_device(settings: Settings, request_: GenerateRequest):
+    async with app_with(settings, SLOW) as first, app_with(settings, WORKER_COMMAND, queue_size=1) as second:
+        job = await first.service.generate(request_)
+        waiting = await second.service.generate(request_)
+        assert waiting.status is JobState.PENDING
+        await first.service.stop(job.id, force=False)
+        assert (await settled(second, waiting)).status is JobState.COMPLETED
+
+
+async def test_a_server_that_starts_leaves_the_jobs_of_living_servers_alone(
+    settings: Settings, request_: GenerateRequest
+):
+    async with app_with(settings, SLOW) as first:
+        job = await first.service.generate(request_)
+        await running(first)
+        async with app_with(settings, SLOW) as second:
+            assert second.service.current is None
+            assert second.service.find(job.id).owner == first.service.server_id
+        await first.service.stop(job.id, force=False)
+
+
+async def test_a_living_server_takes_over_a_job_whose_server_died_when_somebody_asks_for_it(
+    settings: Settings, request_: GenerateRequest
+):
+    async with app_with(settings, WORKER_COMMAND) as survivor:
+        async with app_with(settings, SLOW) as dying:
+            job = await dying.service.generate(request_)
+            await running(dying)
+        assert survivor.service.find(job.id).status is JobState.RUNNING
+        adopted = await settled(survivor, await survivor.service.find_fresh(job.id))
+        assert adopted.status is JobState.COMPLETED
+        assert adopted.owner == survivor.service.server_id
+
+
+async def test_a_cut_off_job_that_is_too_old_is_failed_as_interrupted(settings: Settings, request_: GenerateRequest):
+    async with app_with(settings, SLOW) as dying:
+        job = await dying.service.generate(request_)
+        await running(dying)
+    async with app_with(settings, WORKER_COMMAND, resume_max_age_s=0) as app:
+        found = app.service.find(job.id)
+        assert found.error is not None
+        assert found.error.code is ErrorCode.INTERRUPTED
+        assert app.service.current is None
+
+
+async def test_finished_ads_are_copied_to_the_output_folder(
+    settings: Settings, request_: GenerateRequest, tmp_path: Path
+):
+    async with app_with(settings, WORKER_COMMAND, output_dir=tmp_path / "ads") as app:
+        job = await settled(app, await app.service.generate(request_))
+        final = app.service.store.layer(job.id, "final")
+        assert final is not None
+        assert (tmp_path / "ads" / f"ad-{job.id}.png").read_bytes() == final.read_bytes()
+
+
+async def test_the_worker_is_ready_before_the_first_job(settings: Settings):
+    async with app_with(settings, WORKER_COMMAND) as app:
+        with anyio.fail_after(10):
+            while app.service.ready is None:
+                await anyio.sleep(0.01)

@@ -1,0 +1,1 @@
+"""One tiny worker per way to die. Each is started as `python -m tests.workers.NAME`."""

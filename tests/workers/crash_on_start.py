@@ -1,0 +1,5 @@
+"""Dies before it is ready."""
+
+import sys
+
+sys.exit("no luck today")
