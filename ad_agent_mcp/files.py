@@ -9,9 +9,7 @@ import hashlib
 import os
 import secrets
 import sys
-from collections.abc import Generator
 from pathlib import Path
-from typing import Self
 
 if sys.platform == "win32":
     import msvcrt
@@ -112,24 +110,25 @@ class FileLock:
         except OSError:
             return ""
 
-    @classmethod
-    @contextlib.contextmanager
-    def probe(cls, path: Path) -> Generator[Self | None]:
-        """Hold the lock at `path` for the block if it is free, else yield None. A missing file is free."""
-        lock = cls(path)
-        acquired = lock.try_acquire()
+    @staticmethod
+    def is_free(path: Path) -> bool:
+        """Whether nobody holds the lock at `path`; a missing file is free."""
         try:
-            yield lock if acquired else None
+            descriptor = os.open(path, os.O_RDWR)
+        except FileNotFoundError:
+            return True
+        try:
+            return _lock(descriptor, is_shared=True)
         finally:
-            lock.release()
+            os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool:
+def _lock(descriptor: int, *, is_shared: bool = False) -> bool:
     try:
         if sys.platform == "win32":
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
             return False

@@ -5,7 +5,9 @@ Boxes are `(x, y, width, height)` in pixels of the canvas unless said otherwise.
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from .schemas import Check
 
 Box = tuple[int, int, int, int]
 
@@ -53,9 +55,16 @@ class TextLayout(_Record):
 
 
 class Layout(_Record):
-    """One job's picture as a document."""
+    """One job's picture as a document.
+
+    It is written after a step's layers, so what it calls finished is on disk: `finished` maps steps of job
+    `job_id` to their layers' SHA-256.
+    """
 
     version: Literal[1] = 1
+    job_id: str = ""
+    finished: dict[int, dict[str, str]] = Field(default_factory=dict[int, dict[str, str]])
+    checks: tuple[Check, ...] = ()
     canvas: tuple[int, int]
     engine: str
     seed: int

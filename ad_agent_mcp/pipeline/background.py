@@ -76,9 +76,11 @@ def make_background(workspace: Workspace) -> None:
     if workspace.request.product_lock:
         checks.require_identity(checks.product_core_identity(step1, cutout, placed, covered=None))
     workspace.write({"product": product, "cutout": cutout, "background": background, "shadow": shadow, "step1": step1})
-    if workspace.request.text_content is None:
-        workspace.copy("step1", "final")
-    workspace.finish_step(1)
+    if workspace.request.text_content is not None:
+        workspace.finish_step(1)
+        return
+    workspace.copy("step1", "final")
+    workspace.finish_step(1, checks.step1_checks(workspace))
 
 
 def _place(workspace: Workspace, original: Image.Image, cut: CutOut, scene: Scene) -> ProductLayout:

@@ -19,12 +19,12 @@ from .workspace import Workspace, crop, pad
 
 _INK_ALPHA = 25
 _CLEAR_RATIO = 1.5
-_WANTED_RATIO = 3.6
+_WANTED_RATIO = 3.15
 """A remedy that is taken at all aims a little higher than the limit."""
 _DARK_INK, _LIGHT_INK = 0.06, 0.75
 _MIDDLE_LUMINANCE = 0.18
 """Black and white letters are equally legible on it."""
-_REMEDIES = ((0.15, 0), (0.3, 0), (0.4, 0), (0, 0.25), (0, 0.4), (0.5, 0), (0.4, 0.3), (0, 0.55))
+_REMEDIES = ((0.15, 0), (0.3, 0), (0.4, 0), (0.5, 0), (0.58, 0), (0, 0.25), (0, 0.4), (0.5, 0.35))
 """How much the letters' lightness changes, and how dense a scrim is added: mildest first."""
 _FEATHER_SHARE = 0.02
 
@@ -85,7 +85,7 @@ def make_composition(workspace: Workspace) -> tuple[Check, ...]:
     _note(workspace, mode, spot.box)
     workspace.write({"final": final})
     report.iteration(1, 1)
-    workspace.finish_step(3)
+    workspace.finish_step(3, results)
     return results
 
 
@@ -185,7 +185,7 @@ def _remedied(base: Picture, letters: Picture, front: Matte | None, size_px: flo
         names = (*((name,) if amount else ()), *(("scrim",) if opacity else ()))
         if tried(_Lettering(changed, (halo, shade) if opacity else (shade,), names)):
             return best[1]
-    outline = contrast.outline(matte, base, font_size_px=size_px, is_dark=is_light)
+    outline = contrast.outline(matte, base, font_size_px=size_px, is_dark=own > _MIDDLE_LUMINANCE)
     tried(_Lettering(letters, (_drop_shadow(matte, size_px, opacity=0.45), outline), ("outline",)))
     return best[1]
 

@@ -1,34 +1,16 @@
 """Runs the steps of one job's plan in order. Knows nothing about pipes or processes."""
 
-from typing import Protocol
-
 from ..contract.layout import Layout
 from ..contract.messages import StartJob
 from ..contract.schemas import Check
-from ..contract.stages import Stage
-from ..engines.base import Engine, StageReport
+from ..engines.base import Engine
 from ..imaging.fonts import FontCatalog
 from . import checks
 from .background import make_background
 from .composition import make_composition
+from .events import JobEvents
 from .text_asset import make_text_asset
 from .workspace import Workspace
-
-
-class JobEvents(Protocol):
-    """Where a running job tells what happens."""
-
-    def open_stage(self, stage: Stage) -> StageReport:
-        """`stage` begins. Its report's last `iteration(total, total)` closes it."""
-        ...
-
-    def notice(self, code: str, message: str) -> None:
-        """Warn the caller."""
-        ...
-
-    def step_finished(self, step: int, files: dict[str, str], size: tuple[int, int]) -> None:
-        """A step's layers are on disk: layer names with their SHA-256, and the canvas (width, height)."""
-        ...
 
 
 def run_job(job: StartJob, engine: Engine, events: JobEvents, *, fonts: FontCatalog | None = None) -> tuple[Check, ...]:
@@ -66,5 +48,5 @@ def _without_words(workspace: Workspace) -> tuple[Check, ...]:
     """Step 1's picture is the ad."""
     if 1 not in workspace.job.plan.steps:
         workspace.copy("step1", "final")
-        workspace.finish_step(1)
-    return checks.step1_checks(workspace)
+        workspace.finish_step(1, checks.step1_checks(workspace))
+    return workspace.layout.checks

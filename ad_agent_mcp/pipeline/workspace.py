@@ -7,7 +7,7 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -17,16 +17,14 @@ from PIL import Image
 from ..contract.errors import invalid
 from ..contract.layout import Layout
 from ..contract.messages import StartJob
-from ..contract.schemas import GenerateRequest, LayerName
+from ..contract.schemas import Check, GenerateRequest, LayerName
 from ..contract.stages import Stage
 from ..engines.base import Engine, Matte, Picture, StageReport
 from ..files import sha256_of, write_atomically
 from ..imaging.decode import decode_picture
 from ..imaging.fonts import FontCatalog
 from ..imaging.picture import encode_png, floats, from_image
-
-if TYPE_CHECKING:
-    from .run import JobEvents
+from .events import JobEvents
 
 ScalarT = TypeVar("ScalarT", np.uint8, np.float32)
 _MULTIPLE = 16
@@ -50,7 +48,7 @@ class Workspace:
 
     job: StartJob
     engine: Engine
-    events: "JobEvents"
+    events: JobEvents
     fonts: FontCatalog
     layout: Layout
     step1: Picture | None = None
@@ -104,10 +102,23 @@ class Workspace:
         """The file of a layer."""
         return self.job.out_dir / f"{name}.png"
 
-    def finish_step(self, step: int) -> None:
-        """Write the document and report `step` with every layer written since the last one."""
-        write_atomically(self.job.out_dir / "layout.json", self.layout.model_dump_json(indent=1).encode())
+    def finish_step(self, step: int, results: tuple[Check, ...] = ()) -> None:
+        """Write the document and report `step` with every layer written since the last one.
+
+        Args:
+            step: the step that is finished.
+            results: the checks of the finished ad, with the last step.
+        """
         files, self.written = self.written, {}
+        self.layout = self.layout.model_copy(
+            update={
+                "job_id": self.job.job_id,
+                "finished": {**self.layout.finished, step: files},
+                "checks": results,
+            }
+        )
+        document = self.layout.model_dump_json(by_alias=True, indent=1)
+        write_atomically(self.job.out_dir / "layout.json", document.encode())
         self.events.step_finished(step, files, self.canvas)
 
     def load_earlier_steps(self) -> None:
@@ -127,7 +138,8 @@ class Workspace:
             and self.path("cutout").is_file()
         )
         if stored is not None and has_layers:
-            self.layout = stored
+            own = stored.finished if stored.job_id == self.job.job_id else {}
+            self.layout = stored.model_copy(update={"finished": own, "checks": ()})
             self.cutout = _rgba(decode_picture(self.path("cutout").read_bytes()))
             self.is_verified = stored.product is not None and stored.product.source_error is not None
         given = self.job.inputs.step1 or self.path("step1")

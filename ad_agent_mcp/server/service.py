@@ -1,16 +1,13 @@
 """The jobs of one server: accepts them, gives them to the worker, follows them to their end.
 
-`JobService` is the single owner of the running job, the queue, the worker and the device lock. A job never
-belongs to the request that started it, so a client that vanishes takes nothing with it.
+`JobService` is the single owner of the running job and the queue. A job never belongs to the request that
+started it, so a client that vanishes takes nothing with it.
 """
 
-import json
 import logging
 import math
-import os
 import shutil
 import time
-import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -32,27 +29,25 @@ from ..contract.messages import (
     JobNotice,
     ModelMoved,
     Ready,
-    Shutdown,
     StageProgress,
     StartJob,
     StepResult,
 )
 from ..contract.schemas import GenerateRequest, JobState
 from ..contract.stages import EngineName, Plan
-from ..files import FileLock, is_disk_full
+from ..files import is_disk_full
 from .eta import StageTimes
 from .intake import Intake, storage_full
-from .job import Job, advance, fail, new_job_id, requeue, start, steps_to_run
+from .job import Job, advance, fail, new_job_id, start, steps_to_run
+from .neighbours import Neighbours
 from .planning import plan_segment
 from .store import JobStore
-from .worker_process import WORKER_COMMAND, WorkerDiedError, WorkerProcess
+from .worker_keeper import WorkerKeeper
+from .worker_process import WORKER_COMMAND, WorkerDiedError
 
 logger = logging.getLogger(__name__)
 
-DEVICE_LOCK = "device-0.lock"
 FOREIGN_POLL_S = 0.5
-RESTART_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-"""Pause before the next start, by how many workers in a row died without finishing a step."""
 
 
 class JobService:
@@ -63,27 +58,29 @@ class JobService:
     ) -> None:
         self.settings = settings
         self.store = store
-        self.server_id = uuid.uuid4().hex[:12]
-        self.ready: Ready | None = None
-        """The worker's first word, while it lives."""
-        self.restarts = 0
+        self.worker = WorkerKeeper(settings, command)
         self._intake = intake
-        self._command = command
         self._tasks = tasks
         self._times = StageTimes(store.root / "stage_times.json")
-        self._server_lock = FileLock(store.locks / f"server-{self.server_id}.lock")
-        self._device_lock = FileLock(store.locks / DEVICE_LOCK)
-        self._worker: WorkerProcess | None = None
+        self._neighbours = Neighbours(store, resume_max_age_s=settings.resume_max_age_s)
         self._running: Job | None = None
         self._was_sent = False
         self._queue: list[Job] = []
         self._accepting = anyio.Lock()
-        self._changed = anyio.Event()
         self._starting = anyio.Lock()
+        self._changed = anyio.Event()
+        self._waits_for_device = False
         self._end_as: tuple[str, ErrorInfo] | None = None
         """The job whose worker we are about to kill, and why."""
-        self._waits_for_device = False
-        self._failures = 0
+
+    @property
+    def server_id(self) -> str:
+        return self._neighbours.server_id
+
+    @property
+    def current(self) -> Job | None:
+        """The job that has the worker, if one has."""
+        return self._running
 
     # what the tools call
 
@@ -164,8 +161,8 @@ class JobService:
         """Like `find`; a job whose server has died is adopted first, so that nobody waits for a ghost."""
         job = self.find(job_id)
         is_foreign = not job.status.is_terminal and job.waiting_for is None and job.owner != self.server_id
-        if is_foreign and await anyio.to_thread.run_sync(self._is_dead, job.owner):
-            await self._adopt_orphans()
+        if is_foreign and await anyio.to_thread.run_sync(self._neighbours.is_dead, job.owner):
+            await self._adopt()
             return self.find(job_id)
         return job
 
@@ -182,7 +179,7 @@ class JobService:
             await self._stop_running(job_id, grace_s=0.0 if force else self.settings.stop_grace_s)
             return self.find(job_id)
         if job.owner not in ("", self.server_id) and job.waiting_for is None:
-            raise self._run_elsewhere(job)
+            raise busy(job, waiting=0, at=time.time(), elsewhere=True)
         self._queue = [queued for queued in self._queue if queued.id != job_id]
         error = ErrorInfo(code=ErrorCode.CANCELLED, message="stopped")
         stopped = fail(job, error, at=time.time())
@@ -212,6 +209,7 @@ class JobService:
             if action == "redo":
                 last = max(job.finished)
                 request = await anyio.to_thread.run_sync(partial(self._intake.changed, job, changes, from_step=last))
+                await anyio.to_thread.run_sync(self.store.forget_step, job_id, last)
                 job = job.model_copy(
                     update={
                         "request": request,
@@ -226,17 +224,12 @@ class JobService:
             await self._start_next()
         return self.find(job_id)
 
-    @property
-    def current(self) -> Job | None:
-        """The job that has the worker, if one has."""
-        return self._running
-
     def engine_for(self, request: GenerateRequest) -> EngineName:
         """The engine that a request will run on."""
         if request.test_mode:
             return EngineName.DRAFT
-        if self.ready is not None:
-            return self.ready.engine
+        if self.worker.ready is not None:
+            return self.worker.ready.engine
         return EngineName.DIFFUSION if self.settings.engine is EngineChoice.DIFFUSION else EngineName.DRAFT
 
     # starting and ending jobs
@@ -245,53 +238,29 @@ class JobService:
         return [*([self._running] if self._running else []), *self._queue]
 
     async def _refuse_when_busy(self) -> None:
-        job = self._running
-        if job is None and not self._queue:
-            foreign = await anyio.to_thread.run_sync(self._foreign_holder)
-            if foreign is not None and not self.settings.queue_size:
-                raise foreign
-            return
         if len(self._queue) < self.settings.queue_size:
             return
-        busy_with = job or self._queue[0]
-        raise busy(busy_with, waiting=len(self._queue), at=time.time())
-
-    def _foreign_holder(self) -> AdAgentError | None:
-        """The refusal if another server holds the device. Blocks on the disk."""
-        if self._device_lock.is_held:
-            return None
-        with FileLock.probe(self._device_lock.path) as free:
-            if free is not None:
-                return None
-        try:
-            job = self.store.load(json.loads(self._device_lock.read_note())["job_id"])
-        except (ValueError, KeyError, AdAgentError):
-            return AdAgentError(
-                ErrorCode.BUSY, "Another server on this machine uses the device; try again.", retry_after_seconds=2
-            )
-        return busy(job, waiting=0, at=time.time(), elsewhere=True)
-
-    def _run_elsewhere(self, job: Job) -> AdAgentError:
-        return AdAgentError(
-            ErrorCode.BUSY,
-            f"Job {job.id} is run by another server on this data folder (server {job.owner}); stop it there.",
-            job_id=job.id,
-            retry_after_seconds=_retry_after(job, time.time()),
-        )
+        holder = self._running or (self._queue[0] if self._queue else None)
+        if holder is not None:
+            raise busy(holder, waiting=len(self._queue), at=time.time())
+        holder = await anyio.to_thread.run_sync(self._neighbours.device_holder)
+        if holder is not None:
+            raise busy(holder, waiting=0, at=time.time(), elsewhere=True)
 
     async def _start_next(self) -> None:
         """Give the slot to the oldest waiting job, if slot and device are free."""
         async with self._starting:
             if self._running is not None or not self._queue:
                 return
-            job = self._queue[0]
-            note = json.dumps({"server": self.server_id, "pid": os.getpid(), "job_id": job.id})
-            if not await anyio.to_thread.run_sync(self._device_lock.try_acquire, note):
+            if not await anyio.to_thread.run_sync(self._neighbours.take_device, self._queue[0].id):
                 if not self._waits_for_device:
                     self._waits_for_device = True
                     self._tasks.start_soon(self._wait_for_device)
                 return
-            self._queue.pop(0)
+            if not self._queue:  # stopped meanwhile
+                self._neighbours.release_device()
+                return
+            job = self._queue.pop(0)
             plan, notices = plan_segment(job, preset=self._preset(job))
             pixels = job.request.width * job.request.height
             expected_s = self._times.expected_s(plan, pixels=pixels)
@@ -313,17 +282,14 @@ class JobService:
         return "draft" if job.engine is EngineName.DRAFT else self.settings.preset
 
     async def _send_running(self) -> None:
-        job, worker = self._running, self._worker
-        if job is None or worker is None or self._was_sent or job.plan is None:
+        job = self._running
+        if job is None or job.plan is None or self._was_sent or self.worker.ready is None:
             return
         self._was_sent = True
-        worker.heard_at = time.monotonic()
         inputs = await anyio.to_thread.run_sync(self._inputs_of, job, job.plan)
-        await worker.send(
-            StartJob(
-                job_id=job.id, request=job.request, plan=job.plan, inputs=inputs, out_dir=self.store.folder(job.id)
-            )
-        )
+        folder = self.store.folder(job.id)
+        command = StartJob(job_id=job.id, request=job.request, plan=job.plan, inputs=inputs, out_dir=folder)
+        self._was_sent = await self.worker.send(command)
 
     def _inputs_of(self, job: Job, plan: Plan) -> Inputs:
         folder = self.store.folder(job.id)
@@ -342,18 +308,16 @@ class JobService:
 
     async def _stop_running(self, job_id: str, *, grace_s: float) -> None:
         error = ErrorInfo(code=ErrorCode.CANCELLED, message="stopped")
-        worker = self._worker
-        if worker is None or not self._was_sent:
+        if not self._was_sent or not await self.worker.send(CancelJob(job_id=job_id)):
             if self._running is not None:
                 await self._settle(fail(self._running, error, at=time.time()))
             return
-        await worker.send(CancelJob(job_id=job_id))
         with anyio.move_on_after(grace_s):
             await self._until_rest(job_id)
         if self._has_worker(job_id):
             logger.warning("the worker did not stop in time and is replaced", extra={"job_id": job_id})
             self._end_as = (job_id, error)
-            worker.kill()
+            self.worker.kill()
             await self._until_rest(job_id)
 
     def _has_worker(self, job_id: str) -> bool:
@@ -371,7 +335,7 @@ class JobService:
         logger.info("job %s", job.waiting_for or job.status, extra={"job_id": job.id})
         await anyio.to_thread.run_sync(self._times.save)
         self._running = None
-        self._device_lock.release()
+        self._neighbours.release_device()
         self._announce()
         await self._start_next()
 
@@ -395,39 +359,15 @@ class JobService:
         self._changed.set()
         self._changed = anyio.Event()
 
-    # the worker
+    # what the worker says
 
-    async def keep_worker(self) -> None:
-        """Have a worker at all times; a dead one is replaced, slower when they keep dying."""
-        while True:
-            how = "it ended"
-            try:
-                async with WorkerProcess.spawn(self.settings, self._tasks, self._command) as (worker, ready):
-                    self._worker, self.ready = worker, ready
-                    logger.info("worker %d is ready: engine %s on %s", ready.pid, ready.engine, ready.device)
-                    await self._send_running()
-                    async for event in worker.events():
-                        await self._on_event(event)
-            except WorkerDiedError as death:
-                how = str(death)
-            except Exception as error:  # the receive loop outlives whatever one event, or one start, did to it
-                logger.exception("the worker could not be followed")
-                how = f"it could not be followed ({type(error).__name__}: {error})"
-            self._worker = self.ready = None
-            logger.warning("the worker died: %s", how)
-            await self._on_worker_death(how)
-            delay_s = RESTART_DELAYS_S[min(self._failures, len(RESTART_DELAYS_S) - 1)]
-            self._failures += 1
-            self.restarts += 1
-            await anyio.sleep(delay_s)
-
-    async def watch_for_stalls(self) -> None:
-        """Kill a worker that says nothing for `stall_timeout_s` while a job runs."""
+    async def _watch_for_stalls(self) -> None:
+        """Replace a worker that says nothing for `stall_timeout_s` while a job runs."""
         limit_s = self.settings.stall_timeout_s
         while True:
             await anyio.sleep(min(1.0, limit_s / 4))
-            worker, job = self._worker, self._running
-            if worker is None or job is None or not self._was_sent or time.monotonic() - worker.heard_at < limit_s:
+            job = self._running
+            if job is None or not self._was_sent or self.worker.silent_s < limit_s:
                 continue
             error = ErrorInfo(
                 code=ErrorCode.WORKER_STALLED,
@@ -436,8 +376,7 @@ class JobService:
                 fix=Fix(tool="generate", arguments={"resume_job_id": job.id}),
             )
             self._end_as = (job.id, error)
-            worker.kill()
-            worker.heard_at = time.monotonic()
+            self.worker.kill()
 
     async def _on_event(self, event: Event) -> None:
         job, at = self._running, time.time()
@@ -455,11 +394,11 @@ class JobService:
                     self._note_time(job, event, at)
                 after = advance(job, event, at=at)
                 if after.status is not JobState.RUNNING:
-                    self._failures = 0
+                    self.worker.trust()
                     await self._settle(after)
                     return
                 if isinstance(event, StepResult):
-                    self._failures = 0
+                    self.worker.trust()
                     await self._save(after)
                     if event.step == 1 and "step1" in event.files:
                         await anyio.to_thread.run_sync(self.store.remember_step1, event.files["step1"], job.id)
@@ -488,79 +427,38 @@ class JobService:
             error = end_as[1]
         await self._settle(fail(job, error, at=time.time()))
 
-    # other servers on this data folder
+    # life
 
-    def _is_dead(self, owner: str) -> bool:
-        if owner == self.server_id:
-            return False
-        path = self.store.locks / f"server-{owner}.lock"
-        if not owner or not path.exists():
-            return True
-        with FileLock.probe(path) as free:
-            return free is not None
-
-    def _orphans(self) -> list[Job]:
-        """Cut-off jobs, now ours: requeued where they may go on, failed otherwise. Blocks on the disk."""
-        adopted: list[Job] = []
-        with FileLock.probe(self.store.locks / "adoption.lock") as turn:
-            if turn is None:
-                return []
-            mine = {job.id for job in self._mine()}
-            for job_id, owner in sorted(self.store.active_jobs().items()):
-                if job_id in mine or not self._is_dead(owner):
-                    continue
-                try:
-                    job = self.store.load(job_id)
-                except AdAgentError:
-                    self.store.forget_marker(job_id)
-                    continue
-                if job.waiting_for is not None or job.status.is_terminal:
-                    continue
-                job = self._taken_over(job, at=time.time())
-                self.store.save(job)
-                adopted.append(job)
-                (self.store.locks / f"server-{owner}.lock").unlink(missing_ok=True)
-        return adopted
-
-    def _taken_over(self, job: Job, *, at: float) -> Job:
-        if job.retries == 0 and at - job.created_at <= self.settings.resume_max_age_s:
-            return requeue(job, at=at, owner=self.server_id)
-        return fail(
-            job,
-            ErrorInfo(
-                code=ErrorCode.INTERRUPTED,
-                message="The server that ran this job ended before the job did. Finished steps are kept: call "
-                f"generate with resume_job_id={job.id!r} to go on from there.",
-                fix=Fix(tool="generate", arguments={"resume_job_id": job.id}),
-            ),
-            at=at,
-        )
-
-    async def _adopt_orphans(self) -> None:
+    async def _adopt(self) -> None:
+        """Go on with what dead servers left."""
         async with self._accepting:
-            for job in await anyio.to_thread.run_sync(self._orphans):
+            mine = {job.id for job in self._mine()}
+            for job in await anyio.to_thread.run_sync(self._neighbours.adopt, mine):
                 logger.info("cut-off job is now %s", job.status, extra={"job_id": job.id})
                 if job.status is JobState.PENDING:
                     self._queue.append(job)
             await self._start_next()
         self._announce()
 
-    # life
-
     async def open(self) -> None:
-        """Take part: hold this server's lock, adopt what dead servers left, start the worker."""
-        self._server_lock.try_acquire(str(os.getpid()))
-        self._tasks.start_soon(self.keep_worker)
-        self._tasks.start_soon(self.watch_for_stalls)
-        await self._adopt_orphans()
+        """Take part: be seen by the other servers, start the worker, adopt what dead servers left."""
+        self._neighbours.join()
+        self._tasks.start_soon(
+            partial(
+                self.worker.keep,
+                self._tasks,
+                on_ready=self._send_running,
+                on_event=self._on_event,
+                on_death=self._on_worker_death,
+            )
+        )
+        self._tasks.start_soon(self._watch_for_stalls)
+        await self._adopt()
 
     async def close(self) -> None:
         """Say goodbye to the worker and to the other servers; a running job is left to be continued."""
-        if self._worker is not None:
-            await self._worker.send(Shutdown())
-        self._device_lock.release()
-        self._server_lock.release()
-        self._server_lock.path.unlink(missing_ok=True)
+        await self.worker.say_goodbye()
+        self._neighbours.leave()
 
 
 @asynccontextmanager

@@ -146,6 +146,14 @@ class JobStore:
         except (FileNotFoundError, ValidationError):
             return None
 
+    def forget_step(self, job_id: str, step: int) -> None:
+        """A step is to be made again: what is on disk of it no longer counts as finished."""
+        layout = self.layout(job_id)
+        if layout is not None and step in layout.finished:
+            finished = {done: files for done, files in layout.finished.items() if done != step}
+            document = layout.model_copy(update={"finished": finished}).model_dump_json(by_alias=True, indent=1)
+            write_atomically(self.folder(job_id) / "layout.json", document.encode())
+
     def step1_files(self, job_id: str) -> dict[str, Path]:
         """What another job needs to take over this one's step 1, by file name."""
         folder = self.folder(job_id)

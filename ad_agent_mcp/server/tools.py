@@ -147,20 +147,21 @@ class Desk:
     async def health(self) -> HealthReport:
         """How the server is, in detail."""
         metrics = await anyio.to_thread.run_sync(self.monitor.sample)
-        ready, current = self.service.ready, self.service.current
+        worker, current = self.service.worker, self.service.current
+        ready = worker.ready
         warnings: list[str] = []
-        if ready is None and self.service.restarts:
+        if worker.is_failing:
             warnings.append("The worker keeps dying; the log (stderr) says why.")
         if not metrics.gpu_info:
             warnings.append("No NVIDIA GPU is visible: ads are made by the draft engine on the CPU.")
         return HealthReport(
-            status="degraded" if ready is None and self.service.restarts else "ok",
+            status="degraded" if worker.is_failing else "ok",
             gpu_available=bool(metrics.gpu_info),
             version=__version__,
             engine=ready.engine if ready else self.service.settings.engine,
             device=ready.device if ready else None,
             worker="ready" if ready else "starting",
-            worker_restarts=self.service.restarts,
+            worker_restarts=worker.restarts,
             running_job=current.id if current else None,
             warnings=warnings,
         )

@@ -52,8 +52,8 @@ async def test_running_out_of_memory_fails_the_job_and_keeps_the_worker(settings
             job = await settled(app, await app.service.generate(request_))
             assert job.error is not None
             assert job.error.code is ErrorCode.OUT_OF_MEMORY
-            assert app.service.ready is not None
-            pids.add(app.service.ready.pid)
+            assert app.service.worker.ready is not None
+            pids.add(app.service.worker.ready.pid)
         assert len(pids) == 1
 
 
@@ -61,11 +61,11 @@ async def test_stop_waits_for_the_worker_and_leaves_it_alive(settings: Settings,
     async with app_with(settings, fake("slow")) as app:
         job = await app.service.generate(request_)
         await running(app)
-        pid = app.service.ready and app.service.ready.pid
+        pid = app.service.worker.ready and app.service.worker.ready.pid
         stopped = await app.service.stop(job.id, force=False)
         assert (stopped.status, stopped.error) == (JobState.STOPPED, None)
-        assert app.service.ready is not None
-        assert app.service.ready.pid == pid
+        assert app.service.worker.ready is not None
+        assert app.service.worker.ready.pid == pid
         assert await app.service.stop(job.id, force=True) == stopped
 
 
@@ -76,14 +76,14 @@ async def test_stop_forces_a_worker_that_does_not_listen_and_a_fresh_one_comes(
     async with app_with(settings, fake("hang"), stop_grace_s=0.2) as app:
         job = await app.service.generate(request_)
         await running(app)
-        pid = app.service.ready and app.service.ready.pid
+        pid = app.service.worker.ready and app.service.worker.ready.pid
         with anyio.fail_after(5):
             stopped = await app.service.stop(job.id, force=force)
         assert stopped.status is JobState.STOPPED
         with anyio.fail_after(5):
-            while app.service.ready is None:
+            while app.service.worker.ready is None:
                 await anyio.sleep(0.01)
-        assert app.service.ready.pid != pid
+        assert app.service.worker.ready.pid != pid
 
 
 async def test_a_second_generate_is_told_when_to_retry(settings: Settings, request_: GenerateRequest):

@@ -98,5 +98,5 @@ async def test_finished_ads_are_copied_to_the_output_folder(
 async def test_the_worker_is_ready_before_the_first_job(settings: Settings):
     async with app_with(settings, WORKER_COMMAND) as app:
         with anyio.fail_after(10):
-            while app.service.ready is None:
+            while app.service.worker.ready is None:
                 await anyio.sleep(0.01)

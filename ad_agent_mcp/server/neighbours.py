@@ -1,0 +1,126 @@
+"""Other servers on the same data folder: who lives, who has the device, whose jobs were cut off.
+
+Every server holds a lock of its own for as long as it lives; the system lets go of it when the server dies.
+Everything here blocks on the disk.
+"""
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo, Fix
+from ..files import FileLock
+from .job import Job, fail, requeue
+from .store import JobStore
+
+DEVICE_LOCK = "device-0.lock"
+
+
+class Neighbours:
+    """This server among the others. Owns its lock and, while a job of ours runs, the device's."""
+
+    def __init__(self, store: JobStore, *, resume_max_age_s: float) -> None:
+        self.server_id = uuid.uuid4().hex[:12]
+        self._store = store
+        self._resume_max_age_s = resume_max_age_s
+        self._own_lock = FileLock(self._lock_path(self.server_id))
+        self._device_lock = FileLock(store.locks / DEVICE_LOCK)
+
+    def join(self) -> None:
+        """Be seen alive."""
+        self._own_lock.try_acquire(str(os.getpid()))
+
+    def leave(self) -> None:
+        """Be gone: what still runs is open for adoption."""
+        self._device_lock.release()
+        self._own_lock.release()
+        self._own_lock.path.unlink(missing_ok=True)
+
+    def take_device(self, job_id: str) -> bool:
+        """Take the device for a job; False while another server has it."""
+        note = {"server": self.server_id, "pid": os.getpid(), "job_id": job_id}
+        return self._device_lock.try_acquire(json.dumps(note))
+
+    def release_device(self) -> None:
+        """Let others have the device."""
+        self._device_lock.release()
+
+    def device_holder(self) -> Job | None:
+        """The job for which another server has the device, or None while the device is free or ours."""
+        if self._device_lock.is_held or FileLock.is_free(self._device_lock.path):
+            return None
+        try:
+            return self._store.load(json.loads(self._device_lock.read_note())["job_id"])
+        except (ValueError, KeyError, AdAgentError):
+            return None  # it was taken, or let go of, this very moment
+
+    def is_dead(self, owner: str) -> bool:
+        """Whether the server `owner` is gone."""
+        return owner != self.server_id and (not owner or FileLock.is_free(self._lock_path(owner)))
+
+    def adopt(self, mine: Iterable[str]) -> list[Job]:
+        """Take over the jobs of dead servers: to be continued where they may, failed where not.
+
+        Args:
+            mine: ids of jobs that this server has already.
+
+        Returns:
+            The jobs as they are kept on disk now.
+        """
+        adopted: list[Job] = []
+        turn = FileLock(self._store.locks / "adoption.lock")
+        if not turn.try_acquire():
+            return []
+        try:
+            active = self._store.active_jobs()
+            for job_id, owner in sorted(active.items()):
+                if job_id not in mine and self.is_dead(owner):
+                    job = self._adopted(job_id)
+                    if job is not None:
+                        adopted.append(job)
+            for owner in set(active.values()):
+                if owner and self.is_dead(owner):
+                    self._lock_path(owner).unlink(missing_ok=True)
+        finally:
+            turn.release()
+        return adopted
+
+    def _adopted(self, job_id: str) -> Job | None:
+        try:
+            job = self._store.load(job_id)
+        except AdAgentError:
+            self._store.forget_marker(job_id)
+            return None
+        if job.waiting_for is not None or job.status.is_terminal:
+            return None
+        job = self._with_told_steps(job)
+        at = time.time()
+        if job.retries == 0 and at - job.created_at <= self._resume_max_age_s:
+            job = requeue(job, at=at, owner=self.server_id)
+        else:
+            job = fail(job, _interrupted(job.id), at=at)
+        self._store.save(job)
+        return job
+
+    def _with_told_steps(self, job: Job) -> Job:
+        """A step is finished when its document says so, even if the server died before it could hear of it."""
+        layout = self._store.layout(job.id)
+        if layout is None or layout.job_id != job.id:
+            return job
+        told = {step: files for step, files in layout.finished.items() if step in job.steps}
+        return job.model_copy(update={"finished": {**job.finished, **told}, "checks": layout.checks or job.checks})
+
+    def _lock_path(self, owner: str) -> Path:
+        return self._store.locks / f"server-{owner}.lock"
+
+
+def _interrupted(job_id: str) -> ErrorInfo:
+    return ErrorInfo(
+        code=ErrorCode.INTERRUPTED,
+        message="The server that ran this job ended before the job did. Finished steps are kept: call generate with "
+        f"resume_job_id={job_id!r} to go on from there.",
+        fix=Fix(tool="generate", arguments={"resume_job_id": job_id}),
+    )

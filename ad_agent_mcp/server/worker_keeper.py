@@ -1,0 +1,99 @@
+"""Has a worker at all times: starts it early, replaces a dead one, notices a silent one."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+import anyio
+from anyio.abc import TaskGroup
+
+from ..config import Settings
+from ..contract.messages import Command, Event, Ready, Shutdown
+from .worker_process import WorkerDiedError, WorkerProcess
+
+logger = logging.getLogger(__name__)
+
+RESTART_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Pause before the next start, by how many workers in a row died without finishing anything."""
+
+
+class WorkerKeeper:
+    """The worker of one server, whichever process that is now. Owned by the job service."""
+
+    def __init__(self, settings: Settings, command: Sequence[str]) -> None:
+        self.ready: Ready | None = None
+        """The first word of the worker, while it lives."""
+        self.restarts = 0
+        self._settings = settings
+        self._command = command
+        self._worker: WorkerProcess | None = None
+        self._deaths_in_a_row = 0
+
+    async def keep(
+        self,
+        tasks: TaskGroup,
+        *,
+        on_ready: Callable[[], Awaitable[None]],
+        on_event: Callable[[Event], Awaitable[None]],
+        on_death: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """Run until cancelled.
+
+        Args:
+            tasks: where the worker's stderr is passed on from.
+            on_ready: a worker lives; it may be sent commands.
+            on_event: what it said.
+            on_death: how it died; none lives until the next `on_ready`.
+        """
+        while True:
+            how = "it ended"
+            try:
+                async with WorkerProcess.spawn(self._settings, tasks, self._command) as (worker, ready):
+                    self._worker, self.ready = worker, ready
+                    logger.info("worker %d is ready: engine %s on %s", ready.pid, ready.engine, ready.device)
+                    await on_ready()
+                    async for event in worker.events():
+                        await on_event(event)
+            except WorkerDiedError as death:
+                how = str(death)
+            except Exception as error:  # the receive loop outlives whatever one event, or one start, did to it
+                logger.exception("the worker could not be followed")
+                how = f"it could not be followed ({type(error).__name__}: {error})"
+            self._worker = self.ready = None
+            logger.warning("the worker died: %s", how)
+            await on_death(how)
+            await anyio.sleep(RESTART_DELAYS_S[min(self._deaths_in_a_row, len(RESTART_DELAYS_S) - 1)])
+            self._deaths_in_a_row += 1
+            self.restarts += 1
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether there is no worker although one was started before."""
+        return self.ready is None and self.restarts > 0
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the worker said, or was told, something; 0 without a worker."""
+        return time.monotonic() - self._worker.heard_at if self._worker is not None else 0.0
+
+    async def send(self, command: Command) -> bool:
+        """Give the worker a command; False while there is none. One that dies now is noticed by `on_death`."""
+        if self._worker is None:
+            return False
+        self._worker.heard_at = time.monotonic()
+        await self._worker.send(command)
+        return True
+
+    def trust(self) -> None:
+        """The worker finished something: the next one need not wait."""
+        self._deaths_in_a_row = 0
+
+    def kill(self) -> None:
+        """End the worker at once; a fresh one follows."""
+        if self._worker is not None:
+            self._worker.heard_at = time.monotonic()
+            self._worker.kill()
+
+    async def say_goodbye(self) -> None:
+        """Let the worker end by itself."""
+        await self.send(Shutdown())
