@@ -91,6 +91,14 @@ class Engine(Protocol):
         """
         ...
 
+    def cut_out_text(self, painting: Picture, mask: Matte, *, report: StageReport) -> Picture:
+        """Free painted letters of what was painted around them; only where the plan has that stage.
+
+        Returns:
+            RGBA of the same size; alpha stays within the slightly widened glyph `mask`.
+        """
+        ...
+
     def blend_text(
         self,
         image: Picture,

@@ -50,14 +50,8 @@ class DraftEngine:
 
     def prepare(self, plan: Plan, request: GenerateRequest) -> None:
         """See `Engine`."""
-        fields = GenerateRequest.model_fields
         names = dict.fromkeys(name for step in plan.steps for name in _UNUSED_BY_STEP.get(step, ()))
-        # What crossed a pipe has every field set, so a default counts as not set.
-        self._unused = [
-            name
-            for name in names
-            if name in request.model_fields_set and getattr(request, name) != fields[name].default
-        ]
+        self._unused = [name for name in names if name in request.model_fields_set]
 
     def cut_out(self, photo: Picture, *, product_box: Box | None, report: StageReport) -> CutOut:
         """See `Engine`."""
@@ -123,6 +117,10 @@ class DraftEngine:
         letters = _flat_letters(mask, request.text_model_prompt)
         report.iteration(1, 1)
         return letters
+
+    def cut_out_text(self, painting: Picture, mask: Matte, *, report: StageReport) -> Picture:
+        """See `Engine`; `paint_text` paints on nothing, so there is nothing to cut."""
+        return painting
 
     def blend_text(
         self,

@@ -44,6 +44,7 @@ class FontCatalog:
         self._roots = tuple(roots) if roots is not None else (bundled_font_root(),)
         self._lock = threading.RLock()
         self._fonts: dict[str, FontInfo] | None = None
+        self._paths: dict[str, Path] = {}
         self._coverage: dict[Path, frozenset[int]] = {}
 
     @classmethod
@@ -66,7 +67,7 @@ class FontCatalog:
             near = difflib.get_close_matches(name, listed, n=3, cutoff=0.4) or list(listed)[:3]
             hint = f" Nearest: {', '.join(near)}." if near else ""
             raise invalid(f"There is no font {name[:200]!r}.{hint} `fonts` lists all.", field="font_name")
-        return Path(listed[name].path)
+        return self._paths[name]
 
     def uncovered(self, text: str, name: str) -> list[str]:
         """The characters of `text` that neither the font `name` nor any fallback covers, each once, in order.
@@ -118,7 +119,7 @@ class FontCatalog:
     def _candidates(self, name: str) -> list[Path]:
         listed = self._listed()
         order = [name, FALLBACK_NAME, *listed]
-        return list(dict.fromkeys(Path(listed[one].path) for one in order if one in listed))
+        return list(dict.fromkeys(self._paths[one] for one in order if one in listed))
 
     def _font_for(self, character: str, name: str) -> Path | None:
         return next((path for path in self._candidates(name) if self._covers(path, character)), None)
@@ -132,6 +133,7 @@ class FontCatalog:
                         info = None if name in found else _read_info(name, path)
                         if info is not None:
                             found[name] = info
+                            self._paths[name] = path
                 self._fonts = dict(sorted(found.items()))
             return self._fonts
 
@@ -163,7 +165,7 @@ def _read_info(name: str, path: Path) -> FontInfo | None:
     except (OSError, ValueError) as error:
         logger.warning("font %s cannot be used: %s", path, error)
         return None
-    return FontInfo(name=name, path=str(path), family=family or path.stem, style=style or "Regular", hangul=hangul)
+    return FontInfo(name=name, path=name, family=family or path.stem, style=style or "Regular", hangul=hangul)
 
 
 def _drawn(font: ImageFont.FreeTypeFont, character: str) -> bytes:

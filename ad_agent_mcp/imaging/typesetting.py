@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, features
 
 from ..contract.layout import TextLine
 from .fonts import FontCatalog
@@ -37,6 +37,19 @@ class SetText:
     mask: Matte
     lines: tuple[TextLine, ...]
     font_size_px: int
+
+
+def has_shaping() -> bool:
+    """Whether Pillow found raqm and the fribidi library it loads; without, letters are set one by one."""
+    return bool(features.check_feature("raqm"))
+
+
+def needs_shaping(text: str) -> bool:
+    """Whether letters set one by one, left to right, would be wrong: joined, reordered or stacked scripts."""
+    return any(
+        unicodedata.bidirectional(character) in ("R", "AL") or unicodedata.category(character) in ("Mn", "Mc")
+        for character in text
+    )
 
 
 class Typesetter:

@@ -6,7 +6,7 @@ from ..contract.schemas import CompositionMode
 from ..contract.stages import Stage
 from ..imaging.picture import Picture
 from ..imaging.placement import matte_box, text_area
-from ..imaging.typesetting import SetText, Typesetter
+from ..imaging.typesetting import SetText, Typesetter, has_shaping, needs_shaping
 from .workspace import Workspace, crop, pad
 
 _MIN_SIZE_SHARE = 0.04
@@ -34,17 +34,23 @@ def make_text_asset(workspace: Workspace) -> None:
             f"No listed font has {' '.join(missing)}. Replace these characters, or add a font that has them.",
             field="text_content",
         )
+    if not has_shaping():
+        _do_without_shaping(workspace, text)
     workspace.find_product(report)
     words = _set(workspace, text)
     report.iteration(1, 1)
 
     report = workspace.events.open_stage(Stage.TEXT_PAINT)
+    mask = pad(words.mask, is_empty=True)
     painted = workspace.engine.paint_text(
-        pad(words.mask, is_empty=True),
+        mask,
         request=workspace.request,
         seed=workspace.seed_for(Stage.TEXT_PAINT),
         report=report,
     )
+    if workspace.is_planned(Stage.TEXT_CUT_OUT):
+        report = workspace.events.open_stage(Stage.TEXT_CUT_OUT)
+        painted = workspace.engine.cut_out_text(painted, mask, report=report)
     letters: Picture = crop(painted, (words.mask.shape[1], words.mask.shape[0]))
     workspace.write({"step2": letters})
     workspace.letters, workspace.letters_are_ours = letters, True
@@ -61,6 +67,20 @@ def make_text_asset(workspace: Workspace) -> None:
         }
     )
     workspace.finish_step(2)
+
+
+def _do_without_shaping(workspace: Workspace, text: str) -> None:
+    """Say what is lost; refuse scripts whose letters would be wrong.
+
+    Raises:
+        AdAgentError: `invalid_request`.
+    """
+    install = "Install the system library fribidi (Debian and Ubuntu: libfribidi0) and start the server again."
+    if needs_shaping(text):
+        raise invalid(
+            f"These words need a text shaping library that this machine lacks. {install}", field="text_content"
+        )
+    workspace.events.notice("shaping_limited", f"Letters are set without kerning. {install}")
 
 
 def _set(workspace: Workspace, text: str) -> SetText:

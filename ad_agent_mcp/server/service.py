@@ -93,7 +93,7 @@ class JobService:
         await self._refuse_when_busy()
         job_id = new_job_id()
         prepared = await anyio.to_thread.run_sync(self._intake.prepare, request, job_id)
-        async with self._accepting:
+        async with self._accept():
             await self._refuse_when_busy()
             job = Job(
                 id=job_id,
@@ -176,7 +176,8 @@ class JobService:
         if job.status.is_terminal:
             return job
         if self._has_worker(job_id):
-            await self._stop_running(job_id, grace_s=0.0 if force else self.settings.stop_grace_s)
+            with anyio.CancelScope(shield=True):
+                await self._stop_running(job_id, grace_s=0.0 if force else self.settings.stop_grace_s)
             return self.find(job_id)
         if job.owner not in ("", self.server_id) and job.waiting_for is None:
             raise busy(job, waiting=0, at=time.time(), elsewhere=True)
@@ -196,7 +197,7 @@ class JobService:
         job = await self.find_fresh(job_id)
         if action == "stop":
             return await self.stop(job_id, force=False)
-        async with self._accepting:
+        async with self._accept():
             job = self.find(job_id)
             if job.waiting_for != "approval":
                 raise AdAgentError(
@@ -237,6 +238,13 @@ class JobService:
     def _mine(self) -> list[Job]:
         return [*([self._running] if self._running else []), *self._queue]
 
+    @asynccontextmanager
+    async def _accept(self) -> AsyncGenerator[None]:
+        """One at a time, and to its end: a caller that goes away leaves no job half accepted."""
+        async with self._accepting:
+            with anyio.CancelScope(shield=True):
+                yield
+
     async def _refuse_when_busy(self) -> None:
         if len(self._queue) < self.settings.queue_size:
             return
@@ -274,7 +282,7 @@ class JobService:
     async def _wait_for_device(self) -> None:
         while self._queue and self._running is None:
             await anyio.sleep(FOREIGN_POLL_S)
-            async with self._accepting:
+            async with self._accept():
                 await self._start_next()
         self._waits_for_device = False
 
@@ -431,7 +439,7 @@ class JobService:
 
     async def _adopt(self) -> None:
         """Go on with what dead servers left."""
-        async with self._accepting:
+        async with self._accept():
             mine = {job.id for job in self._mine()}
             for job in await anyio.to_thread.run_sync(self._neighbours.adopt, mine):
                 logger.info("cut-off job is now %s", job.status, extra={"job_id": job.id})

@@ -61,10 +61,11 @@ def test_an_http_server_takes_its_worker_with_it(number: signal.Signals, place: 
 
 
 def test_a_client_that_is_killed_takes_server_and_worker_with_it(place: Place):
+    hello = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": HELLO}) + "\n"
     code = f"""
-import subprocess, sys, time
+import subprocess, time
 server = subprocess.Popen({SERVER!r}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-server.stdin.write({(json.dumps({'jsonrpc': '2.0', 'id': 1, 'method': 'initialize', 'params': HELLO}) + chr(10)).encode()!r})
+server.stdin.write({hello.encode()!r})
 server.stdin.flush()
 server.stdout.readline()
 print("connected", flush=True)

@@ -352,12 +352,12 @@ def test_skipped_passes_are_left_out(tmp_path):
 
 
 def test_settings_without_effect_are_named_once(tmp_path):
-    events, _ = make(tmp_path, guidance_scale=7.0, composition_prompt="x", negative_prompt="low quality", strength=0.6)
+    events, _ = make(tmp_path, guidance_scale=7.0, composition_prompt="x", negative_prompt="low quality")
     messages = [message for code, message in events.notices if code == "not_supported"]
     assert len(messages) == 1
     for name in ("guidance_scale", "composition_prompt", "negative_prompt"):
         assert name in messages[0]
-    assert " strength" not in messages[0]
+    assert "composition_strength" not in messages[0]
 
 
 def test_characters_without_a_glyph_are_refused(tmp_path):
@@ -373,3 +373,14 @@ def test_a_product_box_hint_is_followed_in_the_photo(tmp_path):
     make(tmp_path, picture=picture, product_box=(690, 40, 190, 430), steps=(1,))
     layout = Layout.model_validate_json((tmp_path / "layout.json").read_bytes())
     assert layout.product.source_box[0] > 650
+
+
+def test_without_a_shaping_library_korean_is_set_with_a_notice_and_arabic_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("ad_agent_mcp.pipeline.text_asset.has_shaping", lambda: False)
+    events, _ = make(tmp_path / "korean", text_content="봄 세일")
+    assert "shaping_limited" in events.codes
+    with pytest.raises(AdAgentError) as refusal:
+        make(tmp_path / "arabic", text_content="سلام")
+    assert "libfribidi0" in str(refusal.value)

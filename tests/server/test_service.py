@@ -125,3 +125,24 @@ async def test_progress_is_a_view_of_the_workers_facts(settings: Settings, reque
         assert 0 <= state["progress_percent"] < 33
         assert state["parameters"]["seed"] is not None
         assert state["parameters"]["product_image"] == f"ad://jobs/{job.id}/product.png"
+
+
+async def test_a_caller_that_gives_up_while_its_job_is_accepted_leaves_no_job_behind_that_nobody_runs(
+    settings: Settings, request_: GenerateRequest, monkeypatch: pytest.MonkeyPatch
+):
+    async with app_with(settings, fake("slow")) as app:
+        create = app.service.store.create
+
+        async with anyio.create_task_group() as tasks:
+
+            def create_and_give_up(*arguments: object) -> None:
+                create(*arguments)  # pyright: ignore[reportArgumentType]
+                anyio.from_thread.run_sync(tasks.cancel_scope.cancel)
+
+            monkeypatch.setattr(app.service.store, "create", create_and_give_up)
+            tasks.start_soon(app.service.generate, request_)
+        await running(app)
+        (job_id,) = app.service.store.job_ids()
+        assert app.service.current is not None
+        assert app.service.current.id == job_id
+        await app.service.stop(job_id, force=False)
