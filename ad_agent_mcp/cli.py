@@ -1,6 +1,8 @@
 """The command line: flags over settings, exit codes. Without a command it serves over stdio."""
 
 import argparse
+import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +10,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from . import __version__
-from .config import ENV_PREFIX, Settings
+from .config import ENV_PREFIX, Settings, misspelt_variables
 from .contract.errors import AdAgentError
 from .logs import configure_logging
+
+logger = logging.getLogger(__name__)
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -27,6 +31,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         settings = Settings()
         configure_logging(settings.log_level, process="server")
+        for name in misspelt_variables(os.environ):
+            logger.warning("%s is no setting of ad-agent-mcp and has no effect; README lists them", name)
         if options.command == "demo":
             from .demo import run_demo
 
@@ -35,9 +41,9 @@ def run(arguments: Sequence[str]) -> int:
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             name = f"{ENV_PREFIX}{detail['loc'][0]}".upper() if detail["loc"] else "settings"
-            print(f"{name}: {detail['msg']}", file=sys.stderr)  # noqa: T201
+            print(f"{name}: {detail['msg'].removeprefix('Value error, ')}", file=sys.stderr)  # noqa: T201
         return EXIT_USAGE
-    except (AdAgentError, ValueError) as error:
+    except (AdAgentError, OSError, ValueError) as error:
         print(f"ad-agent-mcp: {error}", file=sys.stderr)  # noqa: T201
         return EXIT_USAGE
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ Nobody else reads the environment. The worker gets its settings as the environme
 """
 
 import os
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -137,3 +138,9 @@ class Settings(BaseSettings):
                 text = str(int(value)) if isinstance(value, bool) else str(value)
             variables[f"{ENV_PREFIX}{name.upper()}"] = text
         return variables
+
+
+def misspelt_variables(environment: Mapping[str, str]) -> list[str]:
+    """Variables that look like settings and are none."""
+    known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    return sorted(name for name in environment if name.startswith(ENV_PREFIX) and name not in known)

@@ -35,7 +35,7 @@ def run_demo(folder: Path) -> int:
         The exit code.
     """
     console = Console()
-    console.print("Making an ad from the example photo over MCP (no GPU, no model weights needed)...")
+    console.print("Making an ad from the example photo, over MCP and on the CPU...")
     folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="ad-agent-demo-") as data,

@@ -142,6 +142,8 @@ class Workspace:
             self.layout = stored.model_copy(update={"finished": own, "checks": ()})
             self.cutout = _rgba(decode_picture(self.path("cutout").read_bytes()))
             self.is_verified = stored.product is not None and stored.product.source_error is not None
+            if not self.is_verified:
+                self._say_unverified()
         given = self.job.inputs.step1 or self.path("step1")
         if not given.is_file():
             raise invalid("Step 1's picture is missing. Give step1_image, or start at step 1.", field="step1_image")
@@ -169,9 +171,12 @@ class Workspace:
         rgba[rgba[..., 3] == 0] = 0
         self.cutout = rgba
         self.write({"cutout": rgba})
+        self._say_unverified()
+
+    def _say_unverified(self) -> None:
         self.events.notice(
             "product_unverified",
-            "step1_image is no stored result, so the product was found in it by guess and cannot be compared "
+            "Step 1's picture is no stored result, so the product was found in it by guess and cannot be compared "
             "with its original.",
         )
 

@@ -20,7 +20,7 @@ from .intake import Intake
 from .metrics import SystemMonitor
 from .references import ReferenceReader, image_roots
 from .resources import add_resources
-from .results import FileLocator, error_result, within_budget
+from .results import error_result, within_budget
 from .service import JobService, open_service
 from .store import JobStore
 from .tools import Desk, make_tools
@@ -83,14 +83,14 @@ class App:
 async def open_app(
     settings: Settings,
     *,
-    remote_url: str | None = None,
+    is_remote: bool = False,
     command: Sequence[str] = WORKER_COMMAND,
 ) -> AsyncGenerator[App]:
     """A server with its worker, for the length of the block.
 
     Args:
         settings: all of them.
-        remote_url: where clients reach it over HTTP; None: they are local and get file paths.
+        is_remote: whether clients come over HTTP.
         command: how to start a worker.
 
     Raises:
@@ -98,10 +98,10 @@ async def open_app(
     """
     store = JobStore(settings.data_dir)
     fonts = FontCatalog.with_user_folders(settings.font_dirs)
-    reader = ReferenceReader(settings, store, image_roots(settings, store, remote=remote_url is not None))
+    reader = ReferenceReader(settings, store, image_roots(settings, store, remote=is_remote))
     intake = Intake(settings, store, reader, fonts)
     async with open_service(settings, store, intake, command=command) as service:
-        desk = Desk(service, store, fonts, SystemMonitor(), _locator(store, remote_url))
+        desk = Desk(service, store, fonts, SystemMonitor())
         server = AdServer(
             "ad-agent",
             title="Ad Agent",
@@ -112,9 +112,3 @@ async def open_app(
         )
         add_resources(server, desk)
         yield App(settings, server, desk, intake.limits)
-
-
-def _locator(store: JobStore, remote_url: str | None) -> FileLocator:
-    if remote_url is None:
-        return lambda job_id, name: str(store.folder(job_id) / f"{name}.png")
-    return lambda job_id, name: f"{remote_url}/files/{job_id}/{name}.png"

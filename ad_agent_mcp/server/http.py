@@ -45,8 +45,7 @@ async def serve_http(settings: Settings, *, host: str, port: int) -> None:
             "AD_AGENT_TOKEN_FILE, or bind to 127.0.0.1.",
         )
     named = f"[{host}]" if ":" in host else host
-    public = settings.allowed_hosts[0] if settings.allowed_hosts and not is_loopback(host) else f"{named}:{port}"
-    async with open_app(settings, remote_url=f"http://{public}") as app:
+    async with open_app(settings, is_remote=True) as app:
         config = uvicorn.Config(
             build_http_app(app, token=token, bound_host=named),
             host=host,

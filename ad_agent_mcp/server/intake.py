@@ -95,6 +95,8 @@ class Intake:
         if request.start_step == 3 and request.text_content:
             self._take_step2(draft, earlier)
         _report_unused(draft)
+        if "font_name" in request.model_fields_set:
+            self._fonts.path_of(request.font_name)
         if request.text_content and request.start_step <= 2:
             self._check_words(request)
         changes: dict[str, Any] = {name: f"ad://jobs/{job_id}/{_layer_of(name)}.png" for name in draft.inputs}
@@ -225,7 +227,6 @@ class Intake:
         return info
 
     def _check_words(self, request: GenerateRequest) -> None:
-        self._fonts.path_of(request.font_name)
         missing = self._fonts.uncovered(request.text_content or "", request.font_name)
         if missing:
             named = " ".join(f"{character!r} (U+{ord(character):04X})" for character in missing[:8])

@@ -122,6 +122,12 @@ class ReferenceReader:
             resolved = Path(os.path.realpath(candidate))
             if any(resolved.is_relative_to(os.path.realpath(root)) for root in self._roots) and resolved.exists():
                 return self._read_regular(resolved, field)
+        if any(
+            Path(os.path.realpath(candidate)).is_relative_to(os.path.realpath(root))
+            for candidate in candidates
+            for root in self._roots
+        ):
+            raise invalid(f"{field}: there is no file {str(path)[:200]!r}. Check its name.", field=field)
         raise invalid(
             f"{field}: {str(path)[:200]!r} is not a file inside an allowed folder ({self._roots_text()}). Copy the "
             "picture there, or add its folder to AD_AGENT_IMAGE_ROOTS.",

@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio.to_thread
 from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
 from ..contract.errors import AdAgentError, ErrorCode
@@ -34,13 +35,13 @@ def add_resources(server: MCPServer[Any], desk: Desk) -> None:
         return metrics.model_dump_json()
 
     @server.resource("ad://jobs/{job_id}", mime_type="application/json")
-    async def job(job_id: str) -> str:  # pyright: ignore[reportUnusedFunction]
+    async def job(job_id: str, ctx: Context) -> str:  # pyright: ignore[reportUnusedFunction]
         """A job's status."""
         try:
             found = await desk.service.find_fresh(checked_job_id(job_id))
         except AdAgentError as error:
             raise _resource_error(error) from error
-        return json.dumps(dump(await desk.status_of(found)), ensure_ascii=False)
+        return json.dumps(dump(await desk.status_of(found, ctx)), ensure_ascii=False)
 
     @server.resource("ad://jobs/{job_id}/layout.json", mime_type="application/json")
     async def layout(job_id: str) -> str:  # pyright: ignore[reportUnusedFunction]

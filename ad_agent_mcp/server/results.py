@@ -150,7 +150,7 @@ def _message(job: Job) -> str:
         case JobState.FAILED:
             return job.error.message if job.error else "The job failed."
         case JobState.STOPPED:
-            return "The job was stopped; finished steps are kept."
+            return "The job was stopped; finished steps are kept." if job.finished else "The job was stopped."
 
 
 def _describe(status: JobStatus) -> str:

@@ -217,6 +217,7 @@ class JobService:
                         "steps": steps_to_run(request),
                         "finished": {step: files for step, files in job.finished.items() if step != last},
                         "percent": 0.0,
+                        "warnings": () if last == 1 else job.warnings,
                     }
                 )
             job = job.model_copy(update={"waiting_for": None, "owner": self.server_id})
@@ -408,7 +409,7 @@ class JobService:
                 if isinstance(event, StepResult):
                     self.worker.trust()
                     await self._save(after)
-                    if event.step == 1 and "step1" in event.files:
+                    if "step1" in event.files:
                         await anyio.to_thread.run_sync(self.store.remember_step1, event.files["step1"], job.id)
                 elif int(after.percent) != int(job.percent) or after.warnings != job.warnings:
                     await self._save(after, durable=False)

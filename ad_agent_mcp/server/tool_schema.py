@@ -80,11 +80,10 @@ def output_schema(model: type[BaseModel]) -> Schema:
 
 
 def _unknown_argument(tool: str, name: str, known: list[str], given: dict[str, Any]) -> Exception:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     fix = None
     if near and near[0] not in given and len(json.dumps(given, default=str)) < 4000:
-        corrected = {near[0] if key == name else key: value for key, value in given.items()}
-        fix = Fix(tool=tool, arguments=corrected)
+        fix = Fix(tool=tool, arguments={near[0] if key == name else key: value for key, value in given.items()})
     meant = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}."
     return invalid(f"{tool} has no argument {name[:80]!r}; {meant}", field=name[:80], fix=fix)
 

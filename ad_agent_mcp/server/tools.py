@@ -11,6 +11,7 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
 
 from .. import __version__
 from ..contract.errors import AdAgentError, ErrorCode, Fix
@@ -137,12 +138,19 @@ class Desk:
     store: JobStore
     fonts: FontCatalog
     monitor: SystemMonitor
-    locate: FileLocator
 
-    async def status_of(self, job: Job) -> JobStatus:
-        """A job as clients see it."""
+    async def status_of(self, job: Job, ctx: Context) -> JobStatus:
+        """A job as the asking client sees it."""
         metrics = await anyio.to_thread.run_sync(self.monitor.sample)
-        return job_status(job, store=self.store, locate=self.locate, metrics=metrics)
+        return job_status(job, store=self.store, locate=self.locator(ctx), metrics=metrics)
+
+    def locator(self, ctx: Context) -> FileLocator:
+        """Where the asking client finds files: paths on this machine, or URLs at the address that it used."""
+        request = ctx.request_context.request
+        if not isinstance(request, Request):
+            return lambda job_id, name: str(self.store.folder(job_id) / f"{name}.png")
+        base = str(request.base_url).rstrip("/")
+        return lambda job_id, name: f"{base}/files/{job_id}/{name}.png"
 
     async def health(self) -> HealthReport:
         """How the server is, in detail."""
@@ -153,12 +161,12 @@ class Desk:
         if worker.is_failing:
             warnings.append("The worker keeps dying; the log (stderr) says why.")
         if not metrics.gpu_info:
-            warnings.append("No NVIDIA GPU is visible: ads are made by the draft engine on the CPU.")
+            warnings.append("No NVIDIA GPU is visible: only the draft engine can work here, on the CPU.")
         return HealthReport(
             status="degraded" if worker.is_failing else "ok",
             gpu_available=bool(metrics.gpu_info),
             version=__version__,
-            engine=ready.engine if ready else self.service.settings.engine,
+            engine=self.service.engine_for(GenerateRequest()),
             device=ready.device if ready else None,
             worker="ready" if ready else "starting",
             worker_restarts=worker.restarts,
@@ -179,7 +187,7 @@ def make_tools(desk: Desk) -> list[Tool]:
         job = await service.generate(arguments)
         if arguments.wait_seconds:
             job = await service.wait(job.id, arguments.wait_seconds, on_change=_progress_of(ctx))
-        return await _with_pictures(desk, job, None)
+        return await _with_pictures(desk, job, ctx, None)
 
     async def status(arguments: StatusArguments, ctx: Context) -> CallToolResult:
         """Progress, result and checks of a job. With wait_seconds it waits for the job to finish."""
@@ -196,19 +204,19 @@ def make_tools(desk: Desk) -> list[Tool]:
             job = await service.wait(job_id, arguments.wait_seconds, on_change=_progress_of(ctx))
         else:
             job = await service.find_fresh(job_id)
-        return await _with_pictures(desk, job, arguments.include_images)
+        return await _with_pictures(desk, job, ctx, arguments.include_images)
 
     async def stop(arguments: StopArguments, ctx: Context) -> CallToolResult:
         """Stop a job. Finished steps are kept and can be resumed; a finished job is left as it is."""
         job = await service.stop(checked_job_id(arguments.job_id), force=arguments.force)
-        return status_result(await desk.status_of(job))
+        return status_result(await desk.status_of(job, ctx))
 
     async def approve_step(arguments: ApproveArguments, ctx: Context) -> CallToolResult:
         """Continue a job that pause_after_step holds: approve, redo the step with changes, or stop."""
         job = await service.approve(
             checked_job_id(arguments.job_id), action=arguments.action, changes=arguments.changes
         )
-        return status_result(await desk.status_of(job))
+        return status_result(await desk.status_of(job, ctx))
 
     async def get_image(arguments: ImageArguments, ctx: Context) -> CallToolResult:
         """One picture of a job: product, cutout, background, shadow, step1, step2 (letters) or final."""
@@ -238,7 +246,7 @@ def make_tools(desk: Desk) -> list[Tool]:
             height=height,
             bytes=len(data),
             uri=f"ad://jobs/{job.id}/{arguments.name}.png",
-            file=desk.locate(job.id, arguments.name),
+            file=desk.locator(ctx)(job.id, arguments.name),
         )
         result = data_result(
             report.model_dump(), f"{arguments.name} of job {job.id}, {width} x {height} px. Full size: {report.file}"
@@ -332,8 +340,8 @@ def _progress_of(ctx: Context) -> Callable[[Job], Awaitable[None]]:
     return report
 
 
-async def _with_pictures(desk: Desk, job: Job, include: IncludeImages | None) -> CallToolResult:
-    status = await desk.status_of(job)
+async def _with_pictures(desk: Desk, job: Job, ctx: Context, include: IncludeImages | None) -> CallToolResult:
+    status = await desk.status_of(job, ctx)
     names = [name for name in RESULTS.values() if status.files.get(name)]
     wanted = include or ("preview" if job.status is JobState.COMPLETED or job.waiting_for else "none")
     if wanted == "none" or not names:

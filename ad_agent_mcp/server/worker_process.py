@@ -60,7 +60,8 @@ class WorkerProcess:
         Raises:
             WorkerDiedError: it died, or was not ready in `READY_TIMEOUT_S`, or speaks another protocol.
         """
-        process = await anyio.open_process(list(command), env=_environment(settings))
+        with anyio.CancelScope(shield=True):  # a process half started would be nobody's
+            process = await anyio.open_process(list(command), env=_environment(settings))
         try:
             worker = cls(process)
             tasks.start_soon(worker._pump_stderr)

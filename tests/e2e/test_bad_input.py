@@ -108,7 +108,7 @@ def write_bad_files(folder: Path) -> None:
 
 def stored(place: Place) -> set[str]:
     """Whatever belongs to a job or an upload."""
-    return {f"{name}/{entry}" for name in ("jobs", "active", "assets") for entry in os.listdir(place.data / name)}
+    return {str(path) for name in ("jobs", "active", "assets") for path in (place.data / name).iterdir()}
 
 
 @contextlib.asynccontextmanager
