@@ -92,8 +92,9 @@ class FileLock:
         if not _lock(descriptor):
             os.close(descriptor)
             return False
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, note.encode(), 0) if sys.platform != "win32" else os.write(descriptor, note.encode())
+        with contextlib.suppress(OSError):  # a full disk holds no note; the lock holds all the same
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, note.encode(), 0) if sys.platform != "win32" else os.write(descriptor, note.encode())
         self._descriptor = descriptor
         return True
 

@@ -27,6 +27,8 @@ ProductBox = Annotated[
     tuple[int, int, int, int],
     WithJsonSchema({"type": "array", "items": {"type": "integer"}, "minItems": 4, "maxItems": 4}),
 ]
+MAX_WORDS = 200
+"""Characters of an ad's words, counted after composition: macOS writes one Hangul syllable as three."""
 Prompt = Annotated[str, Field(max_length=2000)]
 LAYER_NAMES = ("product", "cutout", "background", "shadow", "step1", "step2", "final")
 LayerName = Literal["product", "cutout", "background", "shadow", "step1", "step2", "final"]
@@ -76,7 +78,11 @@ class GenerateRequest(BaseModel):
     product_box: Annotated[
         ProductBox | None, Field(description="[x, y, w, h] px of the product in the photo, a hint")
     ] = None
-    text_content: Annotated[str | None, Field(max_length=200, description="The ad's words, any language")] = None
+    text_content: Annotated[
+        str | None,
+        Field(description="The ad's words, any language"),
+        WithJsonSchema({"anyOf": [{"type": "string", "maxLength": MAX_WORDS}, {"type": "null"}]}),
+    ] = None
     bg_prompt: Annotated[Prompt, Field(description="The scene, in English. Empty: a clean studio")] = ""
     bg_negative_prompt: Prompt = "blurry, low quality, distorted"
     bg_composition_prompt: Annotated[Prompt | None, Field(description="Product in scene; null: bg_prompt")] = None
@@ -119,6 +125,8 @@ class GenerateRequest(BaseModel):
         if text is None:
             return None
         text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " "))
+        if len(text) > MAX_WORDS:
+            raise ValueError(f"should have at most {MAX_WORDS} characters, has {len(text)}")
         for character in text:
             category = unicodedata.category(character)
             if character != "\n" and (category in ("Cc", "Cs", "Co", "Cn") or character in BIDI_CONTROLS):

@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.staticfiles import NotModifiedResponse
 
 from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo
@@ -119,7 +120,16 @@ class _Routes:
             path = None
         if path is None:
             return _error(ErrorInfo(code=ErrorCode.NOT_FOUND, message="There is no such picture."))
-        return FileResponse(path, media_type="image/png", headers={"cache-control": "private, no-cache"})
+        response = FileResponse(
+            path,
+            media_type="image/png",
+            headers={"cache-control": "private, no-cache"},
+            stat_result=await anyio.to_thread.run_sync(path.stat),
+        )
+        known = request.headers.get("if-none-match", "")
+        if response.headers["etag"] in [tag.strip().removeprefix("W/") for tag in known.split(",")]:
+            return NotModifiedResponse(response.headers)
+        return response
 
     async def upload(self, request: Request) -> Response:
         """Keep the picture in the request's body, for use as an image reference."""

@@ -85,7 +85,7 @@ class Intake:
         Raises:
             AdAgentError: it cannot run as it stands; the message says what to change.
         """
-        earlier = self._store.load(request.resume_job_id) if request.resume_job_id else None
+        earlier = self._earlier(request.resume_job_id) if request.resume_job_id else None
         draft = _Draft(_resumed(request, earlier) if earlier else request)
         request = draft.request
         if request.start_step == 1:
@@ -105,6 +105,15 @@ class Intake:
         if draft.request.seed is None:
             changes["seed"] = random.SystemRandom().randrange(2**32)
         return Prepared(draft.request.model_copy(update=changes), draft.inputs, draft.layers, tuple(draft.notices))
+
+    def _earlier(self, job_id: str) -> Job:
+        try:
+            return self._store.load(job_id)
+        except AdAgentError as error:
+            info = error.info
+            raise AdAgentError(
+                info.code, info.message, job_id=info.job_id, field="resume_job_id", fix=info.fix
+            ) from error
 
     def changed(self, job: Job, changes: dict[str, Any], *, from_step: int) -> GenerateRequest:
         """The request of a paused job with some fields changed, to redo the steps from `from_step`.

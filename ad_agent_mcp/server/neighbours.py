@@ -5,6 +5,7 @@ Everything here blocks on the disk.
 """
 
 import json
+import logging
 import os
 import time
 import uuid
@@ -15,6 +16,8 @@ from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo, Fix
 from ..files import FileLock
 from .job import Job, fail, requeue
 from .store import JobStore
+
+logger = logging.getLogger(__name__)
 
 DEVICE_LOCK = "device-0.lock"
 
@@ -102,7 +105,11 @@ class Neighbours:
             job = requeue(job, at=at, owner=self.server_id)
         else:
             job = fail(job, _interrupted(job.id), at=at)
-        self._store.save(job)
+        try:
+            self._store.save(job)
+        except OSError as error:
+            logger.error("cut-off job %s stays as it is, its state cannot be saved: %s", job_id, error)
+            return None
         return job
 
     def _with_told_steps(self, job: Job) -> Job:

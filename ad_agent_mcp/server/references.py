@@ -6,12 +6,13 @@ read below an allowed folder, only when it is a regular file, and never waits on
 
 import base64
 import binascii
+import contextlib
 import os
 import re
 import stat
 import sys
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import platformdirs
 
@@ -72,9 +73,9 @@ class ReferenceReader:
                 field=field,
             )
         if reference.startswith("file://"):
-            return self._read_path(Path(unquote(urlsplit(reference).path)), field)
+            return self._read_path(unquote(reference.removeprefix("file://").removeprefix("localhost")), field)
         if _looks_like_path(reference):
-            return self._read_path(Path(reference).expanduser(), field)
+            return self._read_path(reference, field)
         return self._decode(reference, field)
 
     def _decode(self, text: str, field: str) -> bytes:
@@ -88,7 +89,7 @@ class ReferenceReader:
         if not _BASE64.fullmatch(text):
             raise invalid(
                 f"{field}: neither a path inside an allowed folder, nor an ad:// URI, nor base64. "
-                f"Allowed folders: {self._roots_text()}.",
+                f"Give the path of a picture in one of {self._roots_text()}.",
                 field=field,
             )
         try:
@@ -100,15 +101,17 @@ class ReferenceReader:
 
     def _read_own(self, uri: str, field: str) -> bytes:
         kind, _, rest = uri.removeprefix("ad://").partition("/")
-        if kind == "assets":
-            return self._read_regular(self._store.asset(rest), field)
         job_id, _, name = rest.partition("/")
         name = name.removesuffix(".png")
-        if kind == "jobs" and name in LAYER_NAMES:
-            original = self._store.folder(job_id) / "inputs" / "product_image"
-            path = original if name == "product" and original.is_file() else self._store.layer(job_id, name)
-            if path is not None:
-                return self._read_regular(path, field)
+        path = None
+        with contextlib.suppress(AdAgentError):  # told below, as the picture it is
+            if kind == "assets":
+                path = self._store.asset(rest)
+            elif kind == "jobs" and name in LAYER_NAMES:
+                original = self._store.folder(job_id) / "inputs" / "product_image"
+                path = original if name == "product" and original.is_file() else self._store.layer(job_id, name)
+        if path is not None:
+            return self._read_regular(path, field)
         raise AdAgentError(
             ErrorCode.NOT_FOUND,
             f"{field}: there is no picture {uri[:120]}. Pictures are ad://jobs/<job_id>/step1.png (or step2, final, "
@@ -116,21 +119,26 @@ class ReferenceReader:
             field=field,
         )
 
-    def _read_path(self, path: Path, field: str) -> bytes:
-        candidates = [path] if path.is_absolute() else [root / path for root in self._roots]
-        for candidate in candidates:
-            resolved = Path(os.path.realpath(candidate))
-            if any(resolved.is_relative_to(os.path.realpath(root)) for root in self._roots) and resolved.exists():
-                return self._read_regular(resolved, field)
-        if any(
-            Path(os.path.realpath(candidate)).is_relative_to(os.path.realpath(root))
-            for candidate in candidates
-            for root in self._roots
-        ):
-            raise invalid(f"{field}: there is no file {str(path)[:200]!r}. Check its name.", field=field)
+    def _read_path(self, text: str, field: str) -> bytes:
+        roots = [os.path.realpath(root) for root in self._roots]
+        is_inside = False
+        # What no path can be (a null byte, an unknown user's home, a name too long) is told like what is not there.
+        with contextlib.suppress(ValueError, RuntimeError, OSError):
+            path = Path(text).expanduser()
+            for candidate in [path] if path.is_absolute() else [root / path for root in self._roots]:
+                resolved = Path(os.path.realpath(candidate))
+                if any(resolved.is_relative_to(root) for root in roots):
+                    is_inside = True
+                    if resolved.exists():
+                        return self._read_regular(resolved, field)
+        if is_inside:
+            raise invalid(
+                f"{field}: there is no file {text[:200]!r}. Give the path of a picture that is in {self._roots_text()}.",
+                field=field,
+            )
         raise invalid(
-            f"{field}: {str(path)[:200]!r} is not a file inside an allowed folder ({self._roots_text()}). Copy the "
-            "picture there, or add its folder to AD_AGENT_IMAGE_ROOTS.",
+            f"{field}: {text[:200]!r} is not a file inside an allowed folder ({self._roots_text()}). Copy the picture "
+            "there, or add its folder to AD_AGENT_IMAGE_ROOTS.",
             field=field,
         )
 
@@ -140,18 +148,23 @@ class ReferenceReader:
         try:
             descriptor = os.open(path, flags)
         except OSError as error:
-            raise invalid(f"{field}: {path.name!r} cannot be read ({error.strerror}).", field=field) from error
-        with os.fdopen(descriptor, "rb") as file:
+            raise invalid(
+                f"{field}: {path.name!r} cannot be read ({error.strerror}). Give another picture.", field=field
+            ) from error
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or _was_moved(descriptor, path):
-                raise invalid(f"{field}: {path.name!r} is not a regular file.", field=field)
+                raise invalid(f"{field}: {path.name!r} is not a regular file. Give the path of a picture.", field=field)
             if status.st_size > self._max_bytes:
                 raise invalid(
                     f"{field}: {path.name!r} has {status.st_size:,} bytes; the limit is {self._max_bytes:,} "
                     "(AD_AGENT_MAX_IMAGE_BYTES). Save it smaller, or as JPEG.",
                     field=field,
                 )
-            return file.read(self._max_bytes + 1)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:  # refuses a folder, so only now
+                return file.read(self._max_bytes + 1)
+        finally:
+            os.close(descriptor)
 
     def _roots_text(self) -> str:
         return ", ".join(str(root) for root in self._roots) or "none; set AD_AGENT_IMAGE_ROOTS"

@@ -66,6 +66,8 @@ class JobService:
         self._running: Job | None = None
         self._was_sent = False
         self._queue: list[Job] = []
+        self._unsaved: dict[str, Job] = {}
+        """Jobs whose state the disk could not take."""
         self._accepting = anyio.Lock()
         self._starting = anyio.Lock()
         self._changed = anyio.Event()
@@ -122,7 +124,7 @@ class JobService:
         for job in self._mine():
             if job.id == job_id:
                 return job
-        return self.store.load(job_id)
+        return self._unsaved.get(job_id) or self.store.load(job_id)
 
     def latest(self) -> Job | None:
         """The newest job, or None while there is none."""
@@ -340,13 +342,14 @@ class JobService:
         """The running job rests: keep it, let go of the device, start the next one."""
         if job.status is JobState.COMPLETED and self.settings.output_dir is not None:
             await anyio.to_thread.run_sync(self._copy_out, job, self.settings.output_dir)
-        await self._save(job)
+        # A failure is told at once: a power cut in this moment only costs its reason.
+        await self._save(job, durable=job.status in (JobState.COMPLETED, JobState.PENDING))
         logger.info("job %s", job.waiting_for or job.status, extra={"job_id": job.id})
-        await anyio.to_thread.run_sync(self._times.save)
         self._running = None
         self._neighbours.release_device()
         self._announce()
         await self._start_next()
+        await anyio.to_thread.run_sync(self._times.save)
 
     def _copy_out(self, job: Job, folder: Path) -> None:
         final = self.store.layer(job.id, "final")
@@ -359,9 +362,12 @@ class JobService:
             logger.warning("the ad was not copied to %s: %s", folder, error, extra={"job_id": job.id})
 
     async def _save(self, job: Job, *, durable: bool = True) -> None:
+        """Keep the job's state; where the disk takes no more, this process remembers it."""
         try:
             await anyio.to_thread.run_sync(partial(self.store.save, job, durable=durable))
+            self._unsaved.pop(job.id, None)
         except OSError as error:
+            self._unsaved[job.id] = job
             logger.error("the job's state was not saved: %s", error, extra={"job_id": job.id})
 
     def _announce(self) -> None:

@@ -163,7 +163,11 @@ class JobStore:
     # step 1 pictures by content
 
     def remember_step1(self, sha256: str, job_id: str) -> None:
-        write_atomically(self.steps / sha256, job_id.encode(), durable=False)
+        """Make the layers of a step 1 findable by its picture; a full disk costs only that."""
+        try:
+            write_atomically(self.steps / sha256, job_id.encode(), durable=False)
+        except OSError as error:
+            logger.warning("step 1 of job %s will not be recognized: %s", job_id, error)
 
     def find_step1(self, sha256: str) -> str | None:
         """The job whose step 1 is the file with this hash, if its layers are still there."""

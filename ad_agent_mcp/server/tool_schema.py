@@ -50,7 +50,7 @@ class ToolMetadata(FuncMetadata):
             if "tuple" in annotation or "dict" in annotation or "list" in annotation:
                 try:
                     return json.loads(value)
-                except ValueError:
+                except (ValueError, RecursionError):
                     return value
         return value
 

@@ -60,8 +60,7 @@ class WorkerProcess:
         Raises:
             WorkerDiedError: it died, or was not ready in `READY_TIMEOUT_S`, or speaks another protocol.
         """
-        with anyio.CancelScope(shield=True):  # a process half started would be nobody's
-            process = await anyio.open_process(list(command), env=_environment(settings))
+        process = await _started(command, _environment(settings))
         try:
             worker = cls(process)
             tasks.start_soon(worker._pump_stderr)
@@ -135,6 +134,12 @@ class WorkerProcess:
                 sys.stderr.write(text)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             pass
+
+
+async def _started(command: Sequence[str], environment: dict[str, str]) -> Process:
+    with anyio.CancelScope(shield=True):  # a process half started would be nobody's
+        return await anyio.open_process(list(command), env=environment)
+    raise AssertionError("a shielded scope is not left early")
 
 
 async def _end(process: Process) -> None:
