@@ -133,7 +133,7 @@ class ReferenceReader:
                         return self._read_regular(resolved, field)
         if is_inside:
             raise invalid(
-                f"{field}: there is no file {text[:200]!r}. Give the path of a picture that is in {self._roots_text()}.",
+                f"{field}: there is no file {text[:200]!r}. Give the path of a picture in {self._roots_text()}.",
                 field=field,
             )
         raise invalid(
