@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import anyio
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
@@ -24,6 +25,7 @@ from .results import error_result, within_budget
 from .service import JobService, open_service
 from .store import JobStore
 from .tools import Desk, make_tools
+from .updates import Updates
 from .worker_process import WORKER_COMMAND
 
 logger = logging.getLogger(__name__)
@@ -101,6 +103,7 @@ async def open_app(
     reader = ReferenceReader(settings, store, image_roots(settings, store, remote=is_remote))
     intake = Intake(settings, store, reader, fonts)
     async with open_service(settings, store, intake, command=command) as service:
+        updates = Updates()
         desk = Desk(service, store, fonts, SystemMonitor())
         server = AdServer(
             "ad-agent",
@@ -109,6 +112,11 @@ async def open_app(
             instructions=INSTRUCTIONS,
             tools=make_tools(desk),
             log_level="WARNING",
+            subscriptions=updates.bus,
         )
         add_resources(server, desk)
-        yield App(settings, server, desk, intake.limits)
+        updates.attach(server)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(updates.follow, service)
+            yield App(settings, server, desk, intake.limits)
+            tasks.cancel_scope.cancel()

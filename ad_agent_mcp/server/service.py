@@ -71,6 +71,7 @@ class JobService:
         self._accepting = anyio.Lock()
         self._starting = anyio.Lock()
         self._changed = anyio.Event()
+        self._changed_ids: set[str] = set()
         self._waits_for_device = False
         self._end_as: tuple[str, ErrorInfo] | None = None
         """The job whose worker we are about to kill, and why."""
@@ -168,6 +169,13 @@ class JobService:
             return self.find(job_id)
         return job
 
+    async def changed_jobs(self) -> set[str]:
+        """Wait until jobs of this server have changed since the last call, and tell which. For one caller."""
+        while not self._changed_ids:
+            await self._changed.wait()
+        changed, self._changed_ids = self._changed_ids, set()
+        return changed
+
     async def stop(self, job_id: str, *, force: bool) -> Job:
         """End a job, keeping its finished steps; a job that is over is returned unchanged.
 
@@ -187,7 +195,7 @@ class JobService:
         error = ErrorInfo(code=ErrorCode.CANCELLED, message="stopped")
         stopped = fail(job, error, at=time.time())
         await self._save(stopped)
-        self._announce()
+        self._announce(stopped)
         return stopped
 
     async def approve(self, job_id: str, *, action: str, changes: dict[str, Any]) -> Job:
@@ -279,7 +287,7 @@ class JobService:
             self._running = start(job, plan, expected_s, at=time.time(), owner=self.server_id)
             self._was_sent = False
             await self._save(self._running)
-            self._announce()
+            self._announce(self._running)
             await self._send_running()
 
     async def _wait_for_device(self) -> None:
@@ -322,6 +330,7 @@ class JobService:
         if not self._was_sent or not await self.worker.send(CancelJob(job_id=job_id)):
             if self._running is not None:
                 await self._settle(fail(self._running, error, at=time.time()))
+            await self.worker.send(CancelJob(job_id=job_id))  # it may have been given the job this very moment
             return
         with anyio.move_on_after(grace_s):
             await self._until_rest(job_id)
@@ -347,7 +356,7 @@ class JobService:
         logger.info("job %s", job.waiting_for or job.status, extra={"job_id": job.id})
         self._running = None
         self._neighbours.release_device()
-        self._announce()
+        self._announce(job)
         await self._start_next()
         await anyio.to_thread.run_sync(self._times.save)
 
@@ -370,7 +379,8 @@ class JobService:
             self._unsaved[job.id] = job
             logger.error("the job's state was not saved: %s", error, extra={"job_id": job.id})
 
-    def _announce(self) -> None:
+    def _announce(self, job: Job) -> None:
+        self._changed_ids.add(job.id)
         self._changed.set()
         self._changed = anyio.Event()
 
@@ -401,7 +411,7 @@ class JobService:
             case ModelMoved(model=model, state=state):
                 if job is not None:
                     self._running = job.model_copy(update={"loading": model if state == "loading" else None})
-                    self._announce()
+                    self._announce(job)
             case StageProgress() | StepResult() | JobNotice() | JobDone() | JobFailed():
                 if job is None or event.job_id != job.id:
                     return
@@ -420,7 +430,7 @@ class JobService:
                 elif int(after.percent) != int(job.percent) or after.warnings != job.warnings:
                     await self._save(after, durable=False)
                 self._running = after
-                self._announce()
+                self._announce(after)
 
     def _note_time(self, job: Job, event: StageProgress, at: float) -> None:
         if event.done == event.total and event.stage is job.stage and job.stage_since is not None and job.plan:
@@ -452,8 +462,8 @@ class JobService:
                 logger.info("cut-off job is now %s", job.status, extra={"job_id": job.id})
                 if job.status is JobState.PENDING:
                     self._queue.append(job)
+                self._announce(job)
             await self._start_next()
-        self._announce()
 
     async def open(self) -> None:
         """Take part: be seen by the other servers, start the worker, adopt what dead servers left."""
