@@ -19,6 +19,7 @@ from ..imaging.decode import PictureLimits
 from ..imaging.fonts import FontCatalog
 from .intake import Intake
 from .metrics import SystemMonitor
+from .prompts import add_prompts
 from .references import ReferenceReader, image_roots
 from .resources import add_resources
 from .results import error_result, within_budget
@@ -115,6 +116,7 @@ async def open_app(
             subscriptions=updates.bus,
         )
         add_resources(server, desk)
+        add_prompts(server, desk)
         updates.attach(server)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(updates.follow, service)

@@ -41,6 +41,7 @@ from .intake import Intake, storage_full
 from .job import Job, advance, fail, new_job_id, start, steps_to_run
 from .neighbours import Neighbours
 from .planning import plan_segment
+from .retention import prune
 from .store import JobStore
 from .worker_keeper import WorkerKeeper
 from .worker_process import WORKER_COMMAND, WorkerDiedError
@@ -129,12 +130,8 @@ class JobService:
 
     def latest(self) -> Job | None:
         """The newest job, or None while there is none."""
-        for job_id in self.store.job_ids():
-            try:
-                return self.find(job_id)
-            except AdAgentError:
-                continue
-        return None
+        newest = max((entry.name for entry in self.store.jobs.iterdir() if entry.name[0] != "."), default=None)
+        return self.find(newest) if newest is not None else None
 
     async def wait(
         self, job_id: str, seconds: float, *, on_change: Callable[[Job], Awaitable[None]], every_s: float = 0.25
@@ -358,7 +355,14 @@ class JobService:
         self._neighbours.release_device()
         self._announce(job)
         await self._start_next()
-        await anyio.to_thread.run_sync(self._times.save)
+        self._tasks.start_soon(anyio.to_thread.run_sync, self._tidy_up)
+
+    def _tidy_up(self) -> None:
+        self._times.save()
+        try:
+            prune(self.store, self.settings)
+        except OSError as error:
+            logger.warning("old jobs were not removed: %s", error)
 
     def _copy_out(self, job: Job, folder: Path) -> None:
         final = self.store.layer(job.id, "final")

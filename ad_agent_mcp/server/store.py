@@ -134,6 +134,15 @@ class JobStore:
         """Drop the marker of a job that has no folder: its server died while it was being made."""
         (self.active / job_id).unlink(missing_ok=True)
 
+    def remove(self, job_id: str) -> None:
+        """Delete a job that is over, with all its pictures."""
+        folder = self.folder(job_id)
+        with contextlib.suppress(AdAgentError):
+            picture = self.load(job_id).finished.get(1, {}).get("step1")
+            if picture is not None:
+                (self.steps / picture).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
     def layer(self, job_id: str, name: str) -> Path | None:
         """The file of one layer, or None while there is none."""
         path = self.folder(job_id) / f"{name}.png"

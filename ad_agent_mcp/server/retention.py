@@ -1,0 +1,71 @@
+"""Which finished jobs and uploads are let go of: by count, age and disk space, oldest first.
+
+A job that runs, waits or is queued is never removed. Blocks on the disk.
+"""
+
+import contextlib
+import logging
+import os
+import time
+from pathlib import Path
+
+from ..config import Settings
+from .store import JobStore
+
+logger = logging.getLogger(__name__)
+
+DAY_S = 86_400.0
+
+
+def prune(store: JobStore, settings: Settings, *, now: float | None = None) -> list[str]:
+    """Remove what is over the limits.
+
+    Args:
+        store: the jobs; ids sort by creation time.
+        settings: `keep_jobs`, `keep_days`, `keep_gb`.
+        now: seconds since the epoch, for tests.
+
+    Returns:
+        The ids of the removed jobs.
+    """
+    now = time.time() if now is None else now
+    active = store.active_jobs()
+    budget_bytes = settings.keep_gb * 2**30
+    kept = used_bytes = 0
+    removed: list[str] = []
+    for job_id in store.job_ids():
+        if job_id in active:
+            continue
+        folder = store.jobs / job_id
+        used_bytes += _size_bytes(folder)
+        kept += 1
+        is_old = now - _created_at(job_id) > settings.keep_days * DAY_S
+        # The newest finished job stays whatever its size: somebody has just made it.
+        if (kept > 1 and (kept > settings.keep_jobs or used_bytes > budget_bytes)) or is_old:
+            store.remove(job_id)
+            removed.append(job_id)
+    for asset in store.assets.iterdir():
+        with contextlib.suppress(OSError):
+            if now - asset.stat().st_mtime > settings.keep_days * DAY_S:
+                asset.unlink()
+    if removed:
+        logger.info("%d old jobs were removed (AD_AGENT_KEEP_JOBS, _DAYS, _GB)", len(removed))
+    return removed
+
+
+def _created_at(job_id: str) -> float:
+    """When a job was made: its id begins with the milliseconds since the epoch (UUID version 7)."""
+    try:
+        return int(job_id.replace("-", "")[:12], 16) / 1000
+    except ValueError:
+        return 0.0
+
+
+def _size_bytes(folder: Path) -> int:
+    total = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                status = os.stat(os.path.join(root, name))  # noqa: PTH116, PTH118  # ten thousand jobs are walked
+                total += status.st_size // status.st_nlink
+    return total
