@@ -16,6 +16,17 @@ from ..contract.schemas import Check, GenerateRequest, JobState, Notice
 from ..contract.stages import STAGES, STEP_NAMES, STEP_SHARES, EngineName, Plan, Stage
 
 
+class Decision(BaseModel):
+    """What was decided about a finished step, by the person themself or by their client in their name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int
+    action: Literal["approve", "redo", "stop"]
+    by: Literal["person", "client"]
+    at: float
+
+
 class Job(BaseModel):
     """One job. `steps` is all it has to run; `plan` the part that the worker was given last."""
 
@@ -54,6 +65,7 @@ class Job(BaseModel):
     """The server that answers for it while it is not terminal."""
     retries: int = 0
     """How often it was continued after a server's death."""
+    decisions: tuple[Decision, ...] = ()
 
     @property
     def remaining_steps(self) -> tuple[int, ...]:

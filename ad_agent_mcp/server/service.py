@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import anyio.to_thread
@@ -38,7 +38,7 @@ from ..contract.stages import EngineName, Plan
 from ..files import is_disk_full
 from .eta import StageTimes
 from .intake import Intake, storage_full
-from .job import Job, advance, fail, new_job_id, start, steps_to_run
+from .job import Decision, Job, advance, fail, new_job_id, start, steps_to_run
 from .neighbours import Neighbours
 from .planning import plan_segment
 from .retention import prune
@@ -195,15 +195,26 @@ class JobService:
         self._announce(stopped)
         return stopped
 
-    async def approve(self, job_id: str, *, action: str, changes: dict[str, Any]) -> Job:
-        """Continue, redo or stop a job that waits for approval.
+    async def approve(
+        self,
+        job_id: str,
+        *,
+        action: Literal["approve", "redo", "stop"],
+        changes: dict[str, Any],
+        by: Literal["person", "client"] = "client",
+    ) -> Job:
+        """Continue, redo or stop a job that waits for approval; the decision is kept with the job.
+
+        Args:
+            job_id: the job.
+            action: what to do.
+            changes: for `redo`, request fields with new values.
+            by: who decided.
 
         Raises:
             AdAgentError: it does not wait, a change is not possible, or another job runs (`busy`).
         """
-        job = await self.find_fresh(job_id)
-        if action == "stop":
-            return await self.stop(job_id, force=False)
+        await self.find_fresh(job_id)
         async with self._accept():
             job = self.find(job_id)
             if job.waiting_for != "approval":
@@ -213,9 +224,16 @@ class JobService:
                     job_id=job_id,
                     fix=Fix(tool="status", arguments={"job_id": job_id}),
                 )
+            last = max(job.finished)
+            decision = Decision(step=last, action=action, by=by, at=time.time())
+            job = job.model_copy(update={"decisions": (*job.decisions, decision)})
+            if action == "stop":
+                stopped = fail(job, ErrorInfo(code=ErrorCode.CANCELLED, message="stopped"), at=time.time())
+                await self._save(stopped)
+                self._announce(stopped)
+                return stopped
             await self._refuse_when_busy()
             if action == "redo":
-                last = max(job.finished)
                 request = await anyio.to_thread.run_sync(partial(self._intake.changed, job, changes, from_step=last))
                 await anyio.to_thread.run_sync(self.store.forget_step, job_id, last)
                 job = job.model_copy(

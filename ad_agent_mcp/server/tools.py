@@ -8,6 +8,13 @@ from typing import Annotated, Any, Literal
 
 import anyio.to_thread
 from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.resolve import (
+    Elicit,
+    ElicitationResult,
+    Resolve,
+    build_resolver_plans,
+    find_resolved_parameters,
+)
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field
@@ -69,10 +76,21 @@ class ApproveArguments(_Arguments):
     """What to do with a job that waits."""
 
     job_id: str
-    action: Literal["approve", "redo", "stop"] = "approve"
+    action: Annotated[
+        Literal["approve", "redo", "stop"] | None, Field(description="null: ask the person, where the client can")
+    ] = None
     changes: Annotated[
         dict[str, Any], Field(description="For redo: generate fields with new values, e.g. {'bg_prompt': '...'}")
     ] = Field(default_factory=dict[str, Any])
+
+
+class Answer(BaseModel):
+    """What a person who was asked says."""
+
+    action: Annotated[
+        Literal["approve", "redo", "stop"],
+        Field(description="approve: go on. redo: paint it again. stop: end here, the picture is kept"),
+    ] = "approve"
 
 
 class ImageArguments(_Arguments):
@@ -211,10 +229,30 @@ def make_tools(desk: Desk) -> list[Tool]:
         job = await service.stop(checked_job_id(arguments.job_id), force=arguments.force)
         return status_result(await desk.status_of(job, ctx))
 
-    async def approve_step(arguments: ApproveArguments, ctx: Context) -> CallToolResult:
+    async def ask_person(arguments: ApproveArguments, ctx: Context) -> Answer | Elicit[Answer]:
+        """The decision, if the call brings it or nobody can be asked; else the question."""
+        if arguments.action is not None:
+            return Answer(action=arguments.action)
+        if not _can_ask(ctx):
+            return Answer(action="approve")
+        job = await service.find_fresh(checked_job_id(arguments.job_id))
+        if job.waiting_for is None:
+            return Answer(action="approve")  # refused in the tool, in its own words
+        return Elicit(f"Step {max(job.finished)} of the ad is finished (job {job.id}). Go on with it?", Answer)
+
+    async def approve_step(
+        arguments: ApproveArguments, ctx: Context, answer: Annotated[ElicitationResult[Answer], Resolve(ask_person)]
+    ) -> CallToolResult:
         """Continue a job that pause_after_step holds: approve, redo the step with changes, or stop."""
+        job_id = checked_job_id(arguments.job_id)
+        if answer.action != "accept":
+            job = await service.find_fresh(job_id)
+            return status_result(await desk.status_of(job, ctx), note="The person did not decide; the job still waits.")
         job = await service.approve(
-            checked_job_id(arguments.job_id), action=arguments.action, changes=arguments.changes
+            job_id,
+            action=answer.data.action,
+            changes=arguments.changes,
+            by="person" if arguments.action is None and _can_ask(ctx) else "client",
         )
         return status_result(await desk.status_of(job, ctx))
 
@@ -315,6 +353,7 @@ def _tool(
 ) -> Tool:
     name = function.__name__
     schema = output_schema(result)
+    resolved = find_resolved_parameters(function)
     return Tool(
         fn=function,
         name=name,
@@ -324,8 +363,16 @@ def _tool(
         fn_metadata=ToolMetadata(arg_model=NoArguments, output_schema=schema, tool_name=name, arguments=arguments),
         is_async=True,
         context_kwarg="ctx",
+        resolved_params=resolved,
+        resolver_plans=build_resolver_plans(resolved, {"arguments"}),
         annotations=annotations,
     )
+
+
+def _can_ask(ctx: Context) -> bool:
+    """Whether the client can put a question to its person."""
+    capabilities = ctx.client_capabilities
+    return capabilities is not None and capabilities.elicitation is not None
 
 
 def _progress_of(ctx: Context) -> Callable[[Job], Awaitable[None]]:
