@@ -1,23 +1,36 @@
 """The command line: flags over settings, exit codes. Without a command it serves over stdio."""
 
 import argparse
+import json
 import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from . import __version__
 from .config import ENV_PREFIX, Settings, misspelt_variables
-from .contract.errors import AdAgentError
+from .contract.errors import AdAgentError, invalid
 from .logs import configure_logging
 
 logger = logging.getLogger(__name__)
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+_FLAG_FIELDS = {
+    "text": "text_content",
+    "scene": "bg_prompt",
+    "letters": "text_model_prompt",
+    "font": "font_name",
+    "position": "text_position",
+    "mode": "composition_mode",
+    "seed": "seed",
+    "resume": "resume_job_id",
+    "start_step": "start_step",
+}
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -26,18 +39,13 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         0 when it worked, 1 when it did not, 2 when the flags or settings are wrong.
     """
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
         settings = Settings()
         configure_logging(settings.log_level, process="server")
         for name in misspelt_variables(os.environ):
             logger.warning("%s is no setting of ad-agent-mcp and has no effect; README lists them", name)
-        if options.command == "demo":
-            from .demo import run_demo
-
-            return run_demo(options.out)
-        return _serve(settings, options)
+        return _COMMANDS[options.command or "serve"](settings, options)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             name = f"{ENV_PREFIX}{detail['loc'][0]}".upper() if detail["loc"] else "settings"
@@ -66,6 +74,84 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def _demo(settings: Settings, options: argparse.Namespace) -> int:
+    from .client import run_demo
+
+    return run_demo(options.out)
+
+
+def _generate(settings: Settings, options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from .client import make_ad
+
+    request: dict[str, Any] = json.loads(options.request.read_text("utf-8")) if options.request else {}
+    request |= {field: value for flag, field in _FLAG_FIELDS.items() if (value := getattr(options, flag)) is not None}
+    if options.size is not None:
+        request["width"], request["height"] = options.size
+    for assignment in options.set:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise invalid(f"--set {assignment}: write it as FIELD=VALUE")
+        request[name] = _literal(value)
+    roots = [str(root) for root in settings.image_roots]
+    if options.photo is not None:
+        photo = options.photo.expanduser().resolve()
+        request["product_image"] = str(photo)
+        roots.append(str(photo.parent))  # who types a path may read it
+    return make_ad(
+        request, options.out, settings={f"{ENV_PREFIX}IMAGE_ROOTS": os.pathsep.join(roots)}, console=Console()
+    )
+
+
+def _doctor(settings: Settings, options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from .doctor import run_doctor
+
+    return run_doctor(settings, Console())
+
+
+def _jobs(settings: Settings, options: argparse.Namespace) -> int:
+    from .server.retention import prune
+    from .server.store import JobStore
+
+    store = JobStore(settings.data_dir)
+    match options.action:
+        case "show":
+            print(store.load(options.job).model_dump_json(indent=2, by_alias=True))  # noqa: T201
+        case "rm":
+            if store.load(options.job).id in store.active_jobs():
+                raise invalid(f"job {options.job} is not over; stop it first")
+            store.remove(options.job)
+        case "gc":
+            print(f"{len(prune(store, settings))} jobs removed")  # noqa: T201
+        case _:
+            for job_id in store.job_ids():
+                job = store.load(job_id)
+                words = (job.request.text_content or "").replace("\n", " ")
+                print(f"{job_id}  {job.status:<9}  {int(job.percent):>3} %  {words}")  # noqa: T201
+    return 0
+
+
+_COMMANDS = {"serve": _serve, "demo": _demo, "generate": _generate, "doctor": _doctor, "jobs": _jobs}
+
+
+def _literal(value: str) -> Any:
+    """A flag's value as JSON where it is some, else as text."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, times, height = text.lower().partition("x")
+    if not times:
+        raise argparse.ArgumentTypeError("write it as WIDTHxHEIGHT, e.g. 1080x1350")
+    return int(width), int(height)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ad-agent-mcp",
@@ -80,4 +166,25 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=8000)
     demo = commands.add_parser("demo", help="make an ad from the example photo through the real server")
     demo.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for the three pictures")
+    generate = commands.add_parser("generate", help="make an ad from your own photo")
+    generate.add_argument("photo", type=Path, nargs="?", help="the product photo")
+    generate.add_argument("--text", help="the ad's words")
+    generate.add_argument("--scene", help="the scene, in English (bg_prompt)")
+    generate.add_argument("--letters", help="the look of the letters, in English (text_model_prompt)")
+    generate.add_argument("--font", help="a font name")
+    generate.add_argument("--size", type=_size, metavar="WxH", help="e.g. 1080x1350")
+    generate.add_argument("--position", choices=("top", "center", "bottom", "auto"))
+    generate.add_argument("--mode", choices=("overlay", "blend", "behind"))
+    generate.add_argument("--seed", type=int)
+    generate.add_argument("--resume", metavar="JOB", help="take results and settings from this job")
+    generate.add_argument("--start-step", type=int, choices=(1, 2, 3))
+    generate.add_argument("--request", type=Path, metavar="FILE", help="a JSON file with fields of the tool generate")
+    generate.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any other field")
+    generate.add_argument("--out", type=Path, default=Path("out"), help="folder for the pictures")
+    commands.add_parser("doctor", help="what this machine can do, and what it lacks; exit 1 when something is missing")
+    jobs = commands.add_parser("jobs", help="stored jobs").add_subparsers(dest="action", metavar="ACTION")
+    jobs.add_parser("list", help="all, newest first")
+    jobs.add_parser("gc", help="remove what is over AD_AGENT_KEEP_JOBS, _DAYS and _GB")
+    for action, text in (("show", "one job as JSON"), ("rm", "delete one job and its pictures")):
+        jobs.add_parser(action, help=text).add_argument("job")
     return parser
