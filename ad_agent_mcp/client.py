@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 from mcp import Client, StdioServerParameters
@@ -68,7 +68,7 @@ def make_ad(arguments: Mapping[str, Any], folder: Path, *, settings: Mapping[str
     ) as display:
         bars = [display.add_task(name, total=100, stage="") for name in STEPS.values()]
         result = anyio.run(partial(_make, dict(arguments), folder, settings, display, bars))
-    state = result.structured_content or {}
+    state = _state(result)
     if result.is_error or state.get("status") not in ("completed", "pending"):
         text = "\n".join(block.text for block in result.content if isinstance(block, TextContent))
         console.print(f"No ad was made. {text}", style="red", markup=False)
@@ -110,15 +110,19 @@ async def _make(
         result = await client.call_tool(
             "generate", {**arguments, "wait_seconds": WAIT_SECONDS}, progress_callback=on_progress
         )
-        while not result.is_error and _is_going_on(result.structured_content or {}):
-            waiting = {"job_id": (result.structured_content or {})["job_id"], "wait_seconds": WAIT_SECONDS}
+        while not result.is_error and _is_going_on(_state(result)):
+            waiting = {"job_id": _state(result)["job_id"], "wait_seconds": WAIT_SECONDS}
             result = await client.call_tool("status", waiting, progress_callback=on_progress)
         for name, bar in zip(STEPS, bars, strict=True):
-            uri = (result.structured_content or {}).get(f"{name}_result")
+            uri = _state(result).get(f"{name}_result")
             if uri:
                 display.update(bar, completed=100, stage="")
                 write_atomically(folder / f"{name}.png", await _download(client, uri), durable=False)
         return result
+
+
+def _state(result: CallToolResult) -> dict[str, Any]:
+    return cast(dict[str, Any], result.structured_content or {})
 
 
 def _is_going_on(state: dict[str, Any]) -> bool:

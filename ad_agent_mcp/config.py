@@ -87,6 +87,16 @@ class Settings(BaseSettings):
         default="INFO", description="Least severe log level shown"
     )
 
+    @field_validator("data_dir", "output_dir", "models_dir", "token_file", mode="after")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return path if path is None else path.expanduser().absolute()
+
+    @field_validator("image_roots", "font_dirs", mode="after")
+    @classmethod
+    def _all_absolute(cls, paths: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(path.expanduser().absolute() for path in paths)
+
     @field_validator("image_roots", "font_dirs", mode="before")
     @classmethod
     def _split_paths(cls, value: object) -> object:
@@ -101,7 +111,7 @@ class Settings(BaseSettings):
     def _one_token(self) -> Self:
         if self.token is not None and self.token_file is not None:
             raise ValueError("set AD_AGENT_TOKEN or AD_AGENT_TOKEN_FILE, not both")
-        if self.token is not None and len(self.token.get_secret_value()) < 16:
+        if self.token is not None and len(self.token.get_secret_value().strip()) < 16:
             raise ValueError("AD_AGENT_TOKEN is too short: use at least 16 characters")
         return self
 
@@ -113,7 +123,7 @@ class Settings(BaseSettings):
             ValueError: the token file is unreadable or its token is too short.
         """
         if self.token is not None:
-            return self.token.get_secret_value()
+            return self.token.get_secret_value().strip()
         if self.token_file is None:
             return None
         try:

@@ -118,6 +118,8 @@ class FileLock:
             descriptor = os.open(path, os.O_RDWR)
         except FileNotFoundError:
             return True
+        except OSError:
+            return False  # who cannot look must not take it for free
         try:
             return _lock(descriptor, is_shared=True)
         finally:

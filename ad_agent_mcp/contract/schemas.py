@@ -6,7 +6,7 @@ file exists or a font covers a word is the server's business.
 
 import unicodedata
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -30,8 +30,8 @@ ProductBox = Annotated[
 MAX_WORDS = 200
 """Characters of an ad's words, counted after composition: macOS writes one Hangul syllable as three."""
 Prompt = Annotated[str, Field(max_length=2000)]
-LAYER_NAMES = ("product", "cutout", "background", "shadow", "step1", "step2", "final")
 LayerName = Literal["product", "cutout", "background", "shadow", "step1", "step2", "final"]
+LAYER_NAMES = get_args(LayerName)
 
 
 class JobState(StrEnum):

@@ -49,7 +49,7 @@ class AdServer(MCPServer[None]):
         try:
             result = await super().call_tool(name, arguments, context)
         except ToolError as failure:
-            return error_result(self._explain(name, failure))
+            return within_budget(error_result(self._explain(name, failure)))
         return within_budget(result) if isinstance(result, CallToolResult) else result
 
     def _explain(self, name: str, failure: ToolError) -> ErrorInfo:

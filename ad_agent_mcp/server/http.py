@@ -2,8 +2,11 @@
 
 import hashlib
 import logging
+import socket
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from types import FrameType
 
 import anyio.to_thread
 import uvicorn
@@ -17,7 +20,7 @@ from starlette.routing import Route
 from starlette.staticfiles import NotModifiedResponse
 
 from ..config import Settings
-from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo
+from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo, invalid
 from ..contract.schemas import LAYER_NAMES
 from ..files import is_disk_full
 from ..imaging.decode import check_picture
@@ -46,17 +49,42 @@ async def serve_http(settings: Settings, *, host: str, port: int) -> None:
             "AD_AGENT_TOKEN_FILE, or bind to 127.0.0.1.",
         )
     named = f"[{host}]" if ":" in host else host
+    listener = _listen(host, port)
     async with open_app(settings, is_remote=True) as app:
         config = uvicorn.Config(
             build_http_app(app, token=token, bound_host=named),
-            host=host,
-            port=port,
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
         )
         logger.info("listening on http://%s:%d (/mcp, /sse)", named, port)
-        await uvicorn.Server(config).serve()
+        await _Server(config).serve(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Ends in order on a signal, instead of ending by it when everything is done."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket bound to the address; before the server starts, so that a taken port is told plainly.
+
+    Raises:
+        AdAgentError: it cannot be bound.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    if sys.platform != "win32":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise invalid(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another --port or --host.") from error
+    return listener
 
 
 def build_http_app(app: App, *, token: str | None, bound_host: str) -> Starlette:

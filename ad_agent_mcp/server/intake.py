@@ -86,6 +86,7 @@ class Intake:
             AdAgentError: it cannot run as it stands; the message says what to change.
         """
         earlier = self._earlier(request.resume_job_id) if request.resume_job_id else None
+        given = request.model_fields_set
         draft = _Draft(_resumed(request, earlier) if earlier else request)
         request = draft.request
         if request.start_step == 1:
@@ -94,7 +95,7 @@ class Intake:
             self._take_step1(draft, earlier)
         if request.start_step == 3 and request.text_content:
             self._take_step2(draft, earlier)
-        _report_unused(draft)
+        _report_unused(draft, given, earlier)
         if "font_name" in request.model_fields_set:
             self._fonts.path_of(request.font_name)
         if request.text_content and request.start_step <= 2:
@@ -172,7 +173,7 @@ class Intake:
         request = draft.request
         reference = request.step1_image
         if reference is None:
-            if earlier is None or self._store.layer(earlier.id, "step1") is None:
+            if earlier is None or self._store.picture(earlier.id, "step1") is None:
                 raise invalid(
                     f"step1_image is missing: start_step {request.start_step} builds on step 1's picture. Give it, or "
                     "a resume_job_id whose step 1 is finished.",
@@ -207,7 +208,7 @@ class Intake:
         request = draft.request
         reference = request.step2_image
         if reference is None:
-            if earlier is None or self._store.layer(earlier.id, "step2") is None:
+            if earlier is None or self._store.picture(earlier.id, "step2") is None:
                 raise invalid(
                     "step2_image is missing: start_step 3 needs the lettering of step 2. Give it, or start at step 2.",
                     field="step2_image",
@@ -291,17 +292,18 @@ def _layer_of(field_name: str) -> str:
     return {"product_image": "product", "step1_image": "step1", "step2_image": "step2"}[field_name]
 
 
-def _report_unused(draft: _Draft) -> None:
+def _report_unused(draft: _Draft, given: set[str], earlier: Job | None) -> None:
     request = draft.request
     used = {"product_image": request.start_step == 1, "step1_image": request.start_step >= 2}
     used["step2_image"] = request.start_step == 3 and bool(request.text_content)
     for name, is_used in used.items():
-        if getattr(request, name) is not None and not is_used and name in request.model_fields_set:
-            if name == "product_image" and request.resume_job_id:
-                continue
-            why = "there are no words" if not request.text_content else f"the job starts at step {request.start_step}"
+        if getattr(request, name) is not None and not is_used and name in given:
+            no_words = name == "step2_image" and not request.text_content
+            why = "there are no words" if no_words else f"the job starts at step {request.start_step}"
             draft.notices.append(Notice(code="unused_argument", message=f"{name} was not used, because {why}."))
-            draft.request = draft.request.model_copy(update={name: None})
+            draft.request = draft.request.model_copy(
+                update={name: getattr(earlier.request, name) if earlier and name == "product_image" else None}
+            )
     if not steps_to_run(request):
         draft.notices.append(
             Notice(code="no_text", message="There are no words, so the picture of step 1 is the finished ad.")

@@ -4,15 +4,17 @@ Every server holds a lock of its own for as long as it lives; the system lets go
 Everything here blocks on the disk.
 """
 
+import contextlib
 import json
 import logging
 import os
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo, Fix
+from ..contract.schemas import JobState
 from ..files import FileLock
 from .job import Job, fail, requeue
 from .store import JobStore
@@ -20,6 +22,7 @@ from .store import JobStore
 logger = logging.getLogger(__name__)
 
 DEVICE_LOCK = "device-0.lock"
+TURN_TIMEOUT_S = 2.0
 
 
 class Neighbours:
@@ -33,8 +36,15 @@ class Neighbours:
         self._device_lock = FileLock(store.locks / DEVICE_LOCK)
 
     def join(self) -> None:
-        """Be seen alive."""
-        self._own_lock.try_acquire(str(os.getpid()))
+        """Be seen alive.
+
+        Raises:
+            OSError: the lock file cannot be made.
+        """
+        with self._turn() as is_ours:
+            if not is_ours:
+                logger.debug("joined beside another server")
+            self._own_lock.try_acquire(str(os.getpid()))
 
     def leave(self) -> None:
         """Be gone: what still runs is open for adoption."""
@@ -45,7 +55,19 @@ class Neighbours:
     def take_device(self, job_id: str) -> bool:
         """Take the device for a job; False while another server has it."""
         note = {"server": self.server_id, "pid": os.getpid(), "job_id": job_id}
-        return self._device_lock.try_acquire(json.dumps(note))
+        try:
+            return self._device_lock.try_acquire(json.dumps(note))
+        except OSError as error:
+            logger.error("the device's lock cannot be opened: %s", error)
+            return False
+
+    def owns_pending(self, job_id: str) -> bool:
+        """Whether a queued job is still this server's: another one may have approved or adopted it meanwhile."""
+        try:
+            job = self._store.load(job_id)
+        except AdAgentError:
+            return False
+        return job.status is JobState.PENDING and job.owner == self.server_id
 
     def release_device(self) -> None:
         """Let others have the device."""
@@ -74,22 +96,30 @@ class Neighbours:
             The jobs as they are kept on disk now.
         """
         adopted: list[Job] = []
-        turn = FileLock(self._store.locks / "adoption.lock")
-        if not turn.try_acquire():
-            return []
-        try:
-            active = self._store.active_jobs()
-            for job_id, owner in sorted(active.items()):
+        with self._turn() as is_ours:
+            if not is_ours:
+                return []
+            for job_id, owner in sorted(self._store.active_jobs().items()):
                 if job_id not in mine and self.is_dead(owner):
                     job = self._adopted(job_id)
                     if job is not None:
                         adopted.append(job)
-            for owner in set(active.values()):
-                if owner and self.is_dead(owner):
-                    self._lock_path(owner).unlink(missing_ok=True)
+            for path in self._store.locks.glob("server-*.lock"):
+                if path != self._own_lock.path and FileLock.is_free(path):
+                    path.unlink(missing_ok=True)
+        return adopted
+
+    @contextlib.contextmanager
+    def _turn(self) -> Generator[bool]:
+        """One server at a time comes, or clears up after the dead; False when it took too long."""
+        turn = FileLock(self._store.locks / "adoption.lock")
+        deadline = time.monotonic() + TURN_TIMEOUT_S
+        while not (is_ours := turn.try_acquire()) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        try:
+            yield is_ours
         finally:
             turn.release()
-        return adopted
 
     def _adopted(self, job_id: str) -> Job | None:
         try:
@@ -103,6 +133,9 @@ class Neighbours:
         at = time.time()
         if job.retries == 0 and at - job.created_at <= self._resume_max_age_s:
             job = requeue(job, at=at, owner=self.server_id)
+            pause = job.request.pause_after_step
+            if job.plan and pause in job.plan.steps and pause in job.finished and job.remaining_steps:
+                job = job.model_copy(update={"waiting_for": "approval"})  # it died before it could ask
         else:
             job = fail(job, _interrupted(job.id), at=at)
         try:

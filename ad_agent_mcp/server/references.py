@@ -34,15 +34,14 @@ def image_roots(settings: Settings, store: JobStore, *, remote: bool) -> tuple[P
         store: its `inbox` is one of the local folders.
         remote: whether clients come over HTTP; then only the folders of the settings count.
     """
-    named = tuple(path.expanduser() for path in settings.image_roots)
     if remote:
-        return named
+        return settings.image_roots
     user = (
         platformdirs.user_pictures_path(),
         platformdirs.user_desktop_path(),
         platformdirs.user_downloads_path(),
     )
-    return (*named, store.inbox, *user)
+    return (*settings.image_roots, store.inbox, *user)
 
 
 class ReferenceReader:
@@ -108,8 +107,7 @@ class ReferenceReader:
             if kind == "assets":
                 path = self._store.asset(rest)
             elif kind == "jobs" and name in LAYER_NAMES:
-                original = self._store.folder(job_id) / "inputs" / "product_image"
-                path = original if name == "product" and original.is_file() else self._store.layer(job_id, name)
+                path = self._store.picture(job_id, name)
         if path is not None:
             return self._read_regular(path, field)
         raise AdAgentError(

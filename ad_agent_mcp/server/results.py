@@ -96,7 +96,7 @@ def picture(data: bytes, picture_format: str) -> ImageContent:
 
 def within_budget(result: CallToolResult) -> CallToolResult:
     """`result`, or the error that it would be too large: the last guard, which should never act."""
-    size = len(result.model_dump_json(by_alias=True, exclude_none=True))
+    size = len(result.model_dump_json(by_alias=True, exclude_none=True).encode())
     if size <= MAX_MESSAGE_BYTES:
         return result
     return error_result(

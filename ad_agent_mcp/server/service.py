@@ -19,7 +19,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from ..config import EngineChoice, Settings
-from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo, Fix
+from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo, Fix, invalid
 from ..contract.messages import (
     CancelJob,
     Event,
@@ -55,7 +55,13 @@ class JobService:
     """All that happens to jobs in one server process. Made by `open_service`."""
 
     def __init__(
-        self, settings: Settings, store: JobStore, intake: Intake, command: Sequence[str], tasks: TaskGroup
+        self,
+        settings: Settings,
+        store: JobStore,
+        intake: Intake,
+        neighbours: Neighbours,
+        command: Sequence[str],
+        tasks: TaskGroup,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -63,14 +69,16 @@ class JobService:
         self._intake = intake
         self._tasks = tasks
         self._times = StageTimes(store.root / "stage_times.json")
-        self._neighbours = Neighbours(store, resume_max_age_s=settings.resume_max_age_s)
+        self._neighbours = neighbours
         self._running: Job | None = None
-        self._was_sent = False
+        self._sent_id: str | None = None
+        """The running job, once the worker was given it."""
         self._queue: list[Job] = []
         self._unsaved: dict[str, Job] = {}
         """Jobs whose state the disk could not take."""
         self._accepting = anyio.Lock()
         self._starting = anyio.Lock()
+        self._settling = anyio.Lock()
         self._changed = anyio.Event()
         self._changed_ids: set[str] = set()
         self._waits_for_device = False
@@ -118,7 +126,7 @@ class JobService:
         return self.find(job_id)
 
     def find(self, job_id: str) -> Job:
-        """A job as it stands now, whoever runs it. A cut-off one is taken over on the way.
+        """A job as it stands now, whoever runs it.
 
         Raises:
             AdAgentError: there is none, or the id is malformed.
@@ -144,16 +152,17 @@ class JobService:
             on_change: called at once and then at most once per `every_s`.
             every_s: seconds between two looks.
         """
+        changed = self._changed
         job = await self.find_fresh(job_id)
         with anyio.move_on_after(seconds):
             while True:
                 await on_change(job)
                 if job.status.is_terminal or job.waiting_for is not None:
                     break
-                changed = self._changed
                 await anyio.sleep(every_s)
                 with anyio.move_on_after(2.0):
                     await changed.wait()
+                changed = self._changed
                 job = await self.find_fresh(job_id)
         return await self.find_fresh(job_id)
 
@@ -179,21 +188,25 @@ class JobService:
         Raises:
             AdAgentError: `not_found`, or `busy` when another server runs it.
         """
-        job = await self.find_fresh(job_id)
-        if job.status.is_terminal:
-            return job
-        if self._has_worker(job_id):
-            with anyio.CancelScope(shield=True):
-                await self._stop_running(job_id, grace_s=0.0 if force else self.settings.stop_grace_s)
-            return self.find(job_id)
-        if job.owner not in ("", self.server_id) and job.waiting_for is None:
-            raise busy(job, waiting=0, at=time.time(), elsewhere=True)
-        self._queue = [queued for queued in self._queue if queued.id != job_id]
-        error = ErrorInfo(code=ErrorCode.CANCELLED, message="stopped")
-        stopped = fail(job, error, at=time.time())
-        await self._save(stopped)
-        self._announce(stopped)
-        return stopped
+        while True:
+            job = await self.find_fresh(job_id)
+            if job.status.is_terminal:
+                return job
+            if self._has_worker(job_id):
+                with anyio.CancelScope(shield=True):
+                    await self._stop_running(job_id, grace_s=0.0 if force else self.settings.stop_grace_s)
+                continue  # it may have come to rest at a pause just then
+            async with self._accept():
+                job = self.find(job_id)
+                if self._has_worker(job_id) or job.status.is_terminal:
+                    continue
+                if job.owner not in ("", self.server_id) and job.waiting_for is None:
+                    raise busy(job, waiting=0, at=time.time(), elsewhere=True)
+                self._queue = [queued for queued in self._queue if queued.id != job_id]
+                stopped = fail(job, ErrorInfo(code=ErrorCode.CANCELLED, message="stopped"), at=time.time())
+                await self._save(stopped)
+                self._announce(stopped)
+                return stopped
 
     async def approve(
         self,
@@ -216,6 +229,8 @@ class JobService:
         """
         await self.find_fresh(job_id)
         async with self._accept():
+            if changes and action != "redo":
+                raise invalid("changes go with action 'redo'; to go on without them, leave them out.", field="changes")
             job = self.find(job_id)
             if job.waiting_for != "approval":
                 raise AdAgentError(
@@ -262,7 +277,8 @@ class JobService:
     # starting and ending jobs
 
     def _mine(self) -> list[Job]:
-        return [*([self._running] if self._running else []), *self._queue]
+        running = self._running
+        return [*([running] if running else []), *self._queue]
 
     @asynccontextmanager
     async def _accept(self) -> AsyncGenerator[None]:
@@ -291,7 +307,9 @@ class JobService:
                     self._waits_for_device = True
                     self._tasks.start_soon(self._wait_for_device)
                 return
-            if not self._queue:  # stopped meanwhile
+            while self._queue and not await self._is_still_ours(self._queue[0].id):
+                self._queue.pop(0)
+            if not self._queue:  # stopped, or taken over by another server, meanwhile
                 self._neighbours.release_device()
                 return
             job = self._queue.pop(0)
@@ -300,10 +318,13 @@ class JobService:
             expected_s = self._times.expected_s(plan, pixels=pixels)
             job = job.model_copy(update={"warnings": tuple(dict.fromkeys((*job.warnings, *notices)))})
             self._running = start(job, plan, expected_s, at=time.time(), owner=self.server_id)
-            self._was_sent = False
+            self._sent_id = None
             await self._save(self._running)
             self._announce(self._running)
             await self._send_running()
+
+    async def _is_still_ours(self, job_id: str) -> bool:
+        return job_id in self._unsaved or await anyio.to_thread.run_sync(self._neighbours.owns_pending, job_id)
 
     async def _wait_for_device(self) -> None:
         while self._queue and self._running is None:
@@ -317,13 +338,14 @@ class JobService:
 
     async def _send_running(self) -> None:
         job = self._running
-        if job is None or job.plan is None or self._was_sent or self.worker.ready is None:
+        if job is None or job.plan is None or self._sent_id == job.id or self.worker.ready is None:
             return
-        self._was_sent = True
+        self._sent_id = job.id
         inputs = await anyio.to_thread.run_sync(self._inputs_of, job, job.plan)
         folder = self.store.folder(job.id)
         command = StartJob(job_id=job.id, request=job.request, plan=job.plan, inputs=inputs, out_dir=folder)
-        self._was_sent = await self.worker.send(command)
+        if self._has_worker(job.id) and not await self.worker.send(command) and self._sent_id == job.id:
+            self._sent_id = None
 
     def _inputs_of(self, job: Job, plan: Plan) -> Inputs:
         folder = self.store.folder(job.id)
@@ -342,7 +364,7 @@ class JobService:
 
     async def _stop_running(self, job_id: str, *, grace_s: float) -> None:
         error = ErrorInfo(code=ErrorCode.CANCELLED, message="stopped")
-        if not self._was_sent or not await self.worker.send(CancelJob(job_id=job_id)):
+        if self._sent_id != job_id or not await self.worker.send(CancelJob(job_id=job_id)):
             if self._running is not None:
                 await self._settle(fail(self._running, error, at=time.time()))
             await self.worker.send(CancelJob(job_id=job_id))  # it may have been given the job this very moment
@@ -352,6 +374,7 @@ class JobService:
         if self._has_worker(job_id):
             logger.warning("the worker did not stop in time and is replaced", extra={"job_id": job_id})
             self._end_as = (job_id, error)
+            self.worker.trust()  # it dies because we say so
             self.worker.kill()
             await self._until_rest(job_id)
 
@@ -364,14 +387,18 @@ class JobService:
 
     async def _settle(self, job: Job) -> None:
         """The running job rests: keep it, let go of the device, start the next one."""
-        if job.status is JobState.COMPLETED and self.settings.output_dir is not None:
-            await anyio.to_thread.run_sync(self._copy_out, job, self.settings.output_dir)
-        # A failure is told at once: a power cut in this moment only costs its reason.
-        await self._save(job, durable=job.status in (JobState.COMPLETED, JobState.PENDING))
-        logger.info("job %s", job.waiting_for or job.status, extra={"job_id": job.id})
-        self._running = None
-        self._neighbours.release_device()
-        self._announce(job)
+        async with self._settling:
+            if not self._has_worker(job.id):
+                return  # a stop and the worker's own end met
+            self._sent_id = job.id  # from here on no worker is given it
+            if job.status is JobState.COMPLETED and self.settings.output_dir is not None:
+                await anyio.to_thread.run_sync(self._copy_out, job, self.settings.output_dir)
+            # A failure is told at once: a power cut in this moment only costs its reason.
+            await self._save(job, durable=job.status in (JobState.COMPLETED, JobState.PENDING))
+            logger.info("job %s", job.waiting_for or job.status, extra={"job_id": job.id})
+            self._running = None
+            self._neighbours.release_device()
+            self._announce(job)
         await self._start_next()
         self._tasks.start_soon(anyio.to_thread.run_sync, self._tidy_up)
 
@@ -408,13 +435,15 @@ class JobService:
 
     # what the worker says
 
-    async def _watch_for_stalls(self) -> None:
-        """Replace a worker that says nothing for `stall_timeout_s` while a job runs."""
+    async def _keep_watch(self) -> None:
+        """Replace a worker that says nothing for `stall_timeout_s`; save again what the disk refused."""
         limit_s = self.settings.stall_timeout_s
         while True:
             await anyio.sleep(min(1.0, limit_s / 4))
+            for unsaved in list(self._unsaved.values()):
+                await self._save(unsaved)
             job = self._running
-            if job is None or not self._was_sent or self.worker.silent_s < limit_s:
+            if job is None or self._sent_id != job.id or self.worker.silent_s < limit_s:
                 continue
             error = ErrorInfo(
                 code=ErrorCode.WORKER_STALLED,
@@ -482,14 +511,13 @@ class JobService:
             mine = {job.id for job in self._mine()}
             for job in await anyio.to_thread.run_sync(self._neighbours.adopt, mine):
                 logger.info("cut-off job is now %s", job.status, extra={"job_id": job.id})
-                if job.status is JobState.PENDING:
+                if job.status is JobState.PENDING and job.waiting_for is None:
                     self._queue.append(job)
                 self._announce(job)
             await self._start_next()
 
     async def open(self) -> None:
-        """Take part: be seen by the other servers, start the worker, adopt what dead servers left."""
-        self._neighbours.join()
+        """Take part: start the worker, adopt what dead servers left."""
         self._tasks.start_soon(
             partial(
                 self.worker.keep,
@@ -499,7 +527,7 @@ class JobService:
                 on_death=self._on_worker_death,
             )
         )
-        self._tasks.start_soon(self._watch_for_stalls)
+        self._tasks.start_soon(self._keep_watch)
         await self._adopt()
 
     async def close(self) -> None:
@@ -513,8 +541,10 @@ async def open_service(
     settings: Settings, store: JobStore, intake: Intake, *, command: Sequence[str] = WORKER_COMMAND
 ) -> AsyncGenerator[JobService]:
     """A running job service; its worker ends with the block."""
+    neighbours = Neighbours(store, resume_max_age_s=settings.resume_max_age_s)
+    await anyio.to_thread.run_sync(neighbours.join)
     async with anyio.create_task_group() as tasks:
-        service = JobService(settings, store, intake, command, tasks)
+        service = JobService(settings, store, intake, neighbours, command, tasks)
         await service.open()
         try:
             yield service

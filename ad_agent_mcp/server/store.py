@@ -148,6 +148,12 @@ class JobStore:
         path = self.folder(job_id) / f"{name}.png"
         return path if path.is_file() else None
 
+    def picture(self, job_id: str, name: str) -> Path | None:
+        """The file of one layer as an input: the product's original, and what was given while there is no layer."""
+        given = self.folder(job_id) / "inputs" / f"{name}_image"
+        layer = self.layer(job_id, name)
+        return given if given.is_file() and (name == "product" or layer is None) else layer
+
     def layout(self, job_id: str) -> Layout | None:
         """What the job's layers show, or None before its first step is finished."""
         try:
@@ -182,7 +188,9 @@ class JobStore:
         """The job whose step 1 is the file with this hash, if its layers are still there."""
         try:
             job_id = (self.steps / sha256).read_text("utf-8")
-            return job_id if self.layer(job_id, "cutout") else None
+            path = self.layer(job_id, "step1")
+            is_same = path is not None and sha256_of(path.read_bytes()) == sha256  # a redone step has another picture
+            return job_id if is_same and self.layer(job_id, "cutout") else None
         except (OSError, AdAgentError):
             return None
 

@@ -68,8 +68,8 @@ class WorkerKeeper:
 
     @property
     def is_failing(self) -> bool:
-        """Whether there is no worker although one was started before."""
-        return self.ready is None and self.restarts > 0
+        """Whether there is no worker because one after the other dies."""
+        return self.ready is None and self._deaths_in_a_row > 1
 
     @property
     def silent_s(self) -> float:

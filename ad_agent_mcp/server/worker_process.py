@@ -1,5 +1,6 @@
 """One worker process: started, spoken to, and ended. Knows nothing about jobs' state."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -23,7 +24,26 @@ logger = logging.getLogger(__name__)
 WORKER_COMMAND = (sys.executable, "-P", "-m", "ad_agent_mcp.worker")
 READY_TIMEOUT_S = 120.0
 TERMINATE_GRACE_S = 1.0
-_PASSED_NAMES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "SYSTEMROOT")
+_PASSED_NAMES = frozenset(
+    [
+        "PATH",
+        "HOME",
+        "LANG",
+        "LC_ALL",
+        "TMPDIR",
+        "LD_LIBRARY_PATH",
+        "PYTHONPATH",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "SSL_CERT_FILE",
+        "SYSTEMROOT",
+        "USERPROFILE",
+        "APPDATA",
+        "LOCALAPPDATA",
+        "TEMP",
+        "TMP",
+    ]
+)
 _PASSED_PREFIXES = ("CUDA_", "NVIDIA_", "HF_", "OMP_", "MKL_", "TORCH", "PYTORCH_", "TRITON_", "XDG_", "COV")
 
 
@@ -131,7 +151,8 @@ class WorkerProcess:
             async for chunk in self._stderr:
                 text = chunk.decode(errors="replace")
                 self._last_words.extend(line for line in text.splitlines() if line.strip())
-                sys.stderr.write(text)
+                with contextlib.suppress(OSError, ValueError):  # the host may have closed our stderr
+                    sys.stderr.write(text)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             pass
 

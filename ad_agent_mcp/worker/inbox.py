@@ -45,15 +45,17 @@ class Inbox:
 
         Every file is written atomically, so nothing is lost by not saying goodbye.
         """
-        while (command := _read_command(stream)) is not None:
-            match command:
-                case StartJob() | UnloadModels():
-                    self._work.put(command)
-                case CancelJob(job_id=job_id):
-                    self._cancelled.add(job_id)
-                case Shutdown():
-                    break
-        os._exit(0)
+        try:
+            while (command := _read_command(stream)) is not None:
+                match command:
+                    case StartJob() | UnloadModels():
+                        self._work.put(command)
+                    case CancelJob(job_id=job_id):
+                        self._cancelled.add(job_id)
+                    case Shutdown():
+                        break
+        finally:  # whatever ended the stream, a worker that cannot hear is of no use
+            os._exit(0)
 
 
 def _read_command(stream: BinaryIO) -> Command | None:

@@ -28,7 +28,8 @@ def test_generate_makes_an_ad_from_flags_and_resumes_it(tmp_path: Path, pictures
         "generate", str(pictures / "bottle.png"), "--text", "여름", "--size", "320x300", "--out", str(out), data=data
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert Image.open(out / "final.png").size == (320, 300)
+    with Image.open(out / "final.png") as final:
+        assert final.size == (320, 300)
     listed = run("jobs", data=data)
     job_id = listed.stdout.split()[0]
     assert "여름" in listed.stdout
