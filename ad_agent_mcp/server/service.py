@@ -79,6 +79,7 @@ class JobService:
         self._accepting = anyio.Lock()
         self._starting = anyio.Lock()
         self._settling = anyio.Lock()
+        self._saving = anyio.Lock()
         self._changed = anyio.Event()
         self._changed_ids: set[str] = set()
         self._waits_for_device = False
@@ -317,10 +318,10 @@ class JobService:
             pixels = job.request.width * job.request.height
             expected_s = self._times.expected_s(plan, pixels=pixels)
             job = job.model_copy(update={"warnings": tuple(dict.fromkeys((*job.warnings, *notices)))})
-            self._running = start(job, plan, expected_s, at=time.time(), owner=self.server_id)
-            self._sent_id = None
-            await self._save(self._running)
-            self._announce(self._running)
+            job = start(job, plan, expected_s, at=time.time(), owner=self.server_id)
+            self._running, self._sent_id = job, None
+            await self._save(job)
+            self._announce(job)
             await self._send_running()
 
     async def _is_still_ours(self, job_id: str) -> bool:
@@ -365,8 +366,9 @@ class JobService:
     async def _stop_running(self, job_id: str, *, grace_s: float) -> None:
         error = ErrorInfo(code=ErrorCode.CANCELLED, message="stopped")
         if self._sent_id != job_id or not await self.worker.send(CancelJob(job_id=job_id)):
-            if self._running is not None:
-                await self._settle(fail(self._running, error, at=time.time()))
+            job = self._running
+            if job is not None and job.id == job_id:
+                await self._settle(fail(job, error, at=time.time()))
             await self.worker.send(CancelJob(job_id=job_id))  # it may have been given the job this very moment
             return
         with anyio.move_on_after(grace_s):
@@ -421,12 +423,13 @@ class JobService:
 
     async def _save(self, job: Job, *, durable: bool = True) -> None:
         """Keep the job's state; where the disk takes no more, this process remembers it."""
-        try:
-            await anyio.to_thread.run_sync(partial(self.store.save, job, durable=durable))
-            self._unsaved.pop(job.id, None)
-        except OSError as error:
-            self._unsaved[job.id] = job
-            logger.error("the job's state was not saved: %s", error, extra={"job_id": job.id})
+        async with self._saving:  # in the order in which things happened
+            try:
+                await anyio.to_thread.run_sync(partial(self.store.save, job, durable=durable))
+                self._unsaved.pop(job.id, None)
+            except OSError as error:
+                self._unsaved[job.id] = job
+                logger.error("the job's state was not saved: %s", error, extra={"job_id": job.id})
 
     def _announce(self, job: Job) -> None:
         self._changed_ids.add(job.id)
