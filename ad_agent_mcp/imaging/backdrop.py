@@ -1,0 +1,124 @@
+"""A product before a plain backdrop: the backdrop as a smooth quadratic in Lab, and what differs from it.
+
+What is backdrop is found from the border inwards. A shadow belongs to the backdrop: it keeps its hue and starts
+softly, where a product, however close in colour, starts with a step.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from .picture import Flags, Floats, Picture, blur, dilate, disc, erode, floats
+from .regions import (
+    closed,
+    filled,
+    kept,
+    lab_of,
+    large_parts,
+    long_parts,
+    opened,
+    parts,
+    step_edges,
+    touching_border,
+)
+
+_BORDER_SHARE = 0.03
+STEP = 0.3
+
+
+class Backdrop(NamedTuple):
+    """`fit` is Lab (H, W, 3); colours within `tolerance` of it (Lab distance) are the backdrop's."""
+
+    fit: Floats
+    tolerance: float
+    is_plain: bool
+
+
+def fit_backdrop(lab: Floats) -> Backdrop:
+    """The smooth quadratic that most of the border follows."""
+    height, width = lab.shape[:2]
+    band = max(2, int(_BORDER_SHARE * min(height, width)))
+    border = np.ones((height, width), np.bool_)
+    border[band:-band, band:-band] = False
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    x, y = x / width - 0.5, y / height - 0.5
+    terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1)
+    samples, basis = lab[border], terms[border]
+    distance = np.linalg.norm(samples - np.median(samples, axis=0), axis=1)
+    inside = distance < np.clip(3 * 1.48 * np.median(distance), 6, 25)
+    weights = np.zeros((6, 3), np.float32)
+    weights[0] = np.median(samples, axis=0)
+    spread = 99.0
+    for _ in range(4):
+        if inside.sum() < 50:
+            break
+        weights = floats(np.linalg.lstsq(basis[inside], samples[inside], rcond=None)[0])
+        distance = np.linalg.norm(samples - basis @ weights, axis=1)
+        spread = float(1.48 * np.median(distance[inside]))
+        inside = distance < max(3.5, 3 * spread)
+    fit = floats(terms @ weights)
+    off = floats(np.linalg.norm(lab - fit, axis=2))
+    tolerance = float(np.clip(3 * spread + 2, 3, 9))
+    sides = sorted(
+        float((side < tolerance).mean()) for side in (off[:band], off[-band:], off[:, :band], off[:, -band:])
+    )
+    share = float((off[border] < tolerance).mean())
+    is_plain = spread < 3 and (sides[1] > 0.8 or (sides[2] > 0.9 and share > 0.6))
+    return Backdrop(fit, tolerance, is_plain)
+
+
+def product_mask(work: Picture, backdrop: Backdrop) -> Flags:
+    """What of `work` (uint8 RGB) is neither `backdrop` nor a shadow on it."""
+    long_side = max(work.shape)
+    lab = lab_of(cv2.bilateralFilter(work, 5, 12, 5))
+    off = floats(np.linalg.norm(lab - backdrop.fit, axis=2))
+    smooth = step_edges(lab) < STEP
+    # What light does to the backdrop's colour is the same factor on all of it.
+    dimmed = (lab[..., :1] + 16) / (backdrop.fit[..., :1] + 16)
+    tint = np.linalg.norm(lab[..., 1:] - backdrop.fit[..., 1:] * dimmed, axis=2)
+    darker = lab[..., 0] - backdrop.fit[..., 0]
+    bare = off < backdrop.tolerance
+    shaded = (tint < 5) & (darker < 3) & (darker > -70)
+    sure = _flooded(bare & smooth, bare)
+    grown = _flooded((bare | shaded) & smooth | sure, bare | shaded)
+    product = ~sure & ~_shadows(~sure, grown & ~sure)
+    product = opened(closed(product, 2), 1)
+    crumb = max(3, int(0.009 * long_side))
+    product &= ~((off < 14) & product) | opened(product, crumb)
+    softness = 0.0045 * long_side
+    thin = product & ~opened(product, int(softness) + 1)
+    product = (blur(floats(product), softness) > 0.5) | long_parts(thin, 0.035 * long_side)
+    product = filled(large_parts(product))
+    return product & ~_holes(product, off, smooth, backdrop)
+
+
+def _flooded(passable: Flags, like: Flags) -> Flags:
+    """What the border reaches through gaps that are no mere cracks in an edge, and a little of `like` beyond."""
+    reached = touching_border(opened(passable, 3))
+    for _ in range(3):
+        reached |= dilate(reached, 1) & like
+    return reached
+
+
+def _shadows(product: Flags, dim: Flags) -> Flags:
+    """The regions of `dim` that are plausibly shadows of `product`: small beside it, or lying low."""
+    labels, statistics = parts(dim, 4)
+    areas = statistics[:, cv2.CC_STAT_AREA]
+    rows = np.flatnonzero(product.any(axis=1))
+    if not rows.size:
+        return dim
+    low_from = int(rows[0] + 0.6 * (rows[-1] - rows[0]))
+    low = np.bincount(labels[low_from:].ravel(), minlength=len(areas)) / areas
+    return kept(labels, (areas < 0.02 * product.sum()) | ((low > 0.6) & (areas < 0.6 * product.sum())))
+
+
+def _holes(product: Flags, off: Floats, smooth: Flags, backdrop: Backdrop) -> Flags:
+    """Holes one can see through, such as a mug's handle: they look like the backdrop."""
+    holes = opened((off < max(2.2, backdrop.tolerance * 0.6)) & smooth & product, 2)
+    labels, statistics = parts(holes, 4)
+    keep = statistics[:, cv2.CC_STAT_AREA] > 0.0015 * product.size
+    # On white so does a white label, and a product that lost its label is worse than a handle that kept its white.
+    if float(np.median(backdrop.fit[..., 0])) > 97:
+        keep[:] = False
+    return dilate(kept(labels, keep), 1)

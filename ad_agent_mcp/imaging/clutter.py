@@ -1,0 +1,83 @@
+"""A product before anything: what stands out from the border and the middle favours, as GrabCut then parts it.
+
+Source: minimum barrier distance, Zhang et al. 2015; GrabCut, Rother et al. 2004.
+"""
+
+import cv2
+import numpy as np
+
+from .backdrop import STEP
+from .picture import Flags, Floats, Picture, blur, dilate, erode, floats, resize, to_bytes
+from .regions import closed, filled, lab_of, large_parts, opened, step_edges, touching_border
+
+_SALIENCY_SIDE_PX = 200
+_GRABCUT_SIDE_PX = 400
+
+
+def salient_mask(work: Picture) -> Flags:
+    """The likeliest product of `work` (uint8 RGB); empty where nothing stands out."""
+    height, width = work.shape[:2]
+    small = _at_most(work, _GRABCUT_SIDE_PX)
+    likely = _saliency(work)
+    likely = resize(likely, (small.shape[1], small.shape[0]))
+    middle = cv2.threshold(to_bytes(likely), 0, 255, cv2.THRESH_OTSU)[0] / 255
+    marks = np.full(likely.shape, cv2.GC_PR_BGD, np.uint8)
+    marks[likely > middle] = cv2.GC_PR_FGD
+    marks[likely > min(0.95, middle + 0.6 * (1 - middle))] = cv2.GC_FGD
+    marks[likely < 0.25 * middle] = cv2.GC_BGD
+    band = max(2, int(0.012 * min(likely.shape)))
+    marks[:band] = marks[:, :band] = marks[:, -band:] = cv2.GC_BGD
+    if not (marks == cv2.GC_FGD).any():
+        return np.zeros((height, width), np.bool_)
+    cv2.setRNGSeed(7)
+    bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+    cv2.grabCut(bgr, marks, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_MASK)
+    product = large_parts(opened((marks == cv2.GC_FGD) | (marks == cv2.GC_PR_FGD), 2))
+    product = filled(product)
+    return floats(cv2.resize(floats(product), (width, height), interpolation=cv2.INTER_CUBIC)) > 0.5
+
+
+def _at_most(work: Picture, side_px: int) -> Picture:
+    height, width = work.shape[:2]
+    scale = min(1.0, side_px / max(height, width))
+    size = (max(16, round(width * scale)), max(16, round(height * scale)))
+    return np.asarray(cv2.resize(work, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _saliency(work: Picture) -> Floats:
+    """How far each pixel stands out, 0-1, at `_SALIENCY_SIDE_PX`."""
+    lab = lab_of(_at_most(work, _SALIENCY_SIDE_PX))
+    height, width = lab.shape[:2]
+    barrier = _barrier_distance(lab)
+    band = max(3, int(0.06 * min(height, width)))
+    unlike: list[Floats] = []
+    for side in (lab[:band], lab[-band:], lab[:, :band], lab[:, -band:]):
+        pixels = side.reshape(-1, 3)
+        away = lab - pixels.mean(axis=0)
+        inverse = np.linalg.inv(np.cov(pixels.T) + np.eye(3) * 4)
+        far = np.sqrt(np.einsum("ijk,kl,ijl->ij", away, inverse, away))
+        unlike.append(floats(far / max(1e-6, float(far.max()))))
+    border = sum(unlike) - np.maximum.reduce(unlike)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    centre = np.exp(-(((x / width - 0.5) / 0.38) ** 2) - ((y / height - 0.52) / 0.38) ** 2)
+    likely = 0.6 * barrier / max(1e-6, float(barrier.max())) + 0.4 * border / max(1e-6, float(border.max()))
+    likely = blur(floats(likely * (0.25 + 0.75 * centre)), 2)
+    return floats((likely - likely.min()) / max(1e-6, float(np.ptp(likely))))
+
+
+def _barrier_distance(lab: Floats) -> Floats:
+    """The least range of values that a path from the border to each pixel crosses, summed over the channels."""
+    distance = np.full(lab.shape, 1e9, np.float32)
+    distance[0] = distance[-1] = distance[:, 0] = distance[:, -1] = 0
+    high, low = lab.copy(), lab.copy()
+    height, width = lab.shape[:2]
+    steps = [np.s_[y] for y in range(height)], [np.s_[:, x] for x in range(width)]
+    for _ in range(3):
+        for lines in (steps[0], steps[1], steps[0][::-1], steps[1][::-1]):
+            for last, here in zip(lines, lines[1:], strict=False):
+                top, bottom = np.maximum(high[last], lab[here]), np.minimum(low[last], lab[here])
+                better = (top - bottom < distance[here]) & (distance[last] < 1e8)
+                distance[here] = np.where(better, top - bottom, distance[here])
+                high[here] = np.where(better, top, high[here])
+                low[here] = np.where(better, bottom, low[here])
+    return floats(distance.sum(axis=2))
