@@ -20,7 +20,10 @@ def paint_marble(setting: Setting, rng: np.random.Generator) -> Floats:
     is_metal = len(stones) < len(palette.words)
     base = floats([0.945, 0.935, 0.925])
     if stones and palette.words[0] == stones[0]:
-        base = mixed(palette.wall, floats([0.95, 0.94, 0.93]), 0.25 if palette.wall.mean() > 0.4 else 0.02)
+        # Stone is never as strong as paint.
+        grey = floats(np.full(3, palette.wall.mean()))
+        pale = palette.wall.mean() > 0.4
+        base = mixed(mixed(palette.wall, grey, 0.45), floats([0.95, 0.94, 0.93]), 0.35 if pale else 0.0)
     elif palette.lift < 0:
         base = floats([0.115, 0.115, 0.125])
     is_dark = float(base.mean()) < 0.42
@@ -29,7 +32,7 @@ def paint_marble(setting: Setting, rng: np.random.Generator) -> Floats:
     veins = on_floor(_veins(setting, rng), (width, height - row), narrowing=_NARROWING)
     clouds = noise((width, height - row), (4, 3), rng, octaves=4)[..., None] - 0.5
     stone = base * (1 + (0.5 if is_dark else 0.13) * clouds)
-    stone = stone + (vein - stone) * (veins * (0.72 if is_metal else 0.62))[..., None]
+    stone = stone + (vein - stone) * (veins * (0.95 if is_metal else 0.62))[..., None]
 
     x, y = axes((max(2, width // 2), max(2, height // 2)))
     wall = mixed(palette.shade, palette.wall, 0.6)
@@ -38,7 +41,12 @@ def paint_marble(setting: Setting, rng: np.random.Generator) -> Floats:
     key = np.exp(-(((x - 0.5 - 0.30 * setting.light_x) / 0.5) ** 2) - ((y - 0.30) / 0.42) ** 2)
     shaded = resize(leaves(setting, rng) if "leaf" in setting.props else window(setting, rng), (x.size, y.size))
     back = np.exp(-(((x - setting.subject_x) / 0.32) ** 2) - ((y - 0.55) / 0.30) ** 2)
-    shade = 0.92 + 0.13 * key - (0.05 if is_dark else 0.12) * shaded + (0.75 if is_dark else 0.05) * back
+    shade = (
+        0.92
+        + 0.13 * key
+        - (0.05 if is_dark else 0.12) * shaded
+        + ((0.35 if stones else 0.7) if is_dark else 0.05) * back
+    )
     plaster = noise((x.size, y.size), (9, 9), rng, octaves=4) - 0.5
     shade = resize(floats(shade * (1 + 0.035 * plaster)), setting.size)[:row]
     room = floats(wall * shade[..., None])

@@ -19,10 +19,10 @@ def paint_night(setting: Setting, rng: np.random.Generator) -> Floats:
         second = floats([0.36, 0.48, 1.0])
     elif float(np.ptp(palette.accent)) < 0.08:
         main, second = floats([0.66, 0.72, 0.82]), floats([0.45, 0.55, 0.85])
-    lamps = [main, main, second, second, floats([1.0, 0.72, 0.38]), mixed(main, floats([1, 1, 1]), 0.55)]
+    lamps = [main, main, main, second, second, floats([1.0, 0.72, 0.38]), mixed(main, floats([1, 1, 1]), 0.55)]
     x, y = axes(setting.size)
     # Nights are blue unless the prompt says otherwise: a dark yellow would be olive.
-    air = mixed(main, second, 0.3) if palette.words else floats([0.24, 0.26, 0.62])
+    air = mixed(floats([0.24, 0.26, 0.62]), main, 0.4 if palette.words else 0.0)
     dark, dusk = turned(air, lightness=5, chroma=12), turned(air, lightness=15, chroma=26)
     rise = np.clip(y / setting.floor_y, 0, 1)[..., None] ** 2.2
     image = dark * (1 - rise) + dusk * rise + np.zeros((height, width, 1), np.float32)

@@ -59,18 +59,19 @@ _KOREAN = {
 _KOREAN_NAMES = {word: name for words, name in _KOREAN.items() for word in words.split()}
 # What an adjective does: the share of the way to black (-) or white (+), and a factor on the chroma.
 _ADJECTIVES = {
-    "deep 딥 짙은 진한": (-0.25, 1.05), "dark 다크 어두운": (-0.5, 0.85), "rich": (-0.15, 1.15),
+    "deep 딥 짙은 진한": (-0.2, 0.95), "dark 다크 어두운": (-0.5, 0.85), "rich": (-0.15, 1.15),
     "light 라이트 밝은": (0.4, 0.75), "pale 연한 옅은": (0.6, 0.5), "pastel 파스텔": (0.55, 0.55),
     "soft 부드러운": (0.25, 0.7), "bright": (0.2, 1.1), "vivid 비비드 선명한 쨍한": (0.0, 1.35),
     "muted 차분한 뮤트": (0.0, 0.5),
 }  # fmt: skip
 _SHIFTS = {word: shift for words, shift in _ADJECTIVES.items() for word in words.split()}
+_CALLED = {word: words.split()[0] for words in _ADJECTIVES for word in words.split()}
 _PREFIXES = {"연": _SHIFTS["연한"], "진": _SHIFTS["진한"]}
-_WALL_CHROMA = 74.0
+_WALL_CHROMA = 54.0
 
 
 def named_colours(prompt: str) -> list[tuple[str, Colour]]:
-    """The colours that `prompt` names, with the adjectives before them, in order, each name once."""
+    """The colours that `prompt` names, in English with their adjectives, in order, each once."""
     return [(word, colour) for word, _, colour in _found(prompt)]
 
 
@@ -86,13 +87,12 @@ def choose_palette(prompt: str, product: Picture) -> Palette:
     if found:
         lightness, a, b = _lab(found[0][2])
         second = _lab(found[1][2]) if len(found) > 1 else None
-        tame = min(1.0, _WALL_CHROMA / max(1e-3, float(np.hypot(a, b))))
-        a, b = a * tame, b * tame
+        a, b = _calmed(a, b, min(_WALL_CHROMA, 0.8 * float(np.hypot(a, b))))
         if lightness < 32:
             wall, shade = _rgb(lightness + 12, a, b), _rgb(max(5, lightness - 8), a * 0.9, b * 0.9)
         else:
-            wall = _rgb(min(95, lightness + 0.25 * (96 - lightness)), a * 0.88, b * 0.88)
-            shade = _rgb(*second) if second and second[0] > 30 else _rgb(lightness * 0.86, a, b)
+            wall = _rgb(min(95, lightness + 0.28 * (96 - lightness)), a * 0.9, b * 0.9)
+            shade = _rgb(*second) if second and second[0] > 30 else _rgb(lightness * 0.9, a, b)
         name = " and ".join(word for word, _, _ in found[:2])
         return Palette(wall, shade, floats(found[0][2]), name, tuple(plain for _, plain, _ in found), lift[0])
     lightness, chroma, hue = _dominant(product)
@@ -128,8 +128,17 @@ def mixed(colour: Floats, other: Floats, share: float) -> Floats:
 def turned(colour: Floats, *, lightness: float, chroma: float, degrees: float = 0.0) -> Floats:
     """`colour` turned around the hue circle, at another lightness (0-100) and chroma, as RGB."""
     _, a, b = _lab((float(colour[0]), float(colour[1]), float(colour[2])))
-    hue = float(np.arctan2(b, a) + np.radians(degrees))
-    return _rgb(lightness, chroma * float(np.cos(hue)), chroma * float(np.sin(hue)))
+    a, b = _calmed(a, b, chroma)
+    cos, sin = float(np.cos(np.radians(degrees))), float(np.sin(np.radians(degrees)))
+    return _rgb(lightness, a * cos - b * sin, a * sin + b * cos)
+
+
+def _calmed(a: float, b: float, chroma: float) -> tuple[float, float]:
+    """Lab's `a` and `b` at another chroma. A strong blue turns violet on the way in Lab, so its hue is turned back."""
+    hue = float(np.degrees(np.arctan2(b, a))) % 360
+    if chroma < float(np.hypot(a, b)):
+        hue -= 26 * max(0.0, 1 - abs(hue - 303) / 22)
+    return chroma * float(np.cos(np.radians(hue))), chroma * float(np.sin(np.radians(hue)))
 
 
 def _words(prompt: str) -> list[str]:
@@ -137,18 +146,18 @@ def _words(prompt: str) -> list[str]:
 
 
 def _found(prompt: str) -> list[tuple[str, str, Colour]]:
-    """Each colour of `prompt`: as it was said, its plain name, and RGB."""
+    """Each colour of `prompt`: its English name with its adjective, without it, and RGB."""
     words, found, index = _words(prompt), dict[str, tuple[str, str, Colour]](), 0
     while index < len(words):
         pair = "".join(words[index : index + 2])
         is_pair = pair in _NAMES and words[index] not in _SHIFTS and index + 1 < len(words)
         name, shift = (pair, None) if is_pair else _plain(words[index])
-        said = " ".join(words[index : index + 2]) if is_pair else words[index]
+        said = " ".join(words[index : index + 2]) if is_pair else name or ""
         if name:
             before = [word for word in words[max(0, index - 2) : index] if word in _SHIFTS]
             # An adjective two words away counts only over another one ("deep warm coral"), not over a colour.
             if before and (words[index - 1] in _SHIFTS or _plain(words[index - 1])[0] is None):
-                shift, said = _SHIFTS[before[-1]], f"{before[-1]} {said}"
+                shift, said = _SHIFTS[before[-1]], f"{_CALLED[before[-1]]} {said}"
             found.setdefault(name, (said, name, _shifted(rgb_of(_NAMES[name]), *(shift or (0.0, 1.0)))))
         index += 2 if is_pair else 1
     return list(found.values())
@@ -172,7 +181,7 @@ def _shifted(colour: Colour, lift: float, saturation: float) -> Colour:
         return colour
     lightness, a, b = _lab(colour)
     lightness += lift * (100 - lightness) if lift > 0 else lift * lightness
-    red, green, blue = _rgb(lightness, a * saturation, b * saturation)
+    red, green, blue = _rgb(lightness, *_calmed(a, b, saturation * float(np.hypot(a, b))))
     return float(red), float(green), float(blue)
 
 

@@ -27,7 +27,8 @@ class SceneKind:
         paint: an empty scene, RGB float (H, W, 3).
         surfaces: words that name it outright; each counts twice.
         moods: words that only suggest it.
-        colours: how its own colours are called; None when it takes the product's.
+        colours: how its own colours are called when dark, as they are, and when pale; None when it takes the
+            product's.
         light_z: where its light comes from, -1 (behind the product) to 1 (in front of it).
         cast: 0-1, how strong a shadow falls along its floor.
         gloss: 0-1, how strongly its floor mirrors the product.
@@ -38,7 +39,7 @@ class SceneKind:
     paint: Callable[[Setting, np.random.Generator], Floats]
     surfaces: str
     moods: str
-    colours: str | None = None
+    colours: tuple[str, str, str] | None = None
     light_z: float = 1.0
     cast: float = 1.0
     gloss: float = 0.0
@@ -58,7 +59,7 @@ WOOD = SceneKind(
     "wood wooden timber oak walnut 원목 나무 우드 목재",
     "table desk cafe café coffee coffeehouse bakery bread kitchen rustic cozy cosy restaurant autumn "
     "테이블 식탁 탁자 책상 카페 커피 베이커리 빵집 주방 부엌 식당 아늑한 가을",
-    colours="warm brown",
+    colours=("dark brown", "warm brown", "pale brown"),
     light_z=0.5,
     cast=0.75,
     gloss=0.05,
@@ -69,7 +70,7 @@ SUNSET = SceneKind(
     paint_sunset,
     "sunset sunrise dusk beach ocean sea seaside seashore lake 노을 석양 일몰 일출 바다 바닷가 해변 해안 호수",
     "water wave waves summer holiday vacation sky resort 물결 파도 여름 휴가 휴양지 하늘",
-    colours="coral dusk",
+    colours=("coral dusk",) * 3,
     light_z=-0.6,
     cast=0.45,
 )
@@ -86,7 +87,7 @@ MARBLE = SceneKind(
     paint_marble,
     "marble 대리석 마블",
     "luxury luxurious premium elegant stone perfume 럭셔리 고급 프리미엄 우아한 명품 향수",
-    colours="white",
+    colours=("black", "white", "white"),
     cast=0.55,
     gloss=0.16,
     floor_y=0.67,
@@ -148,19 +149,14 @@ def choose_scene(prompt: str) -> SceneChoice:
 
 def scene_name(choice: SceneChoice, palette: Palette) -> str:
     """What was painted, for the caller: the scene, what it holds and whose colours it has."""
-    kind = choice.kind
-    extras = [
-        f"{prop} light" if prop != "podium" else prop for prop in ("leaf", "window", "podium") if prop in choice.props
-    ]
-    is_day = kind is SUNSET and "day" in choice.props
-    title = (
-        "daylight water"
-        if is_day
-        else " with ".join([kind.name, " and ".join(extras)])
-        if extras and kind is STUDIO
-        else kind.name
-    )
-    own = "pale blue" if is_day else kind.colours
+    kind, props = choice.kind, choice.props
+    title, own = kind.name, kind.colours[round(float(np.sign(palette.lift))) + 1] if kind.colours else None
+    if kind is SUNSET and "day" in props:
+        title, own = "daylight water", "pale blue"
+    light = next((f"{prop} light" for prop in ("leaf", "window") if prop in props), None)
+    extras = [extra for extra in (light, "podium" if "podium" in props else None) if extra]
+    if kind is STUDIO and extras:
+        title = f"{title} with {' and '.join(extras)}"
     return f"{title}, {palette.name if palette.words or own is None else own}"
 
 

@@ -184,7 +184,7 @@ def podium(image: Floats, setting: Setting, stone: Floats, rng: np.random.Genera
     edge = np.exp(-(((y - arc) / (1.6 * soft)) ** 2)) * inside * (y > 0) * (0.5 + 0.5 * np.clip(toward + 0.5, 0, 1))
     cover = np.maximum(top, side)[..., None]
     mottle = noise((width, last - first), (0.04 * width, 0.06 * width), rng, octaves=3)[..., None] - 0.5
-    surface = stone * (1 + 0.09 * mottle) * lit[..., None] + rim * edge[..., None]
+    surface = stone * (1 + 0.06 * mottle) * lit[..., None] + rim * edge[..., None]
     image[first:last] = image[first:last] * (1 - shadow[..., None]) * (1 - cover) + surface * cover
     return image
 

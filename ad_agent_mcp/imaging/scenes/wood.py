@@ -27,7 +27,7 @@ def paint_wood(setting: Setting, rng: np.random.Generator) -> Floats:
     down = np.linspace(0, 1, height - row, dtype=np.float32)[:, None]
     x, _ = axes(setting.size)
     pool = np.exp(-(((x - setting.subject_x - 0.10 * setting.light_x) / 0.42) ** 2) - ((down - 0.45) / 0.6) ** 2)
-    table = table * (0.66 + 0.44 * pool + 0.10 * setting.light_x * (x - 0.5))[..., None]
+    table = table * (0.72 + 0.46 * pool + 0.10 * setting.light_x * (x - 0.5))[..., None]
     sheen = room[max(0, 2 * row - height) : row][::-1]
     sheen = blur(sheen, 0.02 * width)
     sheen = np.concatenate([sheen, np.repeat(sheen[-1:], height - row - len(sheen), axis=0)])
@@ -59,12 +59,13 @@ def _room(setting: Setting, rng: np.random.Generator) -> Floats:
     middle = 0.5 + 0.42 * setting.light_x
     window = np.exp(-(((x - middle) / 0.26) ** 2) - ((y - 0.32) / 0.36) ** 2)
     haze = np.exp(-(((y - setting.floor_y) / 0.22) ** 2)) * 0.16
-    light = 0.50 + 0.55 * shapes + 0.55 * window + haze
-    room = back * floats(light)[..., None] + lamps[0] * (0.16 * window)[..., None]
+    is_pale = float(back.mean()) > 0.5
+    light = (0.62 if is_pale else 0.56) + 0.55 * shapes + (0.16 if is_pale else 0.62) * window + haze * (not is_pale)
+    room = back * floats(light)[..., None] + lamps[0] * ((0.03 if is_pale else 0.17) * window)[..., None]
     glow = lights(
         setting.size, lamps, rng, count=34, radius=(0.014, 0.042), band=(0.16, min(0.95, setting.floor_y + 0.02))
     )
-    return floats(resize(floats(room), setting.size) + 0.55 * glow)
+    return floats(resize(floats(room), setting.size) + (0.3 if float(back.mean()) > 0.5 else 0.6) * glow)
 
 
 def _room_colours(palette: Palette) -> tuple[Floats, list[Floats]]:
