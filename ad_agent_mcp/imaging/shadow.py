@@ -50,5 +50,5 @@ def product_shadow(
     contact[max(0, foot_row - thick) : foot_row + thick // 4] = touching
     span = max(4.0, 0.55 * half[0] * box_width / width + 0.2 * half[0])
     contact = blur(contact, 0.009 * span) * 0.8 + blur(contact, 0.04 * span) * 1.6
-    density = np.clip(0.38 * cast * fallen + 0.66 * np.clip(contact, 0, 1), 0, 0.85) * opacity
+    density = np.clip(0.42 * cast * fallen + 0.72 * np.clip(contact, 0, 1), 0, 0.85) * opacity
     return tinted(np.clip(resize(floats(density), (width, height)), 0, 1), _COLOUR)

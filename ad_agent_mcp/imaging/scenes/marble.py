@@ -6,7 +6,7 @@ import numpy as np
 from ..picture import Floats, blur, floats, resize
 from .gobo import leaves, window
 from .palette import mixed
-from .setting import Setting, axes, focused, noise, on_floor, vignetted
+from .setting import Setting, axes, focused, in_light, noise, on_floor, vignetted
 
 _NARROWING = 0.50
 _METALS = {"gold", "silver", "bronze", "rosegold", "champagne"}
@@ -48,8 +48,8 @@ def paint_marble(setting: Setting, rng: np.random.Generator) -> Floats:
         + ((0.35 if stones else 0.7) if is_dark else 0.05) * back
     )
     plaster = noise((x.size, y.size), (9, 9), rng, octaves=4) - 0.5
-    shade = resize(floats(shade * (1 + 0.035 * plaster)), setting.size)[:row]
-    room = floats(wall * shade[..., None])
+    shade = floats(shade * (1 + 0.035 * plaster))[..., None]
+    room = resize(in_light(wall, shade, palette.shade), setting.size)[:row]
 
     x, down = axes((width, height - row))
     pool = np.exp(-(((x - setting.subject_x - 0.12 * setting.light_x) / 0.55) ** 2) - ((down - 0.45) / 0.8) ** 2)

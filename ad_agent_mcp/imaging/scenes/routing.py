@@ -12,7 +12,7 @@ from .gradient import paint_gradient
 from .marble import paint_marble
 from .night import paint_night
 from .palette import Palette
-from .setting import Setting, with_grain
+from .setting import Setting, shouldered, with_grain
 from .studio import paint_studio
 from .sunset import paint_sunset
 from .wood import paint_wood
@@ -61,7 +61,6 @@ WOOD = SceneKind(
     "테이블 식탁 탁자 책상 카페 커피 베이커리 빵집 주방 부엌 식당 아늑한 가을",
     colours=("dark brown", "warm brown", "pale brown"),
     light_z=0.5,
-    cast=0.75,
     gloss=0.05,
     floor_y=0.67,
 )
@@ -70,7 +69,7 @@ SUNSET = SceneKind(
     paint_sunset,
     "sunset sunrise dusk beach ocean sea seaside seashore lake 노을 석양 일몰 일출 바다 바닷가 해변 해안 호수",
     "water wave waves summer holiday vacation sky resort 물결 파도 여름 휴가 휴양지 하늘",
-    colours=("coral dusk",) * 3,
+    colours=("coral dusk", "coral dusk", "coral dusk"),
     light_z=-0.6,
     cast=0.45,
 )
@@ -172,7 +171,7 @@ def paint_scene(
 ) -> Picture:
     """The empty scene of `choice`, RGB (H, W, 3); see `Setting` for the arguments."""
     setting = Setting(size, palette, light_x, floor_y, subject, choice.props)
-    return to_bytes(with_grain(choice.kind.paint(setting, rng), rng))
+    return to_bytes(with_grain(shouldered(choice.kind.paint(setting, rng)), rng))
 
 
 def _places(text: str, words: str) -> dict[int, str]:

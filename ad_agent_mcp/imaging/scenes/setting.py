@@ -9,7 +9,8 @@ from ...contract.layout import Box
 from ..picture import Floats, blur, floats, resize
 from .palette import Palette
 
-_GRAIN = 0.008
+_GRAIN = 0.005
+_SHOULDER = np.float32(0.93)
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def podium(image: Floats, setting: Setting, stone: Floats, rng: np.random.Genera
     shadow = blur(ground, 0.4 * flat) * np.float32(0.42 / 255)
 
     toward = across * setting.light_x
-    lit = 0.70 + 0.24 * np.clip(toward * 0.8 + 0.35, 0, 1) - 0.14 * np.abs(across) ** 6
+    lit = 0.60 + 0.34 * np.clip(toward * 0.75 + 0.35, 0, 1) - 0.14 * np.abs(across) ** 6
     lit = lit * (1 - 0.20 * np.clip(y / (drop + flat), 0, 1)) * (1 - top) + (1 + 0.05 * toward) * top
     edge = np.exp(-(((y - arc) / (1.6 * soft)) ** 2)) * inside * (y > 0) * (0.5 + 0.5 * np.clip(toward + 0.5, 0, 1))
     cover = np.maximum(top, side)[..., None]
@@ -195,6 +196,18 @@ def vignetted(image: Floats, strength: float) -> Floats:
     x, y = np.linspace(-0.5, 0.5, width, dtype=np.float32), np.linspace(-0.5, 0.5, height, dtype=np.float32)
     fall = 1 - np.float32(strength) * np.clip((x[None, :] ** 2 + y[:, None] ** 2) * 2, 0, 1)
     return floats(image * fall[..., None])
+
+
+def in_light(colours: Floats, light: Floats, shade: Floats) -> Floats:
+    """`colours` (..., 3) under `light` (..., 1). It deepens the hue of `shade`; plain multiplication would grey it."""
+    depth = 1 + 0.6 * (shade.max() - shade) / max(1e-3, float(shade.max()))
+    return floats(colours * light ** floats(depth))
+
+
+def shouldered(image: Floats) -> Floats:
+    """`image` with values beyond 1 bent back smoothly, as film does: lamps and bright walls keep their colour."""
+    over = np.maximum(image - _SHOULDER, 0)
+    return floats(image - over + over / (1 + over / (1 - _SHOULDER)))
 
 
 def with_grain(image: Floats, rng: np.random.Generator, strength: float = _GRAIN) -> Floats:

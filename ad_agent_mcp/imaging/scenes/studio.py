@@ -4,7 +4,7 @@ import numpy as np
 
 from ..picture import Floats, floats
 from .gobo import leaves, window
-from .setting import Setting, axes, podium, vignetted
+from .setting import Setting, axes, in_light, podium, vignetted
 
 _ROLL = 0.035
 
@@ -23,15 +23,12 @@ def paint_studio(setting: Setting, rng: np.random.Generator) -> Floats:
 
     key = np.exp(-(((x - 0.5 - 0.22 * setting.light_x) / 0.55) ** 2) - ((y - 0.25) / 0.5) ** 2)
     pool = np.exp(-(((x - setting.subject_x) / 0.34) ** 2) - ((y - 0.52) / 0.36) ** 2)
-    light = 0.88 + 0.17 * key + (0.40 if is_dark else 0.08) * pool
+    light = 0.86 + 0.14 * key + (0.40 if is_dark else 0.07) * pool
     if "leaf" in setting.props:
         light -= (0.10 if is_dark else 0.20) * leaves(setting, rng) * (1 - 0.5 * roll)
     elif "window" in setting.props:
         light -= (0.07 if is_dark else 0.13) * window(setting, rng) * (1 - 0.55 * roll)
-    # Shade deepens the wall's own hue; a plain multiplication would turn it grey.
-    depth = 1 + 0.6 * (palette.shade.max() - palette.shade) / max(1e-3, float(palette.shade.max()))
-    light = vignetted(floats(light)[..., None], 0.10)
-    image = floats(column[:, None, :] * light ** floats(depth))
+    image = in_light(floats(column[:, None, :]), vignetted(floats(light)[..., None], 0.10), palette.shade)
     if "podium" in setting.props:
         image = podium(image, setting, floats(np.minimum(palette.wall * 1.02, 1)), rng, rim=0.10)
     return image

@@ -34,7 +34,7 @@ def paint_sunset(setting: Setting, rng: np.random.Generator) -> Floats:
     reach = max(1.0, 0.0022 * height)
     band = slice(max(0, row - round(4 * reach)), row + round(4 * reach))
     image[band] = blur(floats(image[band]), reach)
-    stone = mixed(floats([0.93, 0.90, 0.86]) if is_day else floats([0.84, 0.66, 0.56]), stops[3], 0.25)
+    stone = mixed(floats([0.95, 0.92, 0.88] if is_day else [0.86, 0.70, 0.66]), stops[2], 0.25)
     return vignetted(podium(floats(image), setting, stone, rng, rim=0.3), 0.16)
 
 
@@ -58,7 +58,7 @@ def _sky(
     sky = sky + (1 - sky) * warm * glow[..., None]
     if "day" not in setting.props:
         disc = np.clip((0.034 - distance) * np.sqrt(width * height) / 1.6 + 0.5, 0, 1)[..., None]
-        sky = sky * (1 - disc) + floats([1.0, 0.965, 0.86]) * disc
+        sky = sky * (1 - disc) + floats([1.5, 1.35, 1.02]) * disc
     return resize(floats(sky), full)
 
 
