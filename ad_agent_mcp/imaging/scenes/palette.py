@@ -101,6 +101,9 @@ def choose_palette(prompt: str, product: Picture) -> Palette:
         hue, tint = (np.radians(62), 13.0) if lightness < 60 else (np.radians(235), 20.0)
     else:
         tint = 19.0
+        # Pale yellows look like khaki in the shade; a little redder they are sand.
+        degrees = float(np.degrees(hue)) % 360
+        hue = np.radians(degrees - 0.55 * float(np.clip(degrees - 62, 0, 40))) if degrees < 118 else hue
     wall_lightness, shade_lightness = (93.0, 82.0) if lightness < 78 else (84.0, 68.0)
     cos, sin = float(np.cos(hue)) * lift[1], float(np.sin(hue)) * lift[1]
     if lift[0] < 0:

@@ -23,7 +23,7 @@ def paint_studio(setting: Setting, rng: np.random.Generator) -> Floats:
 
     key = np.exp(-(((x - 0.5 - 0.22 * setting.light_x) / 0.55) ** 2) - ((y - 0.25) / 0.5) ** 2)
     pool = np.exp(-(((x - setting.subject_x) / 0.34) ** 2) - ((y - 0.52) / 0.36) ** 2)
-    light = 0.86 + 0.14 * key + (0.40 if is_dark else 0.07) * pool
+    light = 0.87 + 0.13 * key + 0.09 * far + (0.40 if is_dark else 0.07) * pool
     if "leaf" in setting.props:
         light -= (0.10 if is_dark else 0.20) * leaves(setting, rng) * (1 - 0.5 * roll)
     elif "window" in setting.props:
