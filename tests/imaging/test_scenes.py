@@ -107,6 +107,7 @@ def test_without_a_prompt_a_clean_studio_is_painted_and_nothing_warned_of():
         ("바다", "daylight water, pale blue"),
         ("노을 바다", "sunset water, coral dusk"),
         ("dark wood", "wood table, dark brown"),
+        ("네온 거리", "glossy night floor, magenta and cyan"),
         ("짙은 코랄 스튜디오", "studio, deep coral"),
         ("palm leaf shadows, podium", "studio with leaf light and podium, product tones"),
         ("black and gold marble", "marble counter, black and gold"),

@@ -46,7 +46,7 @@ def leaves(setting: Setting, rng: np.random.Generator) -> Floats:
                 ahead, aside = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
                 droop = 0.10 * leaflet * np.array([0.0, 1.0])
                 tip, belly = spine[i] + leaflet * ahead + droop, spine[i] + 0.42 * leaflet * ahead
-                wide = 0.0105 * reach * aside
+                wide = 0.0088 * reach * aside
                 _fill(sheet, np.array([spine[i], belly + wide, tip, belly - wide]))
     shade = floats(sheet) / np.float32(255)
     near, far = blur(shade, 0.0045 * reach), blur(shade, 0.013 * reach)

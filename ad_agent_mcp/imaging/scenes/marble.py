@@ -6,7 +6,7 @@ import numpy as np
 from ..picture import Floats, blur, floats, resize
 from .gobo import leaves, window
 from .palette import mixed
-from .setting import Setting, axes, focused, in_light, noise, on_floor, vignetted
+from .setting import Setting, axes, focused, in_light, joined, mirrored, noise, on_floor, vignetted
 
 _NARROWING = 0.50
 _METALS = {"gold", "silver", "bronze", "rosegold", "champagne"}
@@ -44,8 +44,8 @@ def paint_marble(setting: Setting, rng: np.random.Generator) -> Floats:
     shade = (
         0.92
         + 0.13 * key
-        - (0.05 if is_dark else 0.12) * shaded
-        + ((0.35 if stones else 0.7) if is_dark else 0.05) * back
+        - (0.10 if is_dark else 0.12) * shaded
+        + ((0.35 if stones and float(np.ptp(base)) > 0.05 else 1.0) if is_dark else 0.05) * back
     )
     plaster = noise((x.size, y.size), (9, 9), rng, octaves=4) - 0.5
     shade = floats(shade * (1 + 0.035 * plaster))[..., None]
@@ -54,17 +54,11 @@ def paint_marble(setting: Setting, rng: np.random.Generator) -> Floats:
     x, down = axes((width, height - row))
     pool = np.exp(-(((x - setting.subject_x - 0.12 * setting.light_x) / 0.55) ** 2) - ((down - 0.45) / 0.8) ** 2)
     stone = stone * (0.86 + 0.16 * pool)[..., None]
-    mirror = room[::-1][: height - row]
-    mirror = np.concatenate([mirror, np.repeat(mirror[-1:], height - row - len(mirror), axis=0)])
     sheen = (0.34 * (1 - down) ** 1.5)[..., None]
-    stone = stone * (1 - sheen) + blur(floats(mirror), 0.02 * width) * sheen
+    stone = stone * (1 - sheen) + blur(mirrored(room, height - row), 0.02 * width) * sheen
     focus = (setting.foot_y - setting.floor_y) / (1 - setting.floor_y)
     stone = focused(floats(stone), focus=min(0.9, focus), sigma_px=0.0035 * width)
-    image = np.concatenate([room, stone])
-    reach = max(2, round(0.006 * height))
-    band = slice(max(0, row - 3 * reach), min(height, row + 3 * reach))
-    image[band] = blur(floats(image[band]), 0.5 * reach)
-    return vignetted(floats(image), 0.14)
+    return vignetted(joined(room, stone, softness_px=0.003 * height), 0.14)
 
 
 def _veins(setting: Setting, rng: np.random.Generator) -> Floats:
@@ -73,7 +67,8 @@ def _veins(setting: Setting, rng: np.random.Generator) -> Floats:
     height = int(np.clip(1.7 * (setting.size[1] - setting.floor_row), 160, 1500))
     size = (width, height)
     grid_x, grid_y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    bend_x, bend_y = (noise(size, (7, 5), rng, octaves=4, gain=0.55) - 0.5 for _ in range(2))
+    coarse = (width // 4, height // 4)
+    bend_x, bend_y = (resize(noise(coarse, (7, 5), rng, octaves=4, gain=0.55) - 0.5, size) for _ in range(2))
     spread = 0.10 * width
     warped_x, warped_y = grid_x + spread * bend_x + 0.45 * grid_y, grid_y + spread * bend_y
     result = np.zeros((height, width), np.float32)
@@ -81,7 +76,7 @@ def _veins(setting: Setting, rng: np.random.Generator) -> Floats:
         field = noise(size, cells, rng, octaves=3, gain=0.45)
         field = floats(cv2.remap(field, warped_x, warped_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT))
         off = np.abs(field - 0.5)
-        presence = np.clip(noise(size, (5, 4), rng, octaves=2) * 2.6 - 0.85, 0, 1)
+        presence = resize(np.clip(noise(coarse, (5, 4), rng, octaves=2) * 2.6 - 0.85, 0, 1), size)
         line = np.exp(-off / thin) + 0.22 * np.exp(-off / (5 * thin))
         result += strength * presence * line
     return floats(np.clip(result, 0, 1))

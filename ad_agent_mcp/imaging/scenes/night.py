@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ..picture import Floats, blur, floats
+from ..picture import Floats, blur, floats, resize
 from .palette import mixed, turned
-from .setting import Setting, axes, lights, noise, vignetted
+from .setting import Setting, axes, joined, lights, mirrored, noise, vignetted
 
 
 def paint_night(setting: Setting, rng: np.random.Generator) -> Floats:
@@ -38,15 +38,10 @@ def paint_night(setting: Setting, rng: np.random.Generator) -> Floats:
 
     rows = height - row
     down = np.linspace(0, 1, rows, dtype=np.float32)[:, None, None]
-    mirror = city[::-1][:rows]
-    mirror = np.concatenate([mirror, np.repeat(mirror[-1:], rows - len(mirror), axis=0)])
+    soft = blur(mirrored(city, rows), 0.006 * width)
     # A floor that is not quite flat draws what it mirrors out towards the camera.
-    soft = blur(floats(mirror), 0.006 * width)
-    drawn = blur(np.repeat(blur(floats(mirror), 0.014 * width)[:: max(1, rows // 24)], max(1, rows // 24), 0)[:rows], 3)
+    coarse = resize(soft, (max(2, width // 12), max(2, rows // 40)))
+    drawn = resize(blur(coarse, 0.8), (width, rows))
     streak = noise((width, rows), (30, 5), rng, octaves=3)[..., None]
     floor = (soft * (1 - down) * 0.55 + drawn * (0.30 + 0.22 * streak)) * (0.95 - 0.55 * down) + dark * 0.5
-    image = np.concatenate([city, floor])
-    reach = max(2, round(0.004 * height))
-    edge = slice(max(0, row - 3 * reach), min(height, row + 3 * reach))
-    image[edge] = blur(floats(image[edge]), 0.6 * reach)
-    return vignetted(floats(image), 0.25)
+    return vignetted(joined(city, floats(floor), softness_px=0.0025 * height), 0.25)

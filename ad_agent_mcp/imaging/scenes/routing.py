@@ -152,6 +152,8 @@ def scene_name(choice: SceneChoice, palette: Palette) -> str:
     title, own = kind.name, kind.colours[round(float(np.sign(palette.lift))) + 1] if kind.colours else None
     if kind is SUNSET and "day" in props:
         title, own = "daylight water", "pale blue"
+    elif kind is NIGHT and "neon" in props:
+        own = "magenta and cyan"
     light = next((f"{prop} light" for prop in ("leaf", "window") if prop in props), None)
     extras = [extra for extra in (light, "podium" if "podium" in props else None) if extra]
     if kind is STUDIO and extras:

@@ -9,7 +9,7 @@ from ...contract.layout import Box
 from ..picture import Floats, blur, floats, resize
 from .palette import Palette
 
-_GRAIN = 0.005
+_GRAIN = 0.004
 _SHOULDER = np.float32(0.93)
 
 
@@ -113,6 +113,19 @@ def focused(floor: Floats, *, focus: float, sigma_px: float) -> Floats:
     return floats(floor * (1 - share) + blur(floor, sigma_px) * share)
 
 
+def mirrored(back: Floats, rows: int) -> Floats:
+    """The last rows of `back` upside down, `rows` of them; its top row is repeated where it is too small."""
+    return np.pad(back[::-1][:rows], ((0, max(0, rows - len(back))), (0, 0), (0, 0)), mode="edge")
+
+
+def joined(back: Floats, floor: Floats, *, softness_px: float) -> Floats:
+    """`back` above `floor`, the edge between them out of focus."""
+    image, reach = np.concatenate([back, floor]), max(1, round(6 * softness_px))
+    band = slice(max(0, len(back) - reach), len(back) + reach)
+    image[band] = blur(image[band], softness_px)
+    return image
+
+
 def lights(
     size: tuple[int, int],
     colours: list[Floats],
@@ -184,8 +197,8 @@ def podium(image: Floats, setting: Setting, stone: Floats, rng: np.random.Genera
     lit = lit * (1 - 0.20 * np.clip(y / (drop + flat), 0, 1)) * (1 - top) + (1 + 0.05 * toward) * top
     edge = np.exp(-(((y - arc) / (1.6 * soft)) ** 2)) * inside * (y > 0) * (0.5 + 0.5 * np.clip(toward + 0.5, 0, 1))
     cover = np.maximum(top, side)[..., None]
-    mottle = noise((width, last - first), (0.04 * width, 0.06 * width), rng, octaves=3)[..., None] - 0.5
-    surface = stone * (1 + 0.06 * mottle) * lit[..., None] + rim * edge[..., None]
+    mottle = noise((width, last - first), (0.05 * width, 0.05 * (last - first)), rng, octaves=3)[..., None] - 0.5
+    surface = stone * (1 + 0.04 * mottle) * lit[..., None] + rim * edge[..., None]
     image[first:last] = image[first:last] * (1 - shadow[..., None]) * (1 - cover) + surface * cover
     return image
 

@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 
-from ..picture import Floats, blur, floats, resize
+from ..picture import Floats, floats, resize
 from .palette import mixed, rgb_of, turned
-from .setting import Setting, axes, noise, podium, ramp, vignetted
+from .setting import Setting, axes, joined, noise, podium, ramp, vignetted
 
 _DUSK = ("#46507f", "#8a6590", "#d8827f", "#f6ab74", "#ffd9a0")
 _DAY = ("#5fa6d8", "#86c1e6", "#b1dbef", "#d6edf4", "#f3f7f2")
@@ -30,12 +30,9 @@ def paint_sunset(setting: Setting, rng: np.random.Generator) -> Floats:
     warm = floats([1.0, 0.97, 0.90]) if is_day else mixed(floats([1.0, 0.80, 0.48]), stops[4], 0.3)
     sky = _sky(setting, rng, stops, sun, row, warm)
     water = _water(setting, rng, stops, sun[0], height - row, warm, is_day=is_day)
-    image = np.concatenate([sky, water])
-    reach = max(1.0, 0.0022 * height)
-    band = slice(max(0, row - round(4 * reach)), row + round(4 * reach))
-    image[band] = blur(floats(image[band]), reach)
+    image = joined(sky, water, softness_px=max(1.0, 0.0022 * height))
     stone = mixed(floats([0.95, 0.92, 0.88] if is_day else [0.86, 0.70, 0.66]), stops[2], 0.25)
-    return vignetted(podium(floats(image), setting, stone, rng, rim=0.3), 0.16)
+    return vignetted(podium(image, setting, stone, rng, rim=0.3), 0.16)
 
 
 def _sky(

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..picture import Floats, blur, floats, resize
 from .palette import Palette, mixed, turned
-from .setting import Setting, axes, focused, lights, noise, on_floor, ramp, vignetted
+from .setting import Setting, axes, focused, joined, lights, mirrored, noise, on_floor, ramp, vignetted
 
 _BOARDS = 4
 _NARROWING = 0.52
@@ -28,19 +28,10 @@ def paint_wood(setting: Setting, rng: np.random.Generator) -> Floats:
     x, _ = axes(setting.size)
     pool = np.exp(-(((x - setting.subject_x - 0.10 * setting.light_x) / 0.42) ** 2) - ((down - 0.45) / 0.6) ** 2)
     table = table * (0.72 + 0.46 * pool + 0.10 * setting.light_x * (x - 0.5))[..., None]
-    sheen = room[max(0, 2 * row - height) : row][::-1]
-    sheen = blur(sheen, 0.02 * width)
-    sheen = np.concatenate([sheen, np.repeat(sheen[-1:], height - row - len(sheen), axis=0)])
-    table = table + sheen * (0.30 * (1 - down) ** 2)[..., None]
+    table = table + blur(mirrored(room[:row], height - row), 0.02 * width) * (0.30 * (1 - down) ** 2)[..., None]
     focus = (setting.foot_y - setting.floor_y) / (1 - setting.floor_y)
     table = focused(floats(table), focus=min(0.9, focus), sigma_px=0.0045 * width)
-
-    image = np.concatenate([room[:row], table])
-    # The far edge is out of focus as well.
-    reach = max(2, round(0.012 * height))
-    band = slice(max(0, row - 3 * reach), min(height, row + 3 * reach))
-    image[band] = blur(floats(image[band]), 0.5 * reach)
-    return vignetted(floats(image), 0.22)
+    return vignetted(joined(room[:row], table, softness_px=0.006 * height), 0.22)
 
 
 def _room(setting: Setting, rng: np.random.Generator) -> Floats:
