@@ -44,12 +44,18 @@ class Scene:
         name: what was painted, as reported to the caller.
         floor_y: height of the floor line on which a product stands, as a share of the canvas.
         light_x: where the key light comes from, -1 (left) to 1 (right).
+        light_z: whether it comes from behind the product (-1) or from before it (1).
+        cast: 0-1, how strong a shadow falls along the floor.
+        gloss: 0-1, how strongly the floor mirrors the product.
     """
 
     image: Picture
     name: str
     floor_y: float
     light_x: float
+    light_z: float = 1.0
+    cast: float = 1.0
+    gloss: float = 0.0
 
 
 class Engine(Protocol):

@@ -6,10 +6,11 @@ from ..contract.layout import Box
 from ..contract.schemas import CompositionMode, GenerateRequest, TextPosition
 from ..contract.stages import EngineName, Plan
 from ..imaging import cutout
-from ..imaging.composite import subject_x
+from ..imaging.composite import product_box, subject_x
 from ..imaging.picture import alpha_over, blur, floats, to_bytes
-from ..imaging.scenes import studio
-from ..imaging.scenes.palette import named_colours, rgb_of, studio_palette
+from ..imaging.scenes.palette import choose_palette, named_colours, rgb_of
+from ..imaging.scenes.routing import choose_scene, paint_scene, scene_name
+from ..imaging.scenes.setting import vignetted, with_grain
 from .base import CutOut, Matte, Picture, Scene, StageReport
 
 _UNUSED_BY_STEP = {
@@ -76,24 +77,37 @@ class DraftEngine:
         rng = np.random.default_rng(seed)
         light_x = -1.0 if rng.random() < 0.7 else 1.0
         has_text = request.text_content is not None
+        choice = choose_scene(request.bg_prompt)
+        palette = choose_palette(request.bg_prompt, product.rgba)
         # Words below the product need floor to lie on.
-        floor_y = 0.58 if has_text and request.text_position is TextPosition.BOTTOM else 0.70
-        palette = studio_palette(request.bg_prompt, product.rgba)
-        image = studio.paint_studio(
+        floor_y = choice.kind.floor_y
+        if has_text and request.text_position is TextPosition.BOTTOM:
+            floor_y -= 0.12
+        if choice.kind.light_z < 0 and subject_x(size, has_text=has_text) > 0.6:
+            light_x = -1.0  # a sun behind the product's outer side would leave the picture
+        subject = product_box(
+            (product.box[2], product.box[3]),
             size,
-            palette,
-            rng,
-            light_x=light_x,
-            subject_x=subject_x(size, has_text=has_text),
             floor_y=floor_y,
+            has_text=has_text,
+            text_side=request.text_position,
         )
+        image = paint_scene(choice, palette, rng, size=size, light_x=light_x, floor_y=floor_y, subject=subject)
+        name = scene_name(choice, palette)
         if request.bg_prompt.strip():
+            followed = ", ".join(
+                dict.fromkeys((*choice.words, *(word for word, _ in named_colours(request.bg_prompt))))
+            )
             report.notice(
                 "scene_simplified",
-                f"The draft engine paints a studio ({palette.name}); of bg_prompt it follows colour words only.",
+                f"The draft engine is not generative: it painted one of its own scenes ({name}), which follows "
+                f"{followed or 'no word'} of bg_prompt; nothing else in it was drawn.",
             )
         report.iteration(1, 1)
-        return Scene(image, f"studio, {palette.name}", floor_y, light_x)
+        kind = choice.kind
+        # A podium ends before a long shadow does.
+        cast = kind.cast * (0.4 if "podium" in choice.props else 1.0)
+        return Scene(image, name, floor_y, light_x, kind.light_z, cast, kind.gloss)
 
     def refine(
         self, image: Picture, *, product: Matte, request: GenerateRequest, seed: int, report: StageReport
@@ -101,12 +115,8 @@ class DraftEngine:
         """See `Engine`: a light grade of the whole."""
         self._report_unused(report)
         report.iteration(0, 1)
-        height, width = image.shape[:2]
-        y = (np.arange(height, dtype=np.float32) / height - 0.5)[:, None]
-        x = (np.arange(width, dtype=np.float32) / width - 0.5)[None, :]
-        fall = 1 - 0.07 * np.clip((x * x + y * y) * 2, 0, 1)
-        graded = floats(image) / 255 * fall[..., None]
-        graded = studio.with_grain(floats(graded), np.random.default_rng(seed), 0.003)
+        graded = vignetted(floats(image) / np.float32(255), 0.07)
+        graded = with_grain(graded, np.random.default_rng(seed), 0.003)
         report.iteration(1, 1)
         return to_bytes(graded)
 

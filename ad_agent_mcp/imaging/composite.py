@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ..contract.layout import Box
-from .picture import Picture, alpha_over, from_image, on_canvas
+from .picture import Picture, alpha_over, blur, floats, from_image, on_canvas
 from .placement import safe_area
 
 _BANNER_ASPECT = 1.45
@@ -87,6 +87,52 @@ def place_product(
     layer[..., 3] = alpha
     layer[alpha == 0] = 0
     return on_canvas(layer, (placed_box[0], placed_box[1]), canvas)
+
+
+def product_reflection(cutout: Picture, *, product: Box, gloss: float) -> Picture:
+    """What a glossy floor mirrors of a product, to lie under it: softer and fainter the further down.
+
+    Args:
+        cutout: RGBA (H, W, 4), the placed product.
+        product: its box on the canvas; it stands on the box's lower edge.
+        gloss: 0-1, how much the floor mirrors where the product touches it.
+
+    Returns:
+        uint8 (H, W, 4), straight alpha; empty where `gloss` is 0.
+    """
+    height, width = cutout.shape[:2]
+    result = np.zeros_like(cutout)
+    left, right = max(0, product[0] - product[2] // 8), min(width, product[0] + product[2] + product[2] // 8)
+    base, reach = min(height, product[1] + product[3]), 0.55 * product[3]
+    rows = min(height - base, base, round(reach))
+    if gloss <= 0 or rows < 2 or left >= right:
+        return result
+    mirrored = floats(cutout[base - rows : base, left:right][::-1]) / np.float32(255)
+    mirrored[..., :3] *= mirrored[..., 3:]
+    away = np.linspace(0, rows / reach, rows, dtype=np.float32)[:, None, None]
+    soft = np.clip(away * 3, 0, 1)
+    mirrored = blur(mirrored, 0.003 * product[3]) * (1 - soft) + blur(mirrored, 0.012 * product[3]) * soft
+    alpha = mirrored[..., 3:]
+    result[base : base + rows, left:right, :3] = np.clip(
+        mirrored[..., :3] / np.maximum(alpha, 1e-3) * 255 + 0.5, 0, 255
+    )
+    faded = np.clip(alpha, 0, 1) * gloss * (1 - away) ** 1.6
+    result[base : base + rows, left:right, 3] = np.clip(faded[..., 0] * 255 + 0.5, 0, 255)
+    result[result[..., 3] == 0] = 0
+    return result
+
+
+def merged(under: Picture, over: Picture) -> Picture:
+    """RGBA `over` on top of RGBA `under`, as one RGBA layer with straight alpha."""
+    top, below = floats(over[..., 3:]) / 255, floats(under[..., 3:]) / 255
+    below = below * (1 - top)
+    alpha = top + below
+    result = np.zeros_like(under)
+    colour = (floats(over[..., :3]) * top + floats(under[..., :3]) * below) / np.maximum(alpha, 1e-3)
+    result[..., :3] = np.clip(colour + 0.5, 0, 255)
+    result[..., 3:] = np.clip(alpha * 255 + 0.5, 0, 255)
+    result[result[..., 3] == 0] = 0
+    return result
 
 
 def assemble(background: Picture, *layers: Picture) -> Picture:

@@ -8,7 +8,7 @@ from ..contract.layout import Box, ProductLayout
 from ..contract.stages import Stage
 from ..engines.base import CutOut, Picture, Scene
 from ..files import sha256_of
-from ..imaging.composite import assemble, place_product, product_box
+from ..imaging.composite import assemble, merged, place_product, product_box, product_reflection
 from ..imaging.decode import decode_picture
 from ..imaging.picture import alpha_over, floats, from_image
 from ..imaging.shadow import product_shadow
@@ -57,7 +57,11 @@ def make_background(workspace: Workspace) -> None:
         original, cut.rgba, source_box=placed.source_box, placed_box=placed.placed_box, canvas=workspace.canvas
     )
     matte = floats(cutout[..., 3]) / np.float32(255)
-    shadow = product_shadow(matte, product=placed.placed_box, light_x=scene.light_x)
+    shadow = product_shadow(
+        matte, product=placed.placed_box, light_x=scene.light_x, light_z=scene.light_z, cast=scene.cast
+    )
+    if scene.gloss > 0:
+        shadow = merged(shadow, product_reflection(cutout, product=placed.placed_box, gloss=scene.gloss))
     step1 = assemble(background, shadow, cutout)
     report.iteration(1, 1)
 

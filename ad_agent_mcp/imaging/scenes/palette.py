@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from PIL import ImageColor
 
 from ..picture import Floats, Picture, floats
 
@@ -13,83 +14,178 @@ Colour = tuple[float, float, float]
 
 
 class Palette(NamedTuple):
-    """A studio's colours: `wall` where the light falls, `shade` away from it, both RGB in [0, 1]."""
+    """A scene's colours, RGB in [0, 1].
+
+    Attributes:
+        wall: where the light falls.
+        shade: away from the light.
+        accent: the colour itself, as strong as its name or the product has it.
+        name: what decided, for the caller.
+        words: the colour words found, in order; empty when the product decided.
+        lift: how an adjective without a colour moves lightness, -1 (dark) to 1 (pale).
+    """
 
     wall: Floats
     shade: Floats
+    accent: Floats
     name: str
+    words: tuple[str, ...] = ()
+    lift: float = 0.0
 
 
-COLOUR_WORDS: dict[str, tuple[str, ...]] = {
-    "#d8322f": ("red", "crimson", "scarlet", "빨간", "빨강", "레드", "붉은"),
-    "#f07f2e": ("orange", "tangerine", "주황", "오렌지"),
-    "#f3c63a": ("yellow", "lemon", "노란", "노랑", "옐로"),
-    "#5aa65a": ("green", "forest", "nature", "leaf", "leaves", "초록", "녹색", "그린", "자연", "숲"),
-    "#8fd0b6": ("mint", "민트"),
-    "#3f7fd6": ("blue", "ocean", "sea", "sky", "파란", "파랑", "블루", "바다", "하늘"),
-    "#24365e": ("navy", "남색", "네이비"),
-    "#8a63c9": ("purple", "violet", "lavender", "보라", "퍼플", "라벤더"),
-    "#f0a3b8": ("pink", "rose", "blossom", "핑크", "분홍", "벚꽃"),
-    "#a9774f": ("brown", "wood", "wooden", "coffee", "cafe", "chocolate", "갈색", "브라운", "나무", "커피", "카페"),
-    "#e9dcc3": ("beige", "cream", "sand", "beach", "ivory", "linen", "베이지", "크림", "아이보리"),
-    "#d9a93c": ("gold", "golden", "골드", "금색", "황금"),
-    "#f6f4f0": ("white", "snow", "winter", "흰", "하얀", "화이트", "겨울", "눈"),
-    "#b9bec6": ("grey", "gray", "silver", "concrete", "회색", "그레이", "실버", "은색"),
-    "#23242b": ("black", "dark", "night", "midnight", "검은", "검정", "블랙", "어두운", "밤"),
-    "#2e9ca6": ("teal", "turquoise", "cyan", "청록"),
-    "#f2b8a0": ("peach", "coral", "sunset", "복숭아", "코랄", "노을"),
-}
+# Names that CSS lacks, by their usual values.
+_MORE_NAMES = {
+    "amber": "#ffbf00", "apricot": "#fbceb1", "blush": "#f4c2c2", "bronze": "#cd7f32", "burgundy": "#800020",
+    "champagne": "#f7e7ce", "charcoal": "#36454f", "cream": "#fff3d6", "emerald": "#50c878", "lemon": "#fff44f",
+    "lilac": "#c8a2c8", "mint": "#a8e6cf", "mustard": "#e1ad01", "nude": "#e3bc9a", "peach": "#ffdab9",
+    "rose": "#f2a0ae", "rosegold": "#b76e79", "sage": "#9caf88", "sand": "#e2ca9f", "scarlet": "#ff2400",
+    "terracotta": "#e2725b", "walnut": "#5c4033", "wine": "#722f37",
+}  # fmt: skip
+# Words of other meanings that CSS happens to use.
+_NOT_COLOURS = {"peru", "snow", "linen", "rebeccapurple"}
+_CSS_NAMES = {k: v for k, v in ImageColor.colormap.items() if isinstance(v, str) and k not in _NOT_COLOURS}
+_NAMES = _CSS_NAMES | _MORE_NAMES
+_KOREAN = {
+    "빨간 빨강 레드 붉은": "red", "주황 오렌지": "orange", "노란 노랑 옐로": "yellow", "초록 녹색 그린": "green",
+    "연두": "yellowgreen", "민트": "mint", "파란 파랑 블루 푸른": "blue", "하늘색 하늘빛 스카이블루": "skyblue",
+    "남색 네이비": "navy", "보라 퍼플": "purple", "라벤더": "lavender", "라일락": "lilac", "핑크 분홍 벚꽃": "pink",
+    "갈색 브라운": "brown", "초콜릿": "chocolate", "베이지": "beige", "크림": "cream", "아이보리": "ivory",
+    "골드 금색 금빛 황금": "gold", "로즈골드": "rosegold", "흰 하얀 하양 화이트": "white", "회색 그레이": "gray",
+    "실버 은색 은빛": "silver", "검은 검정 블랙": "black", "청록": "teal", "터콰이즈": "turquoise", "살구": "apricot",
+    "복숭아 피치": "peach", "코랄 산호": "coral", "와인": "wine", "버건디": "burgundy", "샴페인": "champagne",
+    "에메랄드": "emerald", "세이지": "sage", "테라코타": "terracotta", "올리브": "olive",
+    "자주색 자줏빛": "mediumvioletred",
+}  # fmt: skip
+_KOREAN_NAMES = {word: name for words, name in _KOREAN.items() for word in words.split()}
+# What an adjective does: the share of the way to black (-) or white (+), and a factor on the chroma.
+_ADJECTIVES = {
+    "deep 딥 짙은 진한": (-0.2, 0.95), "dark 다크 어두운": (-0.5, 0.85), "rich": (-0.15, 1.15),
+    "light 라이트 밝은": (0.4, 0.75), "pale 연한 옅은": (0.6, 0.5), "pastel 파스텔": (0.55, 0.55),
+    "soft 부드러운": (0.25, 0.7), "bright": (0.2, 1.1), "vivid 비비드 선명한 쨍한": (0.0, 1.35),
+    "muted 차분한 뮤트": (0.0, 0.5),
+}  # fmt: skip
+_SHIFTS = {word: shift for words, shift in _ADJECTIVES.items() for word in words.split()}
+_CALLED = {word: words.split()[0] for words in _ADJECTIVES for word in words.split()}
+_PREFIXES = {"연": _SHIFTS["연한"], "진": _SHIFTS["진한"]}
+_WALL_CHROMA = 54.0
 
 
 def named_colours(prompt: str) -> list[tuple[str, Colour]]:
-    """The colour words of `prompt` and what they stand for, in the order in which they appear."""
-    text = prompt.lower()
-    found: list[tuple[int, str, Colour]] = []
-    for code, words in COLOUR_WORDS.items():
-        for word in words:
-            # Korean words take endings; English ones must stand alone.
-            pattern = rf"\b{word}\b" if word.isascii() else rf"(?<![가-힣]){re.escape(word)}"
-            match = re.search(pattern, text)
-            if match:
-                found.append((match.start(), word, rgb_of(code)))
-                break
-    return [(word, colour) for _, word, colour in sorted(found)]
+    """The colours that `prompt` names, in English with their adjectives, in order, each once."""
+    return [(word, colour) for word, _, colour in _found(prompt)]
 
 
-def studio_palette(prompt: str, product: Picture) -> Palette:
-    """Colours of a studio for `prompt`; without a colour word they follow the product.
+def choose_palette(prompt: str, product: Picture) -> Palette:
+    """Colours of a scene for `prompt`; without a colour word they follow the product.
 
     Args:
         prompt: any words.
         product: RGBA; its dominant hue is taken where alpha is full.
     """
-    named = named_colours(prompt)
-    if named:
-        lightness, a, b = _lab(named[0][1])
-        second = _lab(named[1][1]) if len(named) > 1 else None
+    found = _found(prompt)
+    lift = next((_SHIFTS[word] for word in _words(prompt) if word in _SHIFTS), (0.0, 1.0))
+    if found:
+        lightness, a, b = _lab(found[0][2])
+        second = _lab(found[1][2]) if len(found) > 1 else None
+        a, b = _calmed(a, b, min(_WALL_CHROMA, 0.8 * float(np.hypot(a, b))))
         if lightness < 32:
-            return Palette(_rgb(lightness + 14, a, b), _rgb(max(6, lightness - 8), a * 0.9, b * 0.9), named[0][0])
-        wall = _rgb(min(94, lightness + 0.45 * (96 - lightness)), a * 0.72, b * 0.72)
-        shade = _rgb(*second) if second and second[0] > 30 else _rgb(lightness * 0.88, a * 0.95, b * 0.95)
-        return Palette(wall, shade, named[0][0])
+            wall, shade = _rgb(lightness + 12, a, b), _rgb(max(5, lightness - 8), a * 0.9, b * 0.9)
+        else:
+            wall = _rgb(min(95, lightness + 0.28 * (96 - lightness)), a * 0.9, b * 0.9)
+            shade = _rgb(*second) if second and second[0] > 30 else _rgb(lightness * 0.9, a, b)
+        name = " and ".join(word for word, _, _ in found[:2])
+        return Palette(wall, shade, floats(found[0][2]), name, tuple(plain for _, plain, _ in found), lift[0])
     lightness, chroma, hue = _dominant(product)
     if chroma < 8:
         # Neutral products: warm for dark ones, a cool deeper tone for light ones, so that both stand out.
         hue, tint = (np.radians(62), 13.0) if lightness < 60 else (np.radians(235), 20.0)
     else:
         tint = 19.0
+        # Pale yellows look like khaki in the shade; a little redder they are sand.
+        degrees = float(np.degrees(hue)) % 360
+        hue = np.radians(degrees - 0.55 * float(np.clip(degrees - 62, 0, 40))) if degrees < 118 else hue
     wall_lightness, shade_lightness = (93.0, 82.0) if lightness < 78 else (84.0, 68.0)
-    cos, sin = float(np.cos(hue)), float(np.sin(hue))
+    cos, sin = float(np.cos(hue)) * lift[1], float(np.sin(hue)) * lift[1]
+    if lift[0] < 0:
+        wall_lightness, shade_lightness = wall_lightness * (1 + lift[0]), shade_lightness * (1 + lift[0]) * 0.85
     return Palette(
         _rgb(wall_lightness, tint * 0.7 * cos, tint * 0.7 * sin),
         _rgb(shade_lightness, tint * 1.2 * cos, tint * 1.2 * sin),
+        _rgb(62, max(34.0, tint) * cos, max(34.0, tint) * sin),
         "product tones",
+        (),
+        lift[0],
     )
 
 
 def rgb_of(code: str) -> Colour:
     """RGB in [0, 1] of `#rrggbb`."""
     return int(code[1:3], 16) / 255, int(code[3:5], 16) / 255, int(code[5:7], 16) / 255
+
+
+def mixed(colour: Floats, other: Floats, share: float) -> Floats:
+    """`colour` with `share` of `other` in it."""
+    return floats(colour * (1 - share) + other * share)
+
+
+def turned(colour: Floats, *, lightness: float, chroma: float, degrees: float = 0.0) -> Floats:
+    """`colour` turned around the hue circle, at another lightness (0-100) and chroma, as RGB."""
+    _, a, b = _lab((float(colour[0]), float(colour[1]), float(colour[2])))
+    a, b = _calmed(a, b, chroma)
+    cos, sin = float(np.cos(np.radians(degrees))), float(np.sin(np.radians(degrees)))
+    return _rgb(lightness, a * cos - b * sin, a * sin + b * cos)
+
+
+def _calmed(a: float, b: float, chroma: float) -> tuple[float, float]:
+    """Lab's `a` and `b` at another chroma. A strong blue turns violet on the way in Lab, so its hue is turned back."""
+    hue = float(np.degrees(np.arctan2(b, a))) % 360
+    if chroma < float(np.hypot(a, b)):
+        hue -= 26 * max(0.0, 1 - abs(hue - 303) / 22)
+    return chroma * float(np.cos(np.radians(hue))), chroma * float(np.sin(np.radians(hue)))
+
+
+def _words(prompt: str) -> list[str]:
+    return re.findall(r"[a-z]+|[가-힣]+", prompt.lower())
+
+
+def _found(prompt: str) -> list[tuple[str, str, Colour]]:
+    """Each colour of `prompt`: its English name with its adjective, without it, and RGB."""
+    words, found, index = _words(prompt), dict[str, tuple[str, str, Colour]](), 0
+    while index < len(words):
+        pair = "".join(words[index : index + 2])
+        is_pair = pair in _NAMES and words[index] not in _SHIFTS and index + 1 < len(words)
+        name, shift = (pair, None) if is_pair else _plain(words[index])
+        said = " ".join(words[index : index + 2]) if is_pair else name or ""
+        if name:
+            before = [word for word in words[max(0, index - 2) : index] if word in _SHIFTS]
+            # An adjective two words away counts only over another one ("deep warm coral"), not over a colour.
+            if before and (words[index - 1] in _SHIFTS or _plain(words[index - 1])[0] is None):
+                shift, said = _SHIFTS[before[-1]], f"{_CALLED[before[-1]]} {said}"
+            found.setdefault(name, (said, name, _shifted(rgb_of(_NAMES[name]), *(shift or (0.0, 1.0)))))
+        index += 2 if is_pair else 1
+    return list(found.values())
+
+
+def _plain(word: str) -> tuple[str | None, tuple[float, float] | None]:
+    """The colour that one word names, and what a Korean prefix does to it."""
+    if word.isascii():
+        return (word if word in _NAMES else "gold" if word == "golden" else None), None
+    # Korean words take endings.
+    endings = sorted((known for known in _KOREAN_NAMES if word.startswith(known)), key=len)
+    if endings:
+        return _KOREAN_NAMES[endings[-1]], None
+    if word[0] in _PREFIXES and len(word) > 2:
+        return _plain(word[1:])[0], _PREFIXES[word[0]]
+    return None, None
+
+
+def _shifted(colour: Colour, lift: float, saturation: float) -> Colour:
+    if lift == 0 and saturation == 1:
+        return colour
+    lightness, a, b = _lab(colour)
+    lightness += lift * (100 - lightness) if lift > 0 else lift * lightness
+    red, green, blue = _rgb(lightness, *_calmed(a, b, saturation * float(np.hypot(a, b))))
+    return float(red), float(green), float(blue)
 
 
 def _dominant(product: Picture) -> tuple[float, float, float]:
