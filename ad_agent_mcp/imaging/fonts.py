@@ -5,6 +5,7 @@ to import. Knows nothing about jobs.
 """
 
 import difflib
+import io
 import logging
 import os
 import threading
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 SUFFIXES = (".ttf", ".otf", ".ttc")
 FALLBACK_NAME = "DejaVu/DejaVuSans-Bold.ttf"
+_FALLBACKS = (FALLBACK_NAME, "NanumSquare/NanumSquareB.ttf")
+_SAMPLE_WORDS = "가나다라 마바사 ABC 123"
+_SAMPLE_PX = 48
 _PROBE_SIZE_PX = 24
 _NONCHARACTER = "\uffff"
 
@@ -68,6 +72,26 @@ class FontCatalog:
             hint = f" Nearest: {', '.join(near)}." if near else ""
             raise invalid(f"There is no font {name[:200]!r}.{hint} `fonts` lists all.", field="font_name")
         return self._paths[name]
+
+    def sample(self, name: str) -> bytes:
+        """A PNG that shows the font `name`: its family, and a few letters in it as far as it has them.
+
+        Raises:
+            AdAgentError: as `path_of`.
+        """
+        path, info = self.path_of(name), self._listed()[name]
+        words = _SAMPLE_WORDS if info.hangul else "Hamburg ABC 123"
+        caption = ImageFont.truetype(str(self._paths.get(_FALLBACKS[1], path)), _SAMPLE_PX // 2)
+        letters = ImageFont.truetype(str(path), _SAMPLE_PX)
+        width = max(caption.getlength(f"{info.family} {info.style}"), letters.getlength(words))
+        picture = Image.new("L", (int(width) + _SAMPLE_PX, round(2.9 * _SAMPLE_PX)), 255)
+        draw = ImageDraw.Draw(picture)
+        margin = _SAMPLE_PX // 2
+        draw.text((margin, 0.9 * _SAMPLE_PX), f"{info.family} {info.style}", fill=110, font=caption, anchor="ls")
+        draw.text((margin, 2.2 * _SAMPLE_PX), words, fill=0, font=letters, anchor="ls")
+        data = io.BytesIO()
+        picture.save(data, "PNG")
+        return data.getvalue()
 
     def uncovered(self, text: str, name: str) -> list[str]:
         """The characters of `text` that neither the font `name` nor any fallback covers, each once, in order.
@@ -118,7 +142,7 @@ class FontCatalog:
 
     def _candidates(self, name: str) -> list[Path]:
         listed = self._listed()
-        order = [name, FALLBACK_NAME, *listed]
+        order = [name, *_FALLBACKS, *listed]
         return list(dict.fromkeys(self._paths[one] for one in order if one in listed))
 
     def _font_for(self, character: str, name: str) -> Path | None:
