@@ -32,11 +32,13 @@ class Glyphs(NamedTuple):
     """A magnified glyph mask.
 
     Attributes:
-        inside: bool (H, W).
+        coverage: float32 (H, W) in [0, 1].
+        inside: where coverage is above a half.
         distance: float32 (H, W), pixels to the outline; 0 outside.
         radius: half the width of a typical stroke, in pixels.
     """
 
+    coverage: Floats
     inside: Flags
     distance: Floats
     radius: float
@@ -119,16 +121,6 @@ def style_of(prompt: str) -> tuple[Style, Tones]:
     return style, _tones_of(rgb_of(style.colour), is_light=style.glow > 0)
 
 
-def extruded(letters: Flags, by: tuple[int, int]) -> Flags:
-    """`letters` with everything that they pass over on their way to `by` (right, down), in pixels."""
-    solid = letters.copy()
-    height, width = letters.shape
-    for step in range(1, max(by) + 1):
-        x, y = round(by[0] * step / max(by)), round(by[1] * step / max(by))
-        solid[y:, x:] |= letters[: height - y, : width - x]
-    return solid
-
-
 def _has(text: str, words: tuple[str, ...]) -> bool:
     # Korean words take endings; English ones must stand alone.
     return any(re.search(rf"\b{word}\b" if word.isascii() else rf"(?<![가-힣]){word}", text) for word in words)
@@ -157,11 +149,12 @@ def _modelled(face: Matte, style: Style, tones: Tones, rng: np.random.Generator)
     scale = 2 if face.size <= _FINE_AREA_PX else 1
     size = (face.shape[1] * scale, face.shape[0] * scale)
     fine = floats(cv2.resize(face, size, interpolation=cv2.INTER_CUBIC)) if scale > 1 else face
-    inside = blur(fine, 0.5 * scale) > 0.5
+    coverage = floats(np.clip(blur(fine, 0.5 * scale), 0, 1))
+    inside = coverage > 0.5
     distance = floats(cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
     if not inside.any():
         return _merged(face, np.broadcast_to(floats(dict(tones)[0.5]), (*face.shape, 3)))
-    glyphs = Glyphs(inside, distance, max(2.0, 2 * float(distance[inside].mean())))
+    glyphs = Glyphs(coverage, inside, distance, max(2.0, 2 * float(distance[inside].mean())))
     value = _lightness(glyphs, style, rng)
     solid = inside
     if style.depth:
@@ -231,8 +224,9 @@ def _phase(inside: Flags) -> Floats:
     edges = [int(row) for row in np.flatnonzero(rows[1:] != rows[:-1])]
     spans = list(zip(edges[::2], edges[1::2], strict=True))
     tallest = max((end - start for start, end in spans), default=0)
-    at = [row for start, end in spans if end - start > 0.4 * tallest for row in (start, end)]
-    return floats(np.interp(np.arange(inside.shape[0]), at or [0], [1.0, -1.0] * (len(at) // 2) or [0.0]))
+    lines = [span for span in spans if span[1] - span[0] > 0.4 * tallest] or [(0, 1)]
+    at = np.array(lines, np.float64).ravel()
+    return floats(np.interp(np.arange(inside.shape[0], dtype=np.float32), at, np.tile([1.0, -1.0], len(lines))))
 
 
 def _extruded(value: Floats, glyphs: Glyphs, depth: float) -> tuple[Floats, Flags]:
@@ -265,14 +259,15 @@ def _fade(shape: tuple[int, ...]) -> Floats:
 
 def _inflated(glyphs: Glyphs, rng: np.random.Generator) -> Floats:
     """A membrane under pressure: Poisson's equation, coarse to fine, then the round profile that has it."""
-    levels = [floats(glyphs.inside)]
+    levels = [glyphs.coverage]
     while min(levels[-1].shape) > 24:
         rows, columns = levels[-1].shape
         levels.append(resize(levels[-1], (max(1, columns // 2), max(1, rows // 2))))
     kernel = np.array([[0, 0.25, 0], [0.25, 0, 0.25], [0, 0.25, 0]], np.float32)
     surface = np.zeros_like(levels[-1])
     for index in range(len(levels) - 1, -1, -1):
-        free = floats(levels[index] > 0.5)
+        # Partly covered pixels at full size keep slanting edges from stepping.
+        free = floats(levels[index] > 0.5) if index else _step(levels[0], 0.1, 0.9)
         surface = resize(surface, (free.shape[1], free.shape[0]))
         load = np.float32(0.25 * 4**index)
         for _ in range(20 if index else 8):
@@ -298,7 +293,7 @@ def _foil(glyphs: Glyphs, rng: np.random.Generator) -> Floats:
 
 def _chiselled(glyphs: Glyphs, rng: np.random.Generator) -> Floats:
     """A flat face with a straight bevel."""
-    bevel = 0.42 * glyphs.radius
+    bevel = 0.40 * glyphs.radius
     return blur(floats(np.minimum(blur(glyphs.distance, 0.06 * glyphs.radius), bevel)), 0.05 * glyphs.radius)
 
 
@@ -341,6 +336,7 @@ def _mirror(right: Floats, up: Floats, toward: Floats) -> Floats:
         [0.26, 0.42, 0.36, 0.22, 0.06, 0.46, 0.50, 0.56, 0.74, 0.95, 0.70],
     )
     value = sky + 0.62 * _patch(x, y, (-0.40, 0.64), (0.36, 0.13), 0.05)
+    value = value + 0.30 * _step(floats(-0.5 * x + 0.86 * y), 0.80, 0.95) * (toward < 0.85)
     value = value + 0.36 * _patch(x, y, (0.78, 0.05), (0.07, 0.42), 0.05)
     value = value + 0.26 * _patch(x, y, (0.05, -0.80), (0.55, 0.09), 0.06)
     return floats(value * (0.30 + 0.70 * _step(toward, 0.08, 0.48)))
@@ -348,11 +344,11 @@ def _mirror(right: Floats, up: Floats, toward: Floats) -> Floats:
 
 def _gloss(right: Floats, up: Floats, toward: Floats) -> Floats:
     """Glossy plastic: soft body light, light shining through at the foot, clean window highlights."""
-    body = 0.33 + 0.24 * (-0.35 * right + 0.62 * up + 0.55 * toward) + 0.10 * _step(-up, 0.45, 0.95) * toward
+    body = 0.36 + 0.20 * (-0.40 * right + 0.72 * up) + 0.12 * toward + 0.12 * _step(-up, 0.35, 0.9) * toward
     x, y = 2 * toward * right, 2 * toward * up
-    value = body + 0.75 * _patch(x, y, (-0.30, 0.74), (0.42, 0.12), 0.05)
-    value = value + 0.30 * _patch(x, y, (0.78, -0.35), (0.06, 0.30), 0.06)
-    return floats(value - 0.22 * (1 - _step(toward, 0.0, 0.45)))
+    value = body - 0.26 * (1 - _step(toward, 0.05, 0.5))
+    value = value + 0.80 * _patch(x, y, (-0.28, 0.72), (0.44, 0.15), 0.06)
+    return floats(value + 0.26 * _patch(x, y, (0.74, -0.40), (0.07, 0.32), 0.06))
 
 
 def _tube(right: Floats, up: Floats, toward: Floats) -> Floats:
@@ -363,7 +359,7 @@ def _tube(right: Floats, up: Floats, toward: Floats) -> Floats:
 def _matte(right: Floats, up: Floats, toward: Floats) -> Floats:
     """A dull surface under light from the upper left."""
     light = np.maximum(0, -0.46 * right + 0.72 * up + 0.52 * toward)
-    return floats(0.12 + 0.80 * light + 0.22 * light**16)
+    return floats(0.10 + 0.92 * light**1.2 + 0.25 * light**16)
 
 
 # Grain
@@ -420,7 +416,7 @@ STYLES: dict[str, Style] = {
     "balloon": Style(
         ("balloon", "balloons", "inflated", "foil", "풍선", "벌룬", "포일"), height=_foil, finish=_mirror
     ),
-    "neon": Style(("neon", "네온"), colour="#18d8ff", height=_inflated, finish=_tube, glow=7.0),
+    "neon": Style(("neon", "네온"), colour="#10ccff", height=_inflated, finish=_tube, glow=7.0),
     "wood": Style(
         ("wood", "wooden", "timber", "나무", "원목", "우드", "목재"),
         tones=_scale((0, "#1d0d05"), (0.25, "#4f2a12"), (0.5, "#8f5526"), (0.75, "#c58a4b"), (1, "#f0cd95")),
@@ -428,12 +424,12 @@ STYLES: dict[str, Style] = {
     ),
     "stone": Style(
         ("stone", "rock", "concrete", "marble", "granite", "돌", "석재", "바위", "콘크리트", "대리석"),
-        tones=_scale((0, "#23221f"), (0.3, "#5d5b56"), (0.55, "#96938c"), (0.8, "#cbc8c0"), (1, "#f7f5f0")),
+        tones=_scale((0, "#1c1b19"), (0.25, "#55524c"), (0.5, "#9b978f"), (0.75, "#d2cec5"), (1, "#fbf9f4")),
         height=_chiselled, finish=_matte, depth=0.8, grain=_speckle,
     ),
     "candy": Style(
         ("candy", "glossy", "jelly", "plastic", "gummy", "glass", "캔디", "사탕", "젤리", "유광", "광택", "플라스틱"),
-        colour="#f2386b", height=_inflated, finish=_gloss,
+        colour="#ff4079", height=_inflated, finish=_gloss,
     ),
     "chisel": Style(
         ("chisel", "chiseled", "chiselled", "bevel", "beveled", "engraved", "각인", "조각"),

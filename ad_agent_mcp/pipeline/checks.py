@@ -13,15 +13,12 @@ from ..imaging.composite import resized_crop
 from ..imaging.contrast import MIN_RATIO, legibility
 from ..imaging.picture import Flags, box_of, core_of, floats
 from ..imaging.placement import MAX_HIDDEN_SHARE, hidden_share, safe_area
-from ..imaging.relief import extruded
 from ..imaging.typesetting import Typesetter
 from .workspace import Workspace
 
 IDENTITY_LIMIT = 1.0
 """Levels of 255 by which the placed core may differ from a resize of the original."""
 _GLYPH_LIMIT = 0.85
-_MAX_EXTRUSION_SHARE = 0.12
-"""Longest extrusion that may belong to letters, in font sizes."""
 _OVERLAP_LIMIT = 0.30
 _RING_PX = 16
 
@@ -121,7 +118,7 @@ def all_checks(finished: Finished, workspace: Workspace) -> tuple[Check, ...]:
 
 
 def _glyph_overlap(workspace: Workspace) -> Check:
-    """Intersection over union of the painted letters with their words set anew, extruded as far as they are."""
+    """Intersection over union of the painted letters with their words set anew."""
     text, letters = workspace.layout.text, workspace.letters
     if text is None or letters is None or not workspace.letters_are_ours:
         return Check(name="glyph_overlap", passed=None, limit=_GLYPH_LIMIT)
@@ -132,8 +129,8 @@ def _glyph_overlap(workspace: Workspace) -> Check:
     part = wanted[top : top + anew.shape[0], left : left + anew.shape[1]]
     part[:] = anew[: part.shape[0], : part.shape[1]]
     drawn = letters[..., 3] > 127
-    longest_px = round(_MAX_EXTRUSION_SHARE * text.font_size_px)
-    value = max(_overlap(drawn, wanted), _overlap(drawn, extruded(wanted, _excess(drawn, wanted, longest_px))))
+    union = float((wanted | drawn).sum())
+    value = float((wanted & drawn).sum()) / union if union else 0.0
     return Check(
         name="glyph_overlap",
         passed=value >= _GLYPH_LIMIT,
@@ -141,20 +138,6 @@ def _glyph_overlap(workspace: Workspace) -> Check:
         limit=_GLYPH_LIMIT,
         fix=None if value >= _GLYPH_LIMIT else _again(workspace, 2),
     )
-
-
-def _overlap(one: Flags, other: Flags) -> float:
-    union = float((one | other).sum())
-    return float((one & other).sum()) / union if union else 0.0
-
-
-def _excess(drawn: Flags, wanted: Flags, longest_px: int) -> tuple[int, int]:
-    """How far `drawn` reaches beyond `wanted` to the right and below."""
-    outer, inner = box_of(drawn), box_of(wanted)
-    if outer is None or inner is None:
-        return 0, 0
-    right, below = (outer[axis] + outer[axis + 2] - inner[axis] - inner[axis + 2] for axis in (0, 1))
-    return min(max(0, right), longest_px), min(max(0, below), longest_px)
 
 
 def _text_contrast(finished: Finished, workspace: Workspace) -> Check:

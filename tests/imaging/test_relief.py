@@ -5,7 +5,7 @@ import pytest
 
 from ad_agent_mcp.imaging.fonts import FontCatalog
 from ad_agent_mcp.imaging.picture import alpha_over
-from ad_agent_mcp.imaging.relief import STYLES, extruded, paint_letters, style_of
+from ad_agent_mcp.imaging.relief import STYLES, paint_letters, style_of
 from ad_agent_mcp.imaging.typesetting import Typesetter
 
 DEFAULT = "3D render of Gold foil balloon text, inflated, shiny metallic texture"
@@ -150,13 +150,3 @@ def test_no_letters_and_tiny_letters_are_no_error(shape):
     empty[7:9, 7:9] = 1
     for prompt in PROMPTS.values():
         assert paint_letters(empty, prompt, seed=1)[..., 3].max() > 200
-
-
-def test_extruded_letters_cover_their_way():
-    dot = np.zeros((12, 12), np.bool_)
-    dot[2, 2] = True
-    moved = extruded(dot, (2, 5))
-    assert moved[7, 4]
-    assert moved[2:8].any(axis=1).all()
-    assert moved.sum() == 6
-    assert (extruded(dot, (0, 0)) == dot).all()
