@@ -8,7 +8,8 @@ from ..contract.stages import EngineName, Plan
 from ..imaging import cutout
 from ..imaging.composite import product_box, subject_x
 from ..imaging.picture import alpha_over, blur, floats, to_bytes
-from ..imaging.scenes.palette import choose_palette, named_colours, rgb_of
+from ..imaging.relief import paint_letters
+from ..imaging.scenes.palette import choose_palette
 from ..imaging.scenes.routing import choose_scene, paint_scene, scene_name
 from ..imaging.scenes.setting import vignetted, with_grain
 from .base import CutOut, Matte, Picture, Scene, StageReport
@@ -32,8 +33,6 @@ _UNUSED_BY_STEP = {
     ),
 }
 _SURE_CONFIDENCE = 0.5
-_INK = "#d9a93c"
-_FINISHES = {"chrome": "#b9bec6", "balloon": _INK, "neon": "#2ee6f2"}
 
 
 class DraftEngine:
@@ -121,10 +120,10 @@ class DraftEngine:
         return to_bytes(graded)
 
     def paint_text(self, mask: Matte, *, request: GenerateRequest, seed: int, report: StageReport) -> Picture:
-        """See `Engine`: clean letters of one colour, slightly lighter at their top."""
+        """See `Engine`: the lettering style that `text_model_prompt` names."""
         self._report_unused(report)
         report.iteration(0, 1)
-        letters = _flat_letters(mask, request.text_model_prompt)
+        letters = paint_letters(mask, request.text_model_prompt, seed=seed)
         report.iteration(1, 1)
         return letters
 
@@ -156,21 +155,6 @@ class DraftEngine:
         names, self._unused = self._unused, []
         if names:
             report.notice("not_supported", f"The draft engine has no use for: {', '.join(names)}.")
-
-
-def _flat_letters(mask: Matte, prompt: str) -> Picture:
-    colours = named_colours(prompt)
-    code = next((value for word, value in _FINISHES.items() if word in prompt.lower()), _INK)
-    colour = np.array(colours[0][1] if colours else rgb_of(code), np.float32)
-    rows = np.flatnonzero((mask > 0.1).any(axis=1))
-    first, last = (int(rows[0]), int(rows[-1])) if rows.size else (0, mask.shape[0])
-    down = np.clip((np.arange(mask.shape[0], dtype=np.float32) - first) / max(1, last - first), 0, 1)
-    shade = 1.06 - 0.14 * down
-    letters = np.empty((*mask.shape, 4), np.uint8)
-    letters[..., :3] = to_bytes(colour * shade[:, None])[:, None, :]
-    letters[..., 3] = to_bytes(mask)
-    letters[letters[..., 3] == 0] = 0
-    return letters
 
 
 def _lit_by(image: Picture, letters: Picture) -> Picture:

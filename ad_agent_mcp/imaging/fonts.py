@@ -5,6 +5,7 @@ to import. Knows nothing about jobs.
 """
 
 import difflib
+import io
 import logging
 import os
 import threading
@@ -21,6 +22,12 @@ logger = logging.getLogger(__name__)
 
 SUFFIXES = (".ttf", ".otf", ".ttc")
 FALLBACK_NAME = "DejaVu/DejaVuSans-Bold.ttf"
+_HANGUL_NAME = "NanumSquare/NanumSquareB.ttf"
+_RARE_HANGUL_NAME = "NanumGothic/NanumGothicExtraBold.ttf"
+"""Has the syllables beyond the everyday 2,350 that display fonts leave empty."""
+_EVERYDAY_HANGUL = "가한쫙힝"
+_SAMPLE_WORDS = "가나다라 마바사 ABC 123"
+_SAMPLE_PX = 48
 _PROBE_SIZE_PX = 24
 _NONCHARACTER = "\uffff"
 
@@ -46,6 +53,8 @@ class FontCatalog:
         self._fonts: dict[str, FontInfo] | None = None
         self._paths: dict[str, Path] = {}
         self._coverage: dict[Path, frozenset[int]] = {}
+        self._probes: dict[Path, ImageFont.FreeTypeFont] = {}
+        self._inked: dict[tuple[Path, str], bool] = {}
 
     @classmethod
     def with_user_folders(cls, folders: Iterable[Path]) -> "FontCatalog":
@@ -68,6 +77,26 @@ class FontCatalog:
             hint = f" Nearest: {', '.join(near)}." if near else ""
             raise invalid(f"There is no font {name[:200]!r}.{hint} `fonts` lists all.", field="font_name")
         return self._paths[name]
+
+    def sample(self, name: str) -> bytes:
+        """A PNG that shows the font `name`: its family, and a few letters in it as far as it has them.
+
+        Raises:
+            AdAgentError: as `path_of`.
+        """
+        path, info = self.path_of(name), self._listed()[name]
+        words = _SAMPLE_WORDS if info.hangul else "Hamburg ABC 123"
+        caption = ImageFont.truetype(str(self._paths.get(_HANGUL_NAME, path)), _SAMPLE_PX // 2)
+        letters = ImageFont.truetype(str(path), _SAMPLE_PX)
+        width = max(caption.getlength(f"{info.family} {info.style}"), letters.getlength(words))
+        picture = Image.new("L", (int(width) + _SAMPLE_PX, round(2.9 * _SAMPLE_PX)), 255)
+        draw = ImageDraw.Draw(picture)
+        margin = _SAMPLE_PX // 2
+        draw.text((margin, 0.9 * _SAMPLE_PX), f"{info.family} {info.style}", fill=110, font=caption, anchor="ls")
+        draw.text((margin, 2.2 * _SAMPLE_PX), words, fill=0, font=letters, anchor="ls")
+        data = io.BytesIO()
+        picture.save(data, "PNG")
+        return data.getvalue()
 
     def uncovered(self, text: str, name: str) -> list[str]:
         """The characters of `text` that neither the font `name` nor any fallback covers, each once, in order.
@@ -114,11 +143,18 @@ class FontCatalog:
         with self._lock:
             if path not in self._coverage:
                 self._coverage[path] = _code_points(path)
-            return ord(character) in self._coverage[path]
+            if ord(character) not in self._coverage[path]:
+                return False
+            # Korean fonts list every syllable, and leave most of the rare ones empty.
+            if (path, character) not in self._inked:
+                if path not in self._probes:
+                    self._probes[path] = ImageFont.truetype(str(path), _PROBE_SIZE_PX)
+                self._inked[path, character] = _has_ink(self._probes[path], character)
+            return self._inked[path, character]
 
     def _candidates(self, name: str) -> list[Path]:
         listed = self._listed()
-        order = [name, FALLBACK_NAME, *listed]
+        order = [name, FALLBACK_NAME, _HANGUL_NAME, _RARE_HANGUL_NAME, *listed]
         return list(dict.fromkeys(self._paths[one] for one in order if one in listed))
 
     def _font_for(self, character: str, name: str) -> Path | None:
@@ -161,7 +197,7 @@ def _read_info(name: str, path: Path) -> FontInfo | None:
         font = ImageFont.truetype(str(path), _PROBE_SIZE_PX)
         family, style = font.getname()
         missing = _drawn(font, _NONCHARACTER)
-        hangul = all(_drawn(font, syllable) != missing for syllable in "가힣")
+        hangul = all(_has_ink(font, syllable) and _drawn(font, syllable) != missing for syllable in _EVERYDAY_HANGUL)
     except (OSError, ValueError) as error:
         logger.warning("font %s cannot be used: %s", path, error)
         return None
@@ -172,6 +208,10 @@ def _drawn(font: ImageFont.FreeTypeFont, character: str) -> bytes:
     picture = Image.new("L", (2 * _PROBE_SIZE_PX, 2 * _PROBE_SIZE_PX))
     ImageDraw.Draw(picture).text((0, 0), character, fill=255, font=font)
     return picture.tobytes()
+
+
+def _has_ink(font: ImageFont.FreeTypeFont, character: str) -> bool:
+    return font.getmask(character).getbbox() is not None
 
 
 def _code_points(path: Path) -> frozenset[int]:

@@ -77,7 +77,7 @@ class Typesetter:
         Returns:
             The lines and the font size in pixels.
         """
-        paragraphs = [" ".join(line.split()) for line in text.split("\n")]
+        paragraphs = [" ".join(line.split()) for line in unicodedata.normalize("NFC", text).split("\n")]
         while paragraphs and not paragraphs[-1]:
             paragraphs.pop()
         lines, size = self._best([line.split(" ") for line in paragraphs], " ", box, max_lines)
@@ -89,6 +89,8 @@ class Typesetter:
 
     def draw(self, lines: Sequence[str], size_px: int, *, padding_px: int) -> SetText:
         """The mask of centred `lines`, `padding_px` wider than the ink on every side."""
+        # Few fonts have the letters that a decomposed syllable consists of.
+        lines = [unicodedata.normalize("NFC", line) for line in lines]
         pitch = LINE_PITCH * size_px
         widths = [self._width(line, size_px) for line in lines]
         # Ink may leave the advance box (italics, marks); the slack is cropped away below.

@@ -12,8 +12,8 @@ from .workspace import Workspace, crop, pad
 _MIN_SIZE_SHARE = 0.04
 _MAX_SIZE_SHARE = 0.17
 _MAX_BEHIND_SHARE = 0.24
-PADDING_SHARE = 0.12
-"""Empty rim of the lettering picture, in font sizes."""
+PADDING_SHARE = 0.3
+"""Empty rim of the lettering picture, in font sizes: room for an extrusion or a glow."""
 
 
 def make_text_asset(workspace: Workspace) -> None:

@@ -1,7 +1,11 @@
+import io
 import shutil
+import subprocess
+import sys
 import time
 
 import pytest
+from PIL import Image, ImageFont
 
 from ad_agent_mcp.contract.errors import AdAgentError
 from ad_agent_mcp.imaging.fonts import FALLBACK_NAME, FontCatalog, bundled_font_root
@@ -67,3 +71,64 @@ def test_user_folders_add_fonts_and_nothing_from_outside(tmp_path, catalog):
 
 def test_a_missing_user_folder_is_no_error(tmp_path):
     assert FontCatalog.with_user_folders([tmp_path / "gone"]).fonts()
+
+
+BUNDLED = sorted(path.parent for path in bundled_font_root().glob("*/*.ttf"))
+EVERYDAY = [bytes([row, cell]).decode("euc_kr") for row in range(0xB0, 0xC9) for cell in range(0xA1, 0xFF)]
+SYLLABLES = [chr(point) for point in range(0xAC00, 0xD7A4)]
+
+
+def has_ink(path, characters):
+    font = ImageFont.truetype(str(path), 16)
+    return [font.getmask(character).getbbox() is not None for character in characters]
+
+
+@pytest.mark.parametrize("folder", sorted(set(BUNDLED)), ids=lambda folder: folder.name)
+def test_every_bundled_font_comes_with_its_licence(folder):
+    text = (folder / "LICENSE.txt").read_text()
+    assert "SIL OPEN FONT LICENSE" in text or "Bitstream" in text
+
+
+def test_every_bundled_display_font_draws_everyday_korean(catalog):
+    assert len(EVERYDAY) == 2350
+    for font in catalog.fonts():
+        assert font.hangul == (font.name != FALLBACK_NAME), font.name
+        if font.hangul:
+            assert all(has_ink(catalog.path_of(font.name), EVERYDAY)), font.name
+
+
+def test_each_of_the_11172_syllables_is_drawn_by_some_font(catalog):
+    runs = catalog.runs("".join(SYLLABLES), "BMJua/BMJUA_ttf.ttf")
+    assert "".join(text for text, _ in runs) == "".join(SYLLABLES)
+    for path in {path for _, path in runs}:
+        assert all(has_ink(path, "".join(text for text, at in runs if at == path))), path
+
+
+def test_a_syllable_that_a_font_lists_and_leaves_empty_is_drawn_by_another(catalog):
+    name = "BMJua/BMJUA_ttf.ttf"
+    assert has_ink(catalog.path_of(name), "똠") == [False]
+    runs = catalog.runs("똠양꿍", name)
+    assert [text for text, _ in runs] == ["똠", "양꿍"]
+    assert has_ink(runs[0][1], "똠") == [True]
+    assert catalog.uncovered("똠양꿍", name) == []
+
+
+def test_emoji_are_refused_by_name(catalog):
+    assert catalog.uncovered("여름 \U0001f389 세일 \U0001f6cd", NAME) == ["\U0001f389", "\U0001f6cd"]
+
+
+def test_each_font_has_a_sample_of_its_own(catalog):
+    samples = {font.name: catalog.sample(font.name) for font in catalog.fonts()}
+    assert len(set(samples.values())) == len(samples)
+    for data in samples.values():
+        with Image.open(io.BytesIO(data)) as picture:
+            assert picture.format == "PNG"
+            assert picture.getextrema()[0] == 0
+    with pytest.raises(AdAgentError):
+        catalog.sample("../x.ttf")
+
+
+def test_the_font_module_needs_no_array_library():
+    code = f"import sys, ad_agent_mcp.imaging.fonts as f; f.FontCatalog().sample({NAME!r}); "
+    code += "sys.exit(bool({'numpy', 'cv2'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=bundled_font_root().parent)

@@ -1,6 +1,10 @@
+import itertools
+import unicodedata
+
+import cv2
 import numpy as np
 import pytest
-from PIL import features
+from PIL import ImageFont, features
 
 from ad_agent_mcp.contract.errors import AdAgentError
 from ad_agent_mcp.imaging.fonts import FontCatalog
@@ -72,16 +76,45 @@ def test_line_boxes_hold_the_ink(typesetter):
     assert drawn.mask[:9].max() == drawn.mask[-9:].max() == drawn.mask[:, :9].max() == drawn.mask[:, -9:].max() == 0
 
 
-def test_kerning_is_applied(typesetter):
-    def width(text):
-        return ink(typesetter.draw([text], 200, padding_px=2).mask)[0]
-
+@pytest.mark.parametrize("name", [NAME, "DejaVu/DejaVuSans-Bold.ttf", "BMJua/BMJUA_ttf.ttf"])
+def test_kerning_is_applied(name):
     catalog = FontCatalog()
-    latin = Typesetter(catalog, "DejaVu/DejaVuSans-Bold.ttf")
-    together = ink(latin.draw(["AV"], 200, padding_px=2).mask)[0]
-    apart = sum(ink(latin.draw([letter], 200, padding_px=2).mask)[0] for letter in "AV")
-    assert together < apart
-    assert width("가나") > width("가")
+    kerned = ink(Typesetter(catalog, name).draw(["AVATAR To"], 200, padding_px=2).mask)[0]
+    font = ImageFont.truetype(str(catalog.path_of(name)), 200)
+    left, _, right, _ = font.getbbox("AVATAR To", features=["-kern"])
+    assert kerned < 0.96 * (right - left)
+
+
+def test_decomposed_hangul_is_set_like_composed(typesetter):
+    text = "한글 값 뷁"
+    apart = unicodedata.normalize("NFD", text)
+    assert apart != text
+    assert typesetter.fit(apart, (500, 300)) == typesetter.fit(text, (500, 300))
+    one, two = (typesetter.draw([line], 100, padding_px=3) for line in (text, apart))
+    assert (one.mask == two.mask).all()
+    assert one.lines == two.lines
+
+
+def test_arabic_letters_join():
+    setter = Typesetter(FontCatalog(), "DejaVu/DejaVuSans-Bold.ttf")
+
+    def pieces(text):
+        return cv2.connectedComponents((setter.draw([text], 200, padding_px=3).mask > 0.5).astype(np.uint8))[0] - 1
+
+    assert pieces("\u0645\u062d\u0645\u062f") == 1
+    assert pieces("\u0645\u200c\u062d\u200c\u0645\u200c\u062f") == 4
+
+
+def test_pieces_in_other_fonts_share_the_baseline_and_keep_their_distance(typesetter):
+    """The euro sign is the fallback font's; digits around it stand on one line, none touches another."""
+    drawn = typesetter.draw(["1€1"], 200, padding_px=3).mask > 0.5
+    count, _, stats, _ = cv2.connectedComponentsWithStats(drawn.astype(np.uint8))
+    boxes = sorted(stats[1:count].tolist())
+    assert len(boxes) == 3
+    bottoms = [top + height for _, top, _, height, _ in boxes]
+    assert max(bottoms) - min(bottoms) <= 0.03 * 200
+    gaps = [second[0] - first[0] - first[2] for first, second in itertools.pairwise(boxes)]
+    assert all(0.01 * 200 < gap < 0.25 * 200 for gap in gaps)
 
 
 def test_right_to_left_words_run_from_the_right():

@@ -1,0 +1,152 @@
+import time
+
+import numpy as np
+import pytest
+
+from ad_agent_mcp.imaging.fonts import FontCatalog
+from ad_agent_mcp.imaging.picture import alpha_over
+from ad_agent_mcp.imaging.relief import STYLES, paint_letters, style_of
+from ad_agent_mcp.imaging.typesetting import Typesetter
+
+DEFAULT = "3D render of Gold foil balloon text, inflated, shiny metallic texture"
+PROMPTS = {
+    "flat": "flat black letters",
+    "balloon": DEFAULT,
+    "neon": "pink neon sign",
+    "wood": "carved wooden letters",
+    "stone": "회색 돌 글자",
+    "candy": "glossy red candy",
+    "chisel": "chrome",
+}
+
+
+@pytest.fixture(scope="module")
+def mask():
+    setter = Typesetter(FontCatalog(), "NanumSquare/NanumSquareEB.ttf")
+    return setter.draw(["여름 세일", "SALE 50%"], 90, padding_px=30).mask
+
+
+def name_of(prompt):
+    style, _ = style_of(prompt)
+    return next(name for name, one in STYLES.items() if one is style)
+
+
+def mean_colour(letters):
+    return letters[letters[..., 3] == 255][:, :3].mean(axis=0)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [
+        *((prompt, name) for name, prompt in PROMPTS.items()),
+        ("", "balloon"),
+        ("은색 풍선", "balloon"),
+        ("네온 사인", "neon"),
+        ("나무 질감", "wood"),
+        ("대리석", "stone"),
+        ("젤리 같은 글자", "candy"),
+        ("금색 3D 글자", "chisel"),
+        ("rose gold", "chisel"),
+        ("파란 글자", "candy"),
+        ("심플하게", "flat"),
+        ("3D letters, flat background, gold", "chisel"),
+        ("goldfish", "balloon"),
+    ],
+)
+def test_words_choose_the_style(prompt, name):
+    assert name_of(prompt) == name
+
+
+def test_every_style_has_a_prompt_here():
+    assert set(PROMPTS) == set(STYLES)
+
+
+def test_the_default_letters_are_gold(mask):
+    red, green, blue = mean_colour(paint_letters(mask, DEFAULT, seed=1))
+    assert red > green > blue
+    assert red - blue > 90
+
+
+@pytest.mark.parametrize("style", ["candy", "balloon", "neon", "flat"])
+def test_colour_words_act(mask, style):
+    red = mean_colour(paint_letters(mask, f"red {style}", seed=1))
+    blue = mean_colour(paint_letters(mask, f"파란 {style}", seed=1))
+    assert red[0] - red[2] > blue[0] - blue[2] + 60
+
+
+def test_metals_differ(mask):
+    gold, chrome, rose = (
+        mean_colour(paint_letters(mask, f"{metal} balloon", seed=1)) for metal in ("gold", "chrome", "rose gold")
+    )
+    assert np.ptp(chrome) < 40
+    assert gold[1] - gold[2] > rose[1] - rose[2] + 30
+
+
+@pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
+def test_faces_keep_the_mask_and_only_an_extrusion_is_as_solid(mask, prompt):
+    letters = paint_letters(mask, prompt, seed=1)
+    assert letters.shape == (*mask.shape, 4)
+    assert (letters[letters[..., 3] == 0] == 0).all()
+    solid, face = letters[..., 3] > 127, mask > 0.5
+    assert (solid & face).sum() >= 0.99 * face.sum()
+    if style_of(prompt)[0].depth:
+        assert 1.1 < solid.sum() / face.sum() < 1.6
+    else:
+        assert (solid & ~face).sum() <= 0.01 * face.sum()
+
+
+@pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
+def test_nothing_is_cut_at_the_border(mask, prompt):
+    alpha = paint_letters(mask, prompt, seed=1)[..., 3]
+    assert max(alpha[0].max(), alpha[-1].max(), alpha[:, 0].max(), alpha[:, -1].max()) < 8
+
+
+@pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
+def test_the_same_seed_gives_the_same_bytes(mask, prompt):
+    assert (paint_letters(mask, prompt, seed=4) == paint_letters(mask, prompt, seed=4)).all()
+
+
+@pytest.mark.parametrize("prompt", [prompt for name, prompt in PROMPTS.items() if name != "flat"])
+def test_letters_are_modelled(mask, prompt):
+    letters = paint_letters(mask, prompt, seed=1)
+    values = letters[letters[..., 3] == 255][:, :3].mean(axis=1)
+    assert np.percentile(values, 98) - np.percentile(values, 5) > 70
+
+
+def test_an_inflated_stroke_has_no_seam():
+    """Along a straight tube of candy nothing changes: no ridge, no ladder of dots."""
+    bar = np.zeros((400, 120), np.float32)
+    bar[20:380, 40:80] = 1
+    rgb = paint_letters(bar, "red candy", seed=1)[100:300, 42:78, :3].astype(np.float32)
+    assert rgb.std(axis=0).max() < 3
+
+
+def test_neon_glows_on_dark_and_stands_out_on_light(mask):
+    letters = paint_letters(mask, "cyan neon", seed=1)
+    ring = (mask < 0.01) & (letters[..., 3] > 40)
+    assert ring.sum() > 0.3 * (mask > 0.5).sum()
+    dark = np.full((*mask.shape, 3), 15, np.uint8)
+    assert alpha_over(dark, letters)[ring].mean() > 40
+    light = np.full((*mask.shape, 3), 235, np.uint8)
+    assert alpha_over(light, letters)[ring][:, 0].mean() < 190
+
+
+@pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
+def test_painting_is_quick(prompt):
+    setter = Typesetter(FontCatalog(), "NanumSquare/NanumSquareEB.ttf")
+    large = setter.draw(["여름 맞이 세일", "SALE 50%"], 150, padding_px=45).mask
+    times: list[float] = []
+    for _ in range(3):
+        started = time.process_time()
+        paint_letters(large, prompt, seed=1)
+        times.append(time.process_time() - started)
+    assert min(times) < 1.2
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (40, 300)])
+def test_no_letters_and_tiny_letters_are_no_error(shape):
+    empty = np.zeros(shape, np.float32)
+    assert not paint_letters(empty, DEFAULT, seed=1).any()
+    empty[7:9, 7:9] = 1
+    for prompt in PROMPTS.values():
+        assert paint_letters(empty, prompt, seed=1)[..., 3].max() > 200
