@@ -37,6 +37,8 @@ def run(arguments: Sequence[str]) -> int:
             from .demo import run_demo
 
             return run_demo(options.out)
+        if options.command == "verify":
+            return _verify(settings, options.job)
         return _serve(settings, options)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
@@ -66,6 +68,25 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def _verify(settings: Settings, name: str) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from .imaging.fonts import FontCatalog
+    from .pipeline.verify import job_folder, verify_job
+
+    folder = job_folder(name, settings.data_dir)
+    results = verify_job(folder, FontCatalog.with_user_folders(settings.font_dirs))
+    table = Table("check", "result", "value", "limit", "fix", title=str(folder))
+    words = {True: "pass", False: "FAIL", None: "not applicable"}
+    for check in results:
+        fix = "" if check.fix is None else f"{check.fix.tool} {check.fix.arguments}"
+        value, limit = ("" if number is None else f"{number:g}" for number in (check.value, check.limit))
+        table.add_row(check.name, words[check.passed], value, limit, fix)
+    Console().print(table)
+    return EXIT_FAILED if any(check.passed is False for check in results) else 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ad-agent-mcp",
@@ -80,4 +101,6 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=8000)
     demo = commands.add_parser("demo", help="make an ad from the example photo through the real server")
     demo.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for the three pictures")
+    verify = commands.add_parser("verify", help="check a finished ad again, from its files as they are")
+    verify.add_argument("job", help="a job's folder, a file in it, or a job's id")
     return parser

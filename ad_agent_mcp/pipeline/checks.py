@@ -11,7 +11,7 @@ from ..contract.schemas import Check
 from ..engines.base import Matte, Picture
 from ..imaging.composite import resized_crop
 from ..imaging.contrast import MIN_RATIO, Legibility, legibility
-from ..imaging.picture import Flags, box_of, core_of, floats, window_round
+from ..imaging.picture import Flags, box_of, core_of, dilate, erode, floats, window_round
 from ..imaging.placement import MAX_HIDDEN_GLYPH_SHARE, MAX_HIDDEN_SHARE, safe_area
 from .lettering import Glyphs, Placed
 from .workspace import Workspace
@@ -21,6 +21,7 @@ IDENTITY_LIMIT = 1.0
 _GLYPH_LIMIT = 0.85
 _MAX_EXTRUSION_SHARE = 0.15
 """Longest extrusion that may belong to letters, as a share of their height."""
+_EDGE_SHARE = 0.02
 _OVERLAP_LIMIT = 0.30
 _RING_PX = 16
 
@@ -146,9 +147,16 @@ def _glyph_overlap(finished: Finished) -> Check:
 
 
 def _overlap(drawn: Flags, wanted: Flags, cells: tuple[Box, ...]) -> float:
-    parts = [np.s_[:, :], *(np.s_[y : y + height, x : x + width] for x, y, width, height in cells)]
     both, either = drawn & wanted, drawn | wanted
-    return min(float(both[part].sum() / max(1, int(either[part].sum()))) for part in parts if either[part].any())
+    # An edge is a matter of style, a stroke is not: what is wrong by more than an edge's width weighs threefold.
+    edge = max(1, round(_EDGE_SHARE * max(cell[3] for cell in cells)))
+    wrong = dilate(erode(either & ~both, edge), edge)
+    parts = [np.s_[:, :], *(np.s_[y : y + height, x : x + width] for x, y, width, height in cells)]
+    return min(
+        float(both[part].sum() / (int(either[part].sum()) + 2 * int(wrong[part].sum())))
+        for part in parts
+        if either[part].any()
+    )
 
 
 def _excess(drawn: Flags, wanted: Flags, longest: int) -> tuple[int, int]:
