@@ -134,7 +134,26 @@ def _jobs(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"serve": _serve, "demo": _demo, "generate": _generate, "doctor": _doctor, "jobs": _jobs}
+def _verify(settings: Settings, options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from .imaging.fonts import FontCatalog
+    from .pipeline.verify import job_folder, verify_job
+
+    folder = job_folder(options.job, settings.data_dir)
+    results = verify_job(folder, FontCatalog.with_user_folders(settings.font_dirs))
+    table = Table("check", "result", "value", "limit", "fix", title=str(folder))
+    words = {True: "pass", False: "FAIL", None: "not applicable"}
+    for check in results:
+        fix = "" if check.fix is None else f"{check.fix.tool} {check.fix.arguments}"
+        value, limit = ("" if number is None else f"{number:g}" for number in (check.value, check.limit))
+        table.add_row(check.name, words[check.passed], value, limit, fix)
+    Console().print(table)
+    return EXIT_FAILED if any(check.passed is False for check in results) else 0
+
+
+_COMMANDS = {"serve": _serve, "demo": _demo, "generate": _generate, "doctor": _doctor, "jobs": _jobs, "verify": _verify}
 
 
 def _literal(value: str) -> Any:
@@ -187,4 +206,6 @@ def _parser() -> argparse.ArgumentParser:
     jobs.add_parser("gc", help="remove what is over AD_AGENT_KEEP_JOBS, _DAYS and _GB")
     for action, text in (("show", "one job as JSON"), ("rm", "delete one job and its pictures")):
         jobs.add_parser(action, help=text).add_argument("job")
+    verify = commands.add_parser("verify", help="check a finished ad again, from its files as they are")
+    verify.add_argument("job", help="a job's folder, a file in it, or a job's id")
     return parser

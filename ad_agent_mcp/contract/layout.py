@@ -54,6 +54,14 @@ class TextLayout(_Record):
     position: str | None = None
 
 
+class LettersLayout(_Record):
+    """The lettering picture in `final.png`, whoever painted it: its ink's `box`, its `scale`, what lies in front."""
+
+    box: Box
+    scale: float
+    is_behind: bool
+
+
 class Layout(_Record):
     """One job's picture as a document.
 
@@ -71,5 +79,8 @@ class Layout(_Record):
     inputs: dict[str, str]
     """SHA-256 of each input picture by its field name."""
     scene: str | None = None
+    light_x: float | None = None
+    """Where the scene's light comes from, -1 (left) to 1 (right)."""
     product: ProductLayout | None = None
     text: TextLayout | None = None
+    letters: LettersLayout | None = None

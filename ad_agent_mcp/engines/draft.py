@@ -9,7 +9,7 @@ from ..imaging import cutout
 from ..imaging.composite import product_box, subject_x
 from ..imaging.picture import alpha_over, blur, floats, to_bytes
 from ..imaging.relief import paint_letters
-from ..imaging.scenes.palette import choose_palette
+from ..imaging.scenes.palette import choose_palette, named_colours
 from ..imaging.scenes.routing import choose_scene, paint_scene, scene_name
 from ..imaging.scenes.setting import vignetted, with_grain
 from .base import CutOut, Matte, Picture, Scene, StageReport

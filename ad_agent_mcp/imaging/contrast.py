@@ -1,4 +1,4 @@
-"""How legible letters are on a picture, and what helps: another lightness, a scrim, an outline.
+"""How legible letters are on a picture, and what helps: another lightness, a scrim, a rim.
 
 Luminance and contrast ratio as WCAG 2.2 defines them.
 """
@@ -7,13 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .picture import Flags, Floats, Matte, Picture, blur, dilate, erode, floats, tinted
+from .picture import Flags, Floats, Matte, Picture, blur, box_of, dilate, erode, floats, tinted
 
 MIN_RATIO = 3.0
 """What WCAG asks of large text."""
 _RING_PX = 3
 """What touches a letter decides whether its edge is seen."""
-_REACH_PX = 6
+_REACH_PX = 6.0
+_OWN_COVERAGE = 0.35
+"""Where letters or their glow cover more than this, it is not their ground that is seen."""
 _LINEAR = np.where(
     np.arange(256) <= 10, np.arange(256) / 255 / 12.92, ((np.arange(256) / 255 + 0.055) / 1.055) ** 2.4
 ).astype(np.float32)
@@ -37,36 +39,73 @@ class Legibility(NamedTuple):
     is_light: bool
 
 
-def legibility(picture: Picture, letters: Matte, *, front: Matte | None = None) -> Legibility | None:
+def legibility(
+    picture: Picture,
+    letters: Matte,
+    *,
+    faces: Flags | None = None,
+    front: Matte | None = None,
+    font_size_px: float = 0.0,
+) -> Legibility | None:
     """How well letters stand out from what touches them.
+
+    Shading, reflections and bevels belong to a letter's look, so its tone is the mean over a part of a glyph;
+    every pixel of the ground beside it counts by itself.
 
     Args:
         picture: RGB with the letters in it.
-        letters: their coverage; body and rim are compared along every edge.
+        letters: their coverage, with extruded sides and glow.
+        faces: their faces alone; by default all that is solid.
         front: coverage of what lies over the letters and belongs neither to them nor to their ground.
+        font_size_px: on `picture`; a fifth of it is the part of a glyph whose tone is taken.
 
     Returns:
         None when no letter is solid enough to measure.
     """
+    body = letters > 0.9 if faces is None else faces & (letters > 0.5)
     if front is not None:
         letters = floats(letters * (1 - front))
-    solid = letters > 0.9
+        body &= front < 0.1
     # Thin strokes have no inside left when eroded; then their whole body counts.
-    inner = erode(solid, 1)
-    body = inner if inner.sum() > 0.3 * solid.sum() else solid
-    ring = dilate(letters > 0.02, _RING_PX) & ~dilate(letters > 0.02, 1)
+    inner = erode(body, 1)
+    body = inner if inner.sum() > 0.3 * body.sum() else body
+    ring = _ring(letters, font_size_px)
     if front is not None:
         ring &= ~dilate(front > 0.02, 1)
-    if not body.any() or not ring.any():
+    reach = max(_REACH_PX, 0.2 * font_size_px)
+    weight = blur(floats(body), reach)
+    beside = ring & (weight > 0.01)
+    if not body.any() or not beside.any():
         return None
     values = luminance(picture)
-    weight = blur(floats(body), _REACH_PX)
-    beside = ring & (weight > 0.01)
-    if not beside.any():
-        return None
-    body_values = blur(floats(values * body), _REACH_PX)[beside] / weight[beside]
-    ratios = ratio(body_values, values[beside])
-    return Legibility(float(np.percentile(ratios, 5)), bool(np.median(body_values) >= np.median(values[beside])))
+    # The mean of roots is the middle tone that an eye takes, which a few highlights do not lift.
+    tones = floats(blur(floats(np.sqrt(values) * body), reach)[beside] / weight[beside]) ** 2
+    ratios = ratio(tones, values[beside])
+    return Legibility(float(np.percentile(ratios, 5)), bool(np.median(tones) >= np.median(values[beside])))
+
+
+def _ring(letters: Matte, font_size_px: float) -> Flags:
+    """The ground just outside `letters`: at their edge, or where their glow has faded."""
+    solid = letters > 0.5
+    touched = dilate(solid, 1)
+    edge = dilate(solid, 1 + _RING_PX) & ~touched
+    ground = letters < _OWN_COVERAGE
+    ring = edge & ground
+    if ring.sum() < 0.3 * edge.sum():
+        ring = dilate(solid, 1 + max(_RING_PX, round(0.15 * font_size_px))) & ~touched & ground
+    return ring
+
+
+def lit_by_scene(letters: Picture, image: Picture, *, light_x: float) -> Picture:
+    """RGBA `letters` in the colour of the light around them, a little brighter on the side that it comes from."""
+    ground = blur(image, 0.05 * max(image.shape)) + 8
+    tint = (ground / ground.mean(axis=2, keepdims=True)) ** 0.35
+    box = box_of(letters[..., 3] > 0) or (0, 0, 1, 1)
+    across = np.clip((np.arange(letters.shape[1]) - box[0]) / box[2] * 2 - 1, -1, 1)
+    gain = 1 + 0.08 * light_x * across
+    result = letters.copy()
+    result[..., :3] = np.clip(letters[..., :3] * tint * gain[None, :, None] + 0.5, 0, 255)
+    return result
 
 
 def relit(letters: Picture, *, towards_light: bool, amount: float) -> Picture:
@@ -78,16 +117,26 @@ def relit(letters: Picture, *, towards_light: bool, amount: float) -> Picture:
     return result
 
 
-def scrim(letters: Matte, *, font_size_px: float, opacity: float, is_dark: bool) -> Picture:
-    """A soft halo of `letters` to lie under them, dark or light: RGBA, densest at the letters."""
-    halo = blur(floats(dilate(letters > 0.1, max(1, round(0.06 * font_size_px)))), 0.16 * font_size_px)
-    peak = max(float(halo.max()), 1e-6)
-    return tinted(floats(np.clip(halo / peak * 1.2, 0, 1) * opacity), (12, 12, 14) if is_dark else (255, 255, 255))
-
-
-def outline(letters: Matte, around: Picture, *, font_size_px: float, is_dark: bool) -> Picture:
-    """A solid rim round `letters` to lie under them, in a very dark or light tone of what is `around`: RGBA."""
-    grown: Flags = dilate(letters > 0.3, max(_RING_PX + 1, round(0.045 * font_size_px)))
+def tone_of(around: Picture, *, is_dark: bool) -> tuple[int, int, int]:
+    """A very dark or very light tone of the hue that RGB `around` has."""
     mean = around.reshape(-1, 3).mean(axis=0)
-    red, green, blue = mean * 0.22 if is_dark else 255 - (255 - mean) * 0.08
-    return tinted(floats(np.clip(blur(floats(grown), 0.8), 0, 1)), (int(red), int(green), int(blue)))
+    mean = mean * (0.12 * 128 / max(mean.mean(), 32.0)) if is_dark else 255 - (255 - mean) * 0.10
+    red, green, blue = np.clip(mean, 0, 255).astype(int)
+    return int(red), int(green), int(blue)
+
+
+def scrim(letters: Matte, around: Picture, *, font_size_px: float, opacity: float, is_dark: bool) -> Picture:
+    """The ground under `letters` made darker or lighter in its own hue: RGBA, densest at them, fading out widely."""
+    near = blur(floats(dilate(letters > 0.3, max(1 + _RING_PX, round(0.10 * font_size_px)))), 0.14 * font_size_px)
+    wide = blur(floats(dilate(letters > 0.3, round(0.3 * font_size_px))), 0.45 * font_size_px)
+    density = 1 - (1 - np.clip(1.2 * near, 0, 1)) * (1 - 0.7 * wide / max(float(wide.max()), 1e-6))
+    # Nothing may end in a line where the window does.
+    return tinted(floats(np.clip(density - 0.02, 0, 1) * opacity), tone_of(around, is_dark=is_dark))
+
+
+def rim(letters: Matte, around: Picture, *, font_size_px: float, is_dark: bool) -> Picture:
+    """A thin soft rim round `letters` to lie under them, in a very dark or light tone of the ground: RGBA."""
+    grown: Flags = dilate(letters > 0.3, max(_RING_PX + 1, round(0.03 * font_size_px)))
+    return tinted(
+        floats(np.clip(blur(floats(grown), 0.012 * font_size_px + 0.6), 0, 1)), tone_of(around, is_dark=is_dark)
+    )

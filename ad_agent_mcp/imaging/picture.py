@@ -93,6 +93,18 @@ def alpha_over(image: Picture, layer: Picture) -> Picture:
     return result
 
 
+def mix(one: Picture, other: Picture, share: Matte) -> Picture:
+    """RGB `one` with `share` (H, W) of `other` in it; exact where the share is 0 or 1."""
+    mixed = floats(one) * (1 - share[..., None]) + floats(other) * share[..., None]
+    return np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
+
+
+def window_round(layer: Picture, reach_px: int) -> tuple[slice, slice]:
+    """Rows and columns of what RGBA `layer` shows and `reach_px` around it."""
+    x, y, width, height = box_of(layer[..., 3] > 0) or (0, 0, 1, 1)
+    return slice(max(0, y - reach_px), y + height + reach_px), slice(max(0, x - reach_px), x + width + reach_px)
+
+
 def tinted(matte: Matte, colour: tuple[int, int, int]) -> Picture:
     """RGBA of one colour with `matte` as its alpha."""
     layer = np.empty((*matte.shape, 4), np.uint8)

@@ -8,14 +8,23 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from ..contract.layout import Box
 from ..contract.schemas import CompositionMode, TextPosition
-from .picture import Flags, Floats, Matte, Picture, blur, box_of, dilate, floats, resize
+from .contrast import MIN_RATIO, luminance, ratio
+from .picture import Flags, Floats, Matte, Picture, blur, box_of, dilate, floats, from_image, on_canvas, resize
 
-MAX_HIDDEN_SHARE = 0.30
-"""More of the letters than this may not disappear behind the product."""
-_SCALES = (1.0, 0.85, 0.7, 0.55)
+MAX_HIDDEN_SHARE = 0.08
+"""More of the letters than this may not disappear behind the product, ..."""
+MAX_HIDDEN_GLYPH_SHARE = 0.30
+"""... nor more of any one of them."""
+_INK_ALPHA = 25
+_SCALES = (1.0, 0.85, 0.7, 0.55, 0.45)
+_CHOICES = 4
+_APART = 0.4
+_OFF_CENTRE = 0.35
+"""An axis shared with the room, and so with the product, is worth some clutter."""
 _GRID = 8
 _BANNER_ASPECT = 1.45
 _STORY_ASPECT = 1.6
@@ -82,16 +91,17 @@ def text_area(canvas: tuple[int, int], product: Box | None, *, position: TextPos
     return x, (y if position is TextPosition.TOP else y + height - room), width, room
 
 
-def find_spot(
+def find_spots(
     picture: Picture,
     product: Matte | None,
     size: tuple[int, int],
     *,
     area: Box,
     position: TextPosition,
+    tone: float = 1.0,
     is_behind: bool = False,
-) -> Spot:
-    """The best place for letters of `size` (width, height of their ink).
+) -> list[Spot]:
+    """The best places for letters of `size` (width, height of their ink), best first and apart from each other.
 
     Args:
         picture: RGB, the canvas without letters.
@@ -99,18 +109,21 @@ def find_spot(
         size: ink size at scale 1.
         area: the room they were set for; preferred where it is as good as any.
         position: a wish that is followed, or `auto` for the calmest large place.
+        tone: relative luminance of the letters; ground of this tone is avoided.
         is_behind: the letters go behind the product and may reach under its edge.
 
     Returns:
-        A spot inside the safe area; the letters shrink where there is no room.
+        At least one spot inside the safe area; the letters shrink where there is no room.
     """
     canvas = (picture.shape[1], picture.shape[0])
     safe = safe_area(canvas)
     widest = min(1.0, safe[2] / size[0], safe[3] / size[1])
     taken = np.zeros(picture.shape[:2], np.bool_) if product is None else product > 0.1
     clutter = _integral(_clutter(picture, taken if is_behind else np.zeros_like(taken)))
+    light = _shrunk(luminance(picture))
+    likeness = _integral(floats(np.maximum(0, np.log(MIN_RATIO / ratio(light, tone)))))
     covered = _integral(_shrunk(floats(dilate(taken, 3 if is_behind else round(0.012 * max(canvas))))))
-    best: tuple[float, Spot] | None = None
+    found: list[tuple[float, Spot]] = []
     for scale in _SCALES:
         width, height = round(size[0] * scale * widest), round(size[1] * scale * widest)
         lefts = {area[0] + (area[2] - width) // 2, safe[0], safe[0] + safe[2] - width}
@@ -122,21 +135,43 @@ def find_spot(
                     continue
                 spot = Spot((left, top, width, height), scale * widest)
                 score = 2.5 * math.log(scale) - _dislike(spot.box, area, canvas, position)
-                score -= 3.0 * _mean(clutter, spot.box)
+                score -= 3.0 * _mean(clutter, spot.box) + 0.5 * _mean(likeness, spot.box)
                 overlap = _mean(covered, spot.box)
-                score -= 5.0 * max(0.0, overlap - 0.12) if is_behind else 8.0 * overlap
-                if best is None or score > best[0] + 1e-9:
-                    best = (score, spot)
-    if best is None:
-        box = (safe[0], safe[1], round(size[0] * widest), round(size[1] * widest))
-        return Spot(box, widest)
-    return best[1]
+                # Behind a product a little must vanish; in front of it nothing should be covered at all.
+                score -= 5.0 * max(0.0, overlap - 0.12) if is_behind else 8.0 * overlap + (1.5 if overlap else 0.0)
+                found.append((score, spot))
+    found.sort(key=lambda scored: -scored[0])
+    spots: list[Spot] = []
+    for _, spot in found:
+        if all(_shared(spot.box, other.box) < _APART for other in spots):
+            spots.append(spot)
+        if len(spots) == _CHOICES:
+            break
+    return spots or [Spot((safe[0], safe[1], round(size[0] * widest), round(size[1] * widest)), widest)]
 
 
-def hidden_share(letters: Matte, product: Matte) -> float:
-    """How much of `letters` lies under `product`, 0-1; both on the canvas."""
-    total = float(letters.sum())
-    return float((letters * product).sum()) / total if total > 0 else 0.0
+def ink_of(letters: Picture) -> Box:
+    """The box of the ink in RGBA `letters`."""
+    return box_of(letters[..., 3] > _INK_ALPHA) or (0, 0, 1, 1)
+
+
+def letters_at(letters: Picture, ink: Box, box: Box, scale: float, canvas: tuple[int, int]) -> Picture:
+    """RGBA `letters` scaled and laid on an empty `canvas` (width, height) so that their `ink` begins where `box` does."""
+    if scale != 1:
+        size = (max(1, round(letters.shape[1] * scale)), max(1, round(letters.shape[0] * scale)))
+        letters = from_image(Image.fromarray(letters).resize(size, Image.Resampling.LANCZOS))
+        letters[letters[..., 3] == 0] = 0
+    return on_canvas(letters, (box[0] - round(ink[0] * scale), box[1] - round(ink[1] * scale)), canvas)
+
+
+def clear_of(layer: Picture, product: Matte | None) -> Picture:
+    """RGBA `layer` passing behind the product."""
+    if product is None:
+        return layer
+    result = layer.copy()
+    result[..., 3] = np.round(layer[..., 3] * (1 - product))
+    result[result[..., 3] == 0] = 0
+    return result
 
 
 def _dislike(box: Box, area: Box, canvas: tuple[int, int], position: TextPosition) -> float:
@@ -144,8 +179,8 @@ def _dislike(box: Box, area: Box, canvas: tuple[int, int], position: TextPositio
     away_x = abs(centre_x - area[0] - area[2] / 2) / canvas[0]
     away_y = abs(centre_y - area[1] - area[3] / 2) / canvas[1]
     if position is TextPosition.AUTO:
-        return 0.6 * away_x + 0.3 * away_y
-    return 1.2 * away_x + 3.0 * away_y
+        return 0.6 * away_x + 0.3 * away_y + (_OFF_CENTRE if away_x > 0.02 else 0.0)
+    return 1.2 * away_x + 3.0 * away_y + (_OFF_CENTRE if away_x > 0.02 else 0.0)
 
 
 def _clutter(picture: Picture, ignored: Flags) -> Floats:
@@ -174,6 +209,13 @@ def _mean(integral: Floats, box: Box) -> float:
     bottom = min(rows, max(top + 1, (box[1] + box[3]) // _GRID))
     total = integral[bottom, right] - integral[top, right] - integral[bottom, left] + integral[top, left]
     return float(total) / ((bottom - top) * (right - left))
+
+
+def _shared(one: Box, other: Box) -> float:
+    """How much of the smaller box the other one covers, 0-1."""
+    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
+    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
+    return max(0, width) * max(0, height) / max(1, min(one[2] * one[3], other[2] * other[3]))
 
 
 def _is_inside(box: Box, area: Box) -> bool:

@@ -5,6 +5,7 @@ from PIL import Image
 
 from ..contract.errors import invalid
 from ..contract.layout import Box, ProductLayout
+from ..contract.schemas import CompositionMode, TextPosition
 from ..contract.stages import Stage
 from ..engines.base import CutOut, Picture, Scene
 from ..files import sha256_of
@@ -74,6 +75,7 @@ def make_background(workspace: Workspace) -> None:
         update={
             "product": placed,
             "scene": scene.name,
+            "light_x": scene.light_x,
             "inputs": {**workspace.layout.inputs, "product_image": sha256_of(data)},
         }
     )
@@ -89,13 +91,15 @@ def make_background(workspace: Workspace) -> None:
 
 def _place(workspace: Workspace, original: Image.Image, cut: CutOut, scene: Scene) -> ProductLayout:
     request = workspace.request
+    is_behind = request.composition_mode is CompositionMode.BEHIND
     source_box = _scaled(cut.box, original.width / cut.rgba.shape[1], (original.width, original.height))
     placed_box = product_box(
         (source_box[2], source_box[3]),
         workspace.canvas,
         floor_y=scene.floor_y,
         has_text=request.text_content is not None,
-        text_side=request.text_position,
+        # Words behind the product look over its top, wherever else they were wanted.
+        text_side=TextPosition.TOP if is_behind else request.text_position,
     )
     if placed_box[2] > _NOTICED_UPSCALE * source_box[2]:
         workspace.events.notice(

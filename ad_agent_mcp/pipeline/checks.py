@@ -10,15 +10,18 @@ from ..contract.layout import Box, ProductLayout
 from ..contract.schemas import Check
 from ..engines.base import Matte, Picture
 from ..imaging.composite import resized_crop
-from ..imaging.contrast import MIN_RATIO, legibility
-from ..imaging.picture import Flags, box_of, core_of, floats
-from ..imaging.placement import MAX_HIDDEN_SHARE, hidden_share, safe_area
-from ..imaging.typesetting import Typesetter
+from ..imaging.contrast import MIN_RATIO, Legibility, legibility
+from ..imaging.picture import Flags, box_of, core_of, dilate, erode, floats, window_round
+from ..imaging.placement import MAX_HIDDEN_GLYPH_SHARE, MAX_HIDDEN_SHARE, safe_area
+from .lettering import Glyphs, Placed
 from .workspace import Workspace
 
 IDENTITY_LIMIT = 1.0
 """Levels of 255 by which the placed core may differ from a resize of the original."""
 _GLYPH_LIMIT = 0.85
+_MAX_EXTRUSION_SHARE = 0.15
+"""Longest extrusion that may belong to letters, as a share of their height."""
+_EDGE_SHARE = 0.02
 _OVERLAP_LIMIT = 0.30
 _RING_PX = 16
 
@@ -29,21 +32,31 @@ class Finished:
 
     Attributes:
         final: RGB.
-        letters: float32, coverage of the letters on the canvas.
-        ink_box: their ink's box.
-        coverage: what letters, outline, scrim and shadow touch of the picture.
+        lettering: RGBA, the lettering picture as it was painted.
+        placed: its letters on the canvas.
+        glyphs: the words that it should show, where they are known.
         cutout: RGBA on the canvas, or None.
-        is_behind: whether the product lies over the letters.
+        product: how it was placed.
         is_locked: whether the product's identity was promised and can be known.
+        job_id: whose picture it is.
     """
 
     final: Picture
-    letters: Matte
-    ink_box: Box
-    coverage: Flags
+    lettering: Picture
+    placed: Placed
+    glyphs: Glyphs | None
     cutout: Picture | None
-    is_behind: bool
+    product: ProductLayout | None
     is_locked: bool
+    job_id: str
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        return self.final.shape[1], self.final.shape[0]
+
+    @property
+    def product_matte(self) -> Matte | None:
+        return None if self.cutout is None else floats(self.cutout[..., 3]) / np.float32(255)
 
 
 def source_error(original: Image.Image, placed: ProductLayout, cutout: Picture) -> float:
@@ -101,82 +114,112 @@ def step1_checks(workspace: Workspace) -> tuple[Check, ...]:
     return (identity, *not_applicable())
 
 
-def all_checks(finished: Finished, workspace: Workspace) -> tuple[Check, ...]:
+def all_checks(finished: Finished) -> tuple[Check, ...]:
     """Every check of a finished ad; the first is the product's identity."""
+    letters = finished.placed.in_front_of(finished.product_matte)
+    covered = letters[..., 3] > 0
+    if finished.placed.where.is_behind:
+        covered[:] = False
     identity = Check(name="product_core_identity", passed=None)
     if finished.is_locked and finished.cutout is not None:
-        identity = product_core_identity(
-            finished.final, finished.cutout, workspace.layout.product, covered=finished.coverage
-        )
+        identity = product_core_identity(finished.final, finished.cutout, finished.product, covered=covered)
     return (
         identity,
-        _glyph_overlap(workspace),
-        _text_contrast(finished, workspace),
-        _text_product_overlap(finished, workspace),
-        _safe_margins(finished, workspace),
+        _glyph_overlap(finished),
+        _text_contrast(finished, letters),
+        _text_product_overlap(finished, covered),
+        _safe_margins(finished),
     )
 
 
-def _glyph_overlap(workspace: Workspace) -> Check:
-    """Intersection over union of the painted letters with their words set anew."""
-    text, letters = workspace.layout.text, workspace.letters
-    if text is None or letters is None or not workspace.letters_are_ours:
+def _glyph_overlap(finished: Finished) -> Check:
+    """Intersection over union of the painted letters with their words set anew: of all, or of the worst glyph."""
+    if finished.glyphs is None:
         return Check(name="glyph_overlap", passed=None, limit=_GLYPH_LIMIT)
-    lines = [line.text for line in text.lines]
-    anew = Typesetter(workspace.fonts, text.font_name).draw(lines, text.font_size_px, padding_px=0).mask > 0.5
-    left, top = min(line.box[0] for line in text.lines), min(line.box[1] for line in text.lines)
-    wanted = np.zeros(letters.shape[:2], np.bool_)
-    part = wanted[top : top + anew.shape[0], left : left + anew.shape[1]]
-    part[:] = anew[: part.shape[0], : part.shape[1]]
-    drawn = letters[..., 3] > 127
-    union = float((wanted | drawn).sum())
-    value = float((wanted & drawn).sum()) / union if union else 0.0
-    return Check(
-        name="glyph_overlap",
-        passed=value >= _GLYPH_LIMIT,
-        value=round(value, 3),
-        limit=_GLYPH_LIMIT,
-        fix=None if value >= _GLYPH_LIMIT else _again(workspace, 2),
+    drawn, wanted = finished.lettering[..., 3] > 127, finished.glyphs.mask
+    value = _overlap(drawn, wanted, finished.glyphs.cells)
+    right, below = _excess(drawn, wanted, round(_MAX_EXTRUSION_SHARE * max(cell[3] for cell in finished.glyphs.cells)))
+    if value < _GLYPH_LIMIT and max(right, below) > 0:
+        value = max(value, _overlap(drawn, _swept(wanted, right, below), finished.glyphs.cells))
+    passed = value >= _GLYPH_LIMIT
+    fix = None if passed else _again(finished, 2)
+    return Check(name="glyph_overlap", passed=passed, value=round(value, 3), limit=_GLYPH_LIMIT, fix=fix)
+
+
+def _overlap(drawn: Flags, wanted: Flags, cells: tuple[Box, ...]) -> float:
+    both, either = drawn & wanted, drawn | wanted
+    # An edge is a matter of style, a stroke is not: what is wrong by more than an edge's width weighs threefold.
+    edge = max(1, round(_EDGE_SHARE * max(cell[3] for cell in cells)))
+    wrong = dilate(erode(either & ~both, edge), edge)
+    parts = [np.s_[:, :], *(np.s_[y : y + height, x : x + width] for x, y, width, height in cells)]
+    return min(
+        float(both[part].sum() / (int(either[part].sum()) + 2 * int(wrong[part].sum())))
+        for part in parts
+        if either[part].any()
     )
 
 
-def _text_contrast(finished: Finished, workspace: Workspace) -> Check:
-    box = box_of(finished.letters > 0)
-    seen = None
-    if box is not None:
-        left, top = max(0, box[0] - _RING_PX), max(0, box[1] - _RING_PX)
-        window = (slice(top, box[1] + box[3] + _RING_PX), slice(left, box[0] + box[2] + _RING_PX))
-        front = None
-        if finished.is_behind and finished.cutout is not None:
-            front = floats(finished.cutout[window][..., 3]) / np.float32(255)
-        seen = legibility(finished.final[window], finished.letters[window], front=front)
+def _excess(drawn: Flags, wanted: Flags, longest: int) -> tuple[int, int]:
+    """How far `drawn` reaches beyond `wanted` to the right and below, as extruded letters do."""
+    outer, inner = box_of(drawn) or (0, 0, 0, 0), box_of(wanted) or (0, 0, 0, 0)
+    right, below = (outer[axis] + outer[axis + 2] - inner[axis] - inner[axis + 2] for axis in (0, 1))
+    return min(max(0, right), longest), min(max(0, below), longest)
+
+
+def _swept(letters: Flags, right: int, below: int) -> Flags:
+    """`letters` with everything that they pass over on their way `right` and `below`, in pixels."""
+    solid = letters.copy()
+    height, width = letters.shape
+    for step in range(1, max(right, below) + 1):
+        x, y = round(right * step / max(right, below)), round(below * step / max(right, below))
+        solid[y:, x:] |= letters[: height - y, : width - x]
+    return solid
+
+
+def contrast_of(picture: Picture, placed: Placed, letters: Picture, product: Matte | None) -> Legibility | None:
+    """How well `letters`, as they are laid over `picture`, stand out in it; `product` may be in front of them."""
+    window = window_round(letters, _RING_PX + round(0.2 * placed.font_size_px))
+    return legibility(
+        picture[window],
+        floats(letters[window][..., 3]) / np.float32(255),
+        faces=None if placed.faces is None else placed.faces[window],
+        front=product[window] if placed.where.is_behind and product is not None else None,
+        font_size_px=placed.font_size_px,
+    )
+
+
+def _text_contrast(finished: Finished, letters: Picture) -> Check:
+    seen = contrast_of(finished.final, finished.placed, letters, finished.product_matte)
     if seen is None:
         return Check(name="text_contrast", passed=None, limit=MIN_RATIO)
     passed = seen.worst >= MIN_RATIO
-    fix = None if passed else _again(workspace, 3, text_position="auto", composition_mode="overlay")
+    fix = None if passed else _again(finished, 3, text_position="auto", composition_mode="overlay")
     return Check(name="text_contrast", passed=passed, value=round(seen.worst, 2), limit=MIN_RATIO, fix=fix)
 
 
-def _text_product_overlap(finished: Finished, workspace: Workspace) -> Check:
-    """Share of the product's core that lettering covers; `behind`: share of the letters that is hidden."""
-    limit = MAX_HIDDEN_SHARE if finished.is_behind else _OVERLAP_LIMIT
-    if finished.cutout is None or not finished.cutout[..., 3].any():
+def _text_product_overlap(finished: Finished, covered: Flags) -> Check:
+    """Share of the product's core under letters; `behind`: hidden share of all letters, or of the worst glyph."""
+    product = finished.product_matte
+    value, limit = 0.0, _OVERLAP_LIMIT
+    if finished.cutout is None or product is None or not product.any():
         return Check(name="text_product_overlap", passed=None, limit=limit)
-    if finished.is_behind:
-        value = hidden_share(finished.letters, floats(finished.cutout[..., 3]) / np.float32(255))
+    if finished.placed.where.is_behind:
+        total, worst = finished.placed.hidden_shares(product)
+        is_worse = worst / MAX_HIDDEN_GLYPH_SHARE > total / MAX_HIDDEN_SHARE
+        value, limit = (worst, MAX_HIDDEN_GLYPH_SHARE) if is_worse else (total, MAX_HIDDEN_SHARE)
     else:
         core = core_of(finished.cutout[..., 3])
-        value = float((core & finished.coverage).sum()) / max(1, int(core.sum()))
+        value = float((core & covered).sum()) / max(1, int(core.sum()))
     passed = value <= limit
-    fix = None if passed else _again(workspace, 3, text_position="auto", composition_mode="overlay")
+    fix = None if passed else _again(finished, 3, text_position="auto", composition_mode="overlay")
     return Check(name="text_product_overlap", passed=passed, value=round(value, 4), limit=limit, fix=fix)
 
 
-def _safe_margins(finished: Finished, workspace: Workspace) -> Check:
+def _safe_margins(finished: Finished) -> Check:
     """The ink's smallest distance from an edge, in units of the margin that this edge asks for."""
-    width, height = workspace.canvas
-    x, y, safe_width, safe_height = safe_area(workspace.canvas)
-    left, top, ink_width, ink_height = finished.ink_box
+    width, height = finished.canvas
+    x, y, safe_width, safe_height = safe_area(finished.canvas)
+    left, top, ink_width, ink_height = finished.placed.where.box
     shares = (
         left / x,
         top / y,
@@ -185,14 +228,12 @@ def _safe_margins(finished: Finished, workspace: Workspace) -> Check:
     )
     value = min(shares)
     passed = value >= 1
-    fix = None if passed else _again(workspace, 2)
+    fix = None if passed else _again(finished, 2)
     return Check(name="safe_margins", passed=passed, value=round(value, 3), limit=1.0, fix=fix)
 
 
-def _again(workspace: Workspace, start_step: int, **arguments: str) -> Fix:
-    return Fix(
-        tool="generate", arguments={"resume_job_id": workspace.job.job_id, "start_step": start_step, **arguments}
-    )
+def _again(finished: Finished, start_step: int, **arguments: str) -> Fix:
+    return Fix(tool="generate", arguments={"resume_job_id": finished.job_id, "start_step": start_step, **arguments})
 
 
 def _largest(one: Picture, other: Picture, where: Flags) -> float:

@@ -3,42 +3,55 @@
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from ..contract.errors import invalid
-from ..contract.layout import Box
-from ..contract.schemas import Check, CompositionMode
+from ..contract.layout import Box, LettersLayout
+from ..contract.schemas import Check, CompositionMode, TextPosition
 from ..contract.stages import Stage
 from ..engines.base import Matte, Picture
 from ..imaging import contrast
 from ..imaging.composite import assemble
-from ..imaging.picture import Flags, alpha_over, blur, box_of, dilate, floats, from_image, on_canvas, tinted
-from ..imaging.placement import MAX_HIDDEN_SHARE, Spot, find_spot, hidden_share, matte_box, text_area
+from ..imaging.picture import Flags, alpha_over, blur, dilate, floats, mix, on_canvas, window_round
+from ..imaging.placement import (
+    MAX_HIDDEN_GLYPH_SHARE,
+    MAX_HIDDEN_SHARE,
+    Spot,
+    clear_of,
+    find_spots,
+    ink_of,
+    matte_box,
+    safe_area,
+    text_area,
+)
+from ..imaging.remedies import attempts
 from . import checks
+from .lettering import Glyphs, Placed, glyphs_of, placed_letters
 from .workspace import Workspace, crop, pad
 
-_INK_ALPHA = 25
 _CLEAR_RATIO = 1.5
 _WANTED_RATIO = 3.15
 """A remedy that is taken at all aims a little higher than the limit."""
 _DARK_INK, _LIGHT_INK = 0.06, 0.75
 _MIDDLE_LUMINANCE = 0.18
 """Black and white letters are equally legible on it."""
-_REMEDIES = ((0.15, 0), (0.3, 0), (0.4, 0), (0.5, 0), (0.58, 0), (0, 0.25), (0, 0.4), (0.5, 0.35))
-"""How much the letters' lightness changes, and how dense a scrim is added: mildest first."""
+_FADES = (0.35, 0.7, 1.0)
+"""How far a blend that costs legibility is taken back."""
 _FEATHER_SHARE = 0.02
+_STEP_SHARE = 0.01
 
 
 class _Lettering(NamedTuple):
-    """Letters on the canvas with what lies under them; `remedies` name what was done for legibility."""
+    """Placed letters, maybe recoloured, with what lies under them, and how well they stand out."""
 
+    placed: Placed
     letters: Picture
     under: tuple[Picture, ...]
     remedies: tuple[str, ...]
+    worst: float
 
     @property
     def coverage(self) -> Flags:
-        """Every pixel that a letter, its outline, scrim or shadow touches."""
+        """Every pixel that a letter, its rim, scrim or shadow touches."""
         return np.logical_or.reduce([layer[..., 3] > 0 for layer in (self.letters, *self.under)])
 
 
@@ -53,162 +66,191 @@ def make_composition(workspace: Workspace) -> tuple[Check, ...]:
     step1, picture = workspace.step1, workspace.letters
     if step1 is None or picture is None:
         raise invalid("Step 3 needs the pictures of steps 1 and 2.", field="step2_image")
+    if not picture[..., 3].any():
+        raise invalid("The lettering picture is empty. Start at step 2.", field="step2_image")
     report = workspace.events.open_stage(Stage.PLACEMENT)
     report.iteration(0, 1)
     workspace.find_product(report)
-    mode, spot, letters = _placed(workspace, step1, picture)
-    lettering = _legible(workspace, step1, letters, mode, spot.scale)
+    text = workspace.layout.text
+    glyphs = None
+    if text is not None and text.lines and workspace.letters_are_ours:
+        glyphs = glyphs_of(text, workspace.fonts, picture.shape[:2])
+    lettering = _arranged(workspace, step1, picture, glyphs)
     report.iteration(1, 1)
 
-    final = _blended(workspace, step1, lettering, mode)
+    final, lettering = _blended(workspace, step1, lettering)
     report = workspace.events.open_stage(Stage.FINISH)
     report.iteration(0, 1)
-    cutout, request = workspace.cutout, workspace.request
-    coverage = lettering.coverage
-    is_behind = mode is CompositionMode.BEHIND and cutout is not None
-    if cutout is not None and is_behind:
+    cutout = workspace.cutout
+    if cutout is not None and lettering.placed.where.is_behind:
         final = alpha_over(final, cutout)
-        coverage &= cutout[..., 3] < 255
+    if lettering.remedies:
+        workspace.events.notice(
+            "text_contrast_remedy",
+            f"The letters were too faint on the picture; changed: {', '.join(lettering.remedies)}.",
+        )
     results = checks.all_checks(
         checks.Finished(
             final=final,
-            letters=floats(lettering.letters[..., 3]) / np.float32(255),
-            ink_box=spot.box,
-            coverage=coverage,
+            lettering=picture,
+            placed=lettering.placed,
+            glyphs=glyphs,
             cutout=cutout,
-            is_behind=is_behind,
-            is_locked=request.product_lock and workspace.is_verified,
-        ),
-        workspace,
+            product=workspace.layout.product,
+            is_locked=workspace.request.product_lock and workspace.is_verified,
+            job_id=workspace.job.job_id,
+        )
     )
     checks.require_identity(results[0])
-    _note(workspace, mode, spot.box)
+    _note(workspace, lettering.placed.where)
     workspace.write({"final": final})
     report.iteration(1, 1)
     workspace.finish_step(3, results)
     return results
 
 
-def _placed(workspace: Workspace, step1: Picture, picture: Picture) -> tuple[CompositionMode, Spot, Picture]:
-    """Where the letters go, and they on the canvas."""
-    ink = box_of(picture[..., 3] > _INK_ALPHA)
-    if ink is None:
-        raise invalid("The lettering picture is empty. Start at step 2.", field="step2_image")
-    mode, product = workspace.request.composition_mode, workspace.product_matte
+def _arranged(workspace: Workspace, step1: Picture, picture: Picture, glyphs: Glyphs | None) -> _Lettering:
+    """The letters at the best spot at which they can be read, with what that takes."""
+    product = workspace.product_matte
     if product is not None and not product.any():
         product = None
-    if mode is CompositionMode.BEHIND and product is not None:
-        spot = _spot(workspace, step1, product, ink, mode)
-        letters = _letters_at(picture, ink, spot, workspace.canvas)
-        share = hidden_share(floats(letters[..., 3]) / np.float32(255), product)
-        if share <= MAX_HIDDEN_SHARE:
-            return mode, spot, letters
-        mode = CompositionMode.OVERLAY
+    request, canvas, ink = workspace.request, workspace.canvas, ink_of(picture)
+    tone = float(np.median(contrast.luminance(picture[..., :3][picture[..., 3] > 127]))) if ink[2] > 1 else 1.0
+
+    def spots(mode: CompositionMode, position: TextPosition) -> list[Spot]:
+        is_behind = mode is CompositionMode.BEHIND
+        area = text_area(canvas, matte_box(product), position=position, mode=mode)
+        return find_spots(
+            step1, product, (ink[2], ink[3]), area=area, position=position, tone=tone, is_behind=is_behind
+        )
+
+    def placed(spot: Spot, *, is_behind: bool = False) -> Placed:
+        where = LettersLayout(box=spot.box, scale=spot.scale, is_behind=is_behind)
+        return placed_letters(picture, where, canvas, text=workspace.layout.text, glyphs=glyphs)
+
+    position = request.text_position
+    if request.composition_mode is CompositionMode.BEHIND and product is not None:
+        if position in (TextPosition.CENTER, TextPosition.BOTTOM):
+            workspace.events.notice(
+                "text_position_unused", f"Words behind a product stand at its top, so {position} had no effect."
+            )
+            position = TextPosition.AUTO
+        behind = _peeping(
+            workspace, placed(spots(CompositionMode.BEHIND, TextPosition.TOP)[0], is_behind=True), product
+        )
+        if behind is not None:
+            return _legible(workspace, step1, placed(behind, is_behind=True), product)
         workspace.events.notice(
             "behind_unreadable",
-            f"{share:.0%} of the letters would be hidden behind the product, so they were laid over the picture.",
+            "Behind the product too much of the words would be hidden, so they were laid over the picture. "
+            "One short line of text, or a narrower product, leaves them readable.",
         )
-    spot = _spot(workspace, step1, product, ink, mode)
-    return mode, spot, _letters_at(picture, ink, spot, workspace.canvas)
-
-
-def _spot(workspace: Workspace, step1: Picture, product: Matte | None, ink: Box, mode: CompositionMode) -> Spot:
-    position = workspace.request.text_position
-    return find_spot(
-        step1,
-        product,
-        (ink[2], ink[3]),
-        area=text_area(workspace.canvas, matte_box(product), position=position, mode=mode),
-        position=position,
-        is_behind=mode is CompositionMode.BEHIND,
-    )
-
-
-def _letters_at(picture: Picture, ink: Box, spot: Spot, canvas: tuple[int, int]) -> Picture:
-    scale = spot.scale
-    if scale != 1:
-        size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-        picture = from_image(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
-        picture[picture[..., 3] == 0] = 0
-    return on_canvas(picture, (spot.box[0] - round(ink[0] * scale), spot.box[1] - round(ink[1] * scale)), canvas)
-
-
-def _legible(workspace: Workspace, step1: Picture, letters: Picture, mode: CompositionMode, scale: float) -> _Lettering:
-    """`letters` with a shadow and, where they stand out too little, the mildest remedy that is enough."""
-    text = workspace.layout.text
-    box = box_of(letters[..., 3] > 0) or (0, 0, 1, 1)
-    size_px = text.font_size_px * scale if text is not None else max(12.0, box[3] * 0.6)
-    reach = round(0.8 * size_px) + 4
-    left, top = max(0, box[0] - reach), max(0, box[1] - reach)
-    window = (slice(top, box[1] + box[3] + reach), slice(left, box[0] + box[2] + reach))
-    base, local = step1[window], np.ascontiguousarray(letters[window])
-    product = workspace.product_matte
-    front = floats(product[window]) if mode is CompositionMode.BEHIND and product is not None else None
-
-    best = _remedied(base, local, front, size_px, may_relight=workspace.letters_are_ours)
-    if best.remedies:
-        workspace.events.notice(
-            "text_contrast_remedy", f"The letters were too faint on the picture; added: {', '.join(best.remedies)}."
-        )
-    canvas = workspace.canvas
-    under = tuple(on_canvas(layer, (left, top), canvas) for layer in best.under)
-    return _Lettering(on_canvas(best.letters, (left, top), canvas), under, best.remedies)
-
-
-def _remedied(base: Picture, letters: Picture, front: Matte | None, size_px: float, *, may_relight: bool) -> _Lettering:
-    matte = floats(letters[..., 3]) / np.float32(255)
-    seen = contrast.legibility(alpha_over(base, letters), matte, front=front)
-    is_light = seen is None or seen.is_light
-    shadow = _drop_shadow(matte, size_px, opacity=0.38 if is_light else 0.14)
-    best = (_worst(base, (shadow,), letters, front), _Lettering(letters, (shadow,), ()))
-
-    def tried(candidate: _Lettering) -> bool:
-        nonlocal best
-        worst = _worst(base, candidate.under, candidate.letters, front)
-        if worst > best[0]:
-            best = (worst, candidate)
-        return worst >= _WANTED_RATIO
-
-    if seen is None or best[0] >= contrast.MIN_RATIO:
-        return best[1]
-    own = float(np.median(contrast.luminance(letters[..., :3])[matte > 0.5]))
-    if best[0] < _CLEAR_RATIO and _DARK_INK < own < _LIGHT_INK:
-        # Letters of the picture's own lightness may go either way: take the one with more room.
-        is_light = bool(np.median(contrast.luminance(base)) < _MIDDLE_LUMINANCE)
-    shade = _drop_shadow(matte, size_px, opacity=0.38 if is_light else 0.10)
-    name = "lighter letters" if is_light else "darker letters"
-    for amount, opacity in _REMEDIES:
-        if amount and not may_relight:
+    best: _Lettering | None = None
+    for spot in spots(CompositionMode.OVERLAY, position):
+        if best is not None and not _obeys(spot.box, position, canvas):
             continue
-        changed = contrast.relit(letters, towards_light=is_light, amount=amount) if amount else letters
-        halo = contrast.scrim(matte, font_size_px=size_px, opacity=opacity, is_dark=is_light)
-        names = (*((name,) if amount else ()), *(("scrim",) if opacity else ()))
-        if tried(_Lettering(changed, (halo, shade) if opacity else (shade,), names)):
-            return best[1]
-    outline = contrast.outline(matte, base, font_size_px=size_px, is_dark=own > _MIDDLE_LUMINANCE)
-    tried(_Lettering(letters, (_drop_shadow(matte, size_px, opacity=0.45), outline), ("outline",)))
-    return best[1]
+        candidate = _legible(workspace, step1, placed(spot), product)
+        if best is None or candidate.worst > best.worst:
+            moved = () if best is None else ("another place",)
+            best = candidate._replace(remedies=(*candidate.remedies, *moved))
+        if best.worst >= contrast.MIN_RATIO:
+            break
+    assert best is not None  # noqa: S101  # find_spots gives one at least
+    if not _obeys(best.placed.where.box, position, canvas):
+        workspace.events.notice(
+            "text_position_unused",
+            f"There was no room at the {position} beside the product; the words stand elsewhere.",
+        )
+    return best
 
 
-def _worst(base: Picture, under: tuple[Picture, ...], letters: Picture, front: Matte | None) -> float:
-    matte = floats(letters[..., 3]) / np.float32(255)
-    seen = contrast.legibility(assemble(base, *under, letters), matte, front=front)
-    return 21.0 if seen is None else seen.worst
+def _peeping(workspace: Workspace, placed: Placed, product: Matte) -> Spot | None:
+    """The lowest spot from the given one upwards at which words behind the product stay readable."""
+    text = workspace.layout.text
+    if text is not None and len(text.lines) > 1:
+        return None
+    left, top, width, height = placed.where.box
+    step, limit = max(2, round(_STEP_SHARE * workspace.canvas[1])), safe_area(workspace.canvas)[1]
+    while top >= limit:
+        rise = placed.where.box[1] - top
+        lower = np.roll(product, rise, axis=0)
+        lower[:rise] = 0
+        total, worst = placed.hidden_shares(lower)
+        if total <= MAX_HIDDEN_SHARE and worst <= MAX_HIDDEN_GLYPH_SHARE:
+            return Spot((left, top, width, height), placed.where.scale)
+        top -= step
+    return None
 
 
-def _drop_shadow(matte: Matte, size_px: float, *, opacity: float) -> Picture:
-    down, right = round(0.035 * size_px), round(0.012 * size_px)
-    moved = np.zeros_like(matte)
-    moved[down:, right:] = matte[: matte.shape[0] - down, : matte.shape[1] - right]
-    return tinted(floats(np.clip(blur(moved, 0.045 * size_px), 0, 1) * opacity), (18, 14, 14))
+def _obeys(box: Box, position: TextPosition, canvas: tuple[int, int]) -> bool:
+    centre = (box[1] + box[3] / 2) / canvas[1]
+    match position:
+        case TextPosition.TOP:
+            return centre < 0.5
+        case TextPosition.BOTTOM:
+            return centre > 0.5
+        case _:
+            return True
 
 
-def _blended(workspace: Workspace, step1: Picture, lettering: _Lettering, mode: CompositionMode) -> Picture:
-    """The engine's blend near the letters, step 1 elsewhere and on the product that they do not cover."""
+def _legible(workspace: Workspace, step1: Picture, placed: Placed, product: Matte | None) -> _Lettering:
+    """`placed` with a shadow and, where the letters stand out too little, the mildest remedy that is enough."""
+    light_x = workspace.layout.light_x or 0.0
+    letters = placed.in_front_of(product)
+    if workspace.request.composition_mode is CompositionMode.BLEND:
+        letters = contrast.lit_by_scene(letters, step1, light_x=light_x)
+    size_px, is_behind = placed.font_size_px, placed.where.is_behind
+    window = window_round(letters, round(2.1 * size_px) + 4)
+    base, local = step1[window], np.ascontiguousarray(letters[window])
+    front = None if product is None else product[window]
+    ground = base[window_round(local, round(0.5 * size_px))]
+
+    def measured(letters: Picture, under: tuple[Picture, ...]) -> contrast.Legibility | None:
+        return contrast.legibility(
+            assemble(base, *under, letters),
+            floats(letters[..., 3]) / np.float32(255),
+            faces=None if placed.faces is None else placed.faces[window],
+            front=front if is_behind else None,
+            font_size_px=size_px,
+        )
+
+    plain = measured(local, ())
+    is_light = plain is None or plain.is_light
+    own = float(np.median(contrast.luminance(local[..., :3])[local[..., 3] > 127])) if plain is not None else 1.0
+    if plain is not None and plain.worst < _CLEAR_RATIO and _DARK_INK < own < _LIGHT_INK:
+        # Letters of the picture's own lightness may go either way: take the one with more room.
+        is_light = bool(np.median(contrast.luminance(ground)) < _MIDDLE_LUMINANCE)
+    best: _Lettering | None = None
+    for letters, layers, names in attempts(
+        local, ground, font_size_px=size_px, light_x=light_x, is_light=is_light, may_recolour=workspace.letters_are_ours
+    ):
+        # A product stands before what is laid under letters.
+        under = tuple(clear_of(layer, front) for layer in layers)
+        seen = measured(letters, under)
+        worst = 21.0 if seen is None else seen.worst
+        if best is None or worst > best.worst:
+            best = _Lettering(placed, letters, under, names, worst)
+        if worst >= (_WANTED_RATIO if names else contrast.MIN_RATIO):
+            break
+    assert best is not None  # noqa: S101
+    corner, canvas = (window[1].start, window[0].start), workspace.canvas
+    under = tuple(on_canvas(layer, corner, canvas) for layer in best.under)
+    return best._replace(letters=on_canvas(best.letters, corner, canvas), under=under)
+
+
+def _blended(workspace: Workspace, step1: Picture, lettering: _Lettering) -> tuple[Picture, _Lettering]:
+    """The engine's blend near the letters, step 1 elsewhere and on the product that they do not cover.
+
+    A blend that makes the letters fainter than they may be is taken back as far as that needs.
+    """
     base = assemble(step1, *lettering.under)
+    plain = alpha_over(base, lettering.letters)
     if not workspace.is_planned(Stage.BLEND):
-        return alpha_over(base, lettering.letters)
+        return plain, lettering
     report = workspace.events.open_stage(Stage.BLEND)
+    mode = workspace.request.composition_mode
+    if mode is CompositionMode.BEHIND and not lettering.placed.where.is_behind:
+        mode = CompositionMode.OVERLAY
     blended = crop(
         workspace.engine.blend_text(
             pad(base),
@@ -220,21 +262,41 @@ def _blended(workspace: Workspace, step1: Picture, lettering: _Lettering, mode: 
         ),
         workspace.canvas,
     )
-    coverage = lettering.coverage
+    product = workspace.product_matte
+    final = _near_letters(workspace, step1, blended, lettering.coverage, product)
+    for fade in (0.0, *_FADES):
+        mixed = final if not fade else mix(final, plain, floats(np.full(final.shape[:2], fade)))
+        front = (
+            mixed
+            if workspace.cutout is None or not lettering.placed.where.is_behind
+            else alpha_over(mixed, workspace.cutout)
+        )
+        seen = checks.contrast_of(front, lettering.placed, lettering.letters, product)
+        if seen is None or seen.worst >= min(contrast.MIN_RATIO, lettering.worst):
+            break
+    return mixed, lettering
+
+
+def _near_letters(
+    workspace: Workspace, step1: Picture, blended: Picture, coverage: Flags, product: Matte | None
+) -> Picture:
     if not (blended != step1).any(axis=2)[~coverage].any():
         return blended
     feather = max(2, round(_FEATHER_SHARE * min(workspace.canvas)))
     weight = np.clip(blur(floats(dilate(coverage, feather)), feather / 2), 0, 1)
     weight[coverage] = 1
-    product = workspace.product_matte
     if workspace.request.product_lock and product is not None:
         weight[(product > 0) & ~coverage] = 0
-    mixed = floats(step1) * (1 - weight[..., None]) + floats(blended) * weight[..., None]
-    return np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
+    return mix(step1, blended, weight)
 
 
-def _note(workspace: Workspace, mode: CompositionMode, box: Box) -> None:
+def _note(workspace: Workspace, where: LettersLayout) -> None:
+    update: dict[str, object] = {"letters": where}
     text = workspace.layout.text
     if text is not None:
-        update = {"placed_box": box, "mode": str(mode), "position": str(workspace.request.text_position)}
-        workspace.layout = workspace.layout.model_copy(update={"text": text.model_copy(update=update)})
+        mode = workspace.request.composition_mode
+        if mode is CompositionMode.BEHIND and not where.is_behind:
+            mode = CompositionMode.OVERLAY
+        placed = {"placed_box": where.box, "mode": str(mode), "position": str(workspace.request.text_position)}
+        update["text"] = text.model_copy(update=placed)
+    workspace.layout = workspace.layout.model_copy(update=update)

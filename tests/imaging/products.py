@@ -46,3 +46,14 @@ def file_bytes(image: Image.Image, kind: str = "PNG", **options: object) -> byte
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def jar(width: int = 500) -> Image.Image:
+    """RGBA: a wide pale jar with a dark lid."""
+    height = width * 3 // 4
+    sheet = Image.new("RGBA", (width * 2, height * 2), (233, 205, 190, 0))
+    draw = ImageDraw.Draw(sheet)
+    draw.rounded_rectangle((20, height * 0.5, width * 2 - 20, height * 2 - 12), 60, fill=(233, 205, 190, 255))
+    draw.rounded_rectangle((60, 10, width * 2 - 60, height * 0.6), 40, fill=(52, 44, 48, 255))
+    draw.rectangle((width * 0.4, height * 0.95, width * 1.6, height * 1.6), fill=(250, 246, 240, 255))
+    return sheet.resize((width, height), Image.Resampling.LANCZOS)

@@ -9,7 +9,7 @@ from ad_agent_mcp.imaging.composite import place_product, product_box
 from ad_agent_mcp.imaging.contrast import legibility, luminance, ratio, relit
 from ad_agent_mcp.imaging.cutout import cut_out
 from ad_agent_mcp.imaging.picture import alpha_over, core_of, encode_png
-from ad_agent_mcp.imaging.placement import find_spot, safe_area
+from ad_agent_mcp.imaging.placement import find_spots, safe_area
 from ad_agent_mcp.imaging.shadow import product_shadow
 
 from .products import bottle, photo
@@ -104,7 +104,7 @@ def test_relighting_leaves_the_shape_alone():
 def test_letters_always_lie_inside_the_safe_area(canvas, position):
     picture = np.full((canvas[1], canvas[0], 3), 180, np.uint8)
     safe = safe_area(canvas)
-    spot = find_spot(picture, None, (round(canvas[0] * 0.95), 60), area=safe, position=position)
+    spot = find_spots(picture, None, (round(canvas[0] * 0.95), 60), area=safe, position=position)[0]
     x, y, width, height = spot.box
     assert x >= safe[0]
     assert y >= safe[1]
@@ -117,7 +117,7 @@ def test_auto_keeps_off_the_product_and_the_clutter():
     picture[:300] = np.random.default_rng(3).integers(0, 256, (300, 800, 3), np.uint8)
     product = np.zeros((800, 800), np.float32)
     product[300:560, 200:600] = 1
-    spot = find_spot(picture, product, (500, 90), area=safe_area((800, 800)), position=TextPosition.AUTO)
+    spot = find_spots(picture, product, (500, 90), area=safe_area((800, 800)), position=TextPosition.AUTO)[0]
     assert spot.box[1] >= 560
 
 

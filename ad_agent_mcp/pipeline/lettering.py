@@ -1,0 +1,113 @@
+"""Where the lettering picture lies on the canvas, and which of its pixels are which glyph.
+
+Follows from the layers and the document alone, so that a stored job can be measured again.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..contract.layout import Box, LettersLayout, TextLayout
+from ..engines.base import Matte, Picture
+from ..imaging.fonts import FontCatalog
+from ..imaging.picture import Flags, floats, tinted
+from ..imaging.placement import clear_of, ink_of, letters_at
+from ..imaging.typesetting import Typesetter
+
+_MEASURE_PX = 48
+_MIN_CELL_SHARE = 0.45
+"""Narrower characters are judged with the next one, in font sizes."""
+
+
+@dataclass(frozen=True)
+class Glyphs:
+    """The words of a lettering picture, set anew: `mask` has its size; `cells` hold one character or a few narrow ones."""
+
+    mask: Flags
+    cells: tuple[Box, ...]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Letters on the canvas.
+
+    Attributes:
+        letters: RGBA, behind nothing yet.
+        faces: the letters without extruded sides, or None when it is not known which words they are.
+        cells: the boxes of their glyphs.
+        font_size_px: on the canvas.
+        where: their place.
+    """
+
+    letters: Picture
+    faces: Flags | None
+    cells: tuple[Box, ...]
+    font_size_px: float
+    where: LettersLayout
+
+    @property
+    def matte(self) -> Matte:
+        return floats(self.letters[..., 3]) / np.float32(255)
+
+    def in_front_of(self, product: Matte | None) -> Picture:
+        """The letters as they are laid over the picture: their glow passes behind a product that they do not touch."""
+        if product is None or self.where.is_behind or ((self.matte > 0.5) & (product > 0.5)).any():
+            return self.letters
+        return clear_of(self.letters, product)
+
+    def hidden_shares(self, product: Matte) -> tuple[float, float]:
+        """How much of all letters, and of the glyph that suffers most, lies under `product`; 0-1."""
+        matte = self.matte
+        hidden = matte * product
+        shares = [float(hidden.sum() / max(1.0, float(matte.sum())))]
+        for x, y, width, height in self.cells:
+            part = np.s_[max(0, y) : y + height, max(0, x) : x + width]
+            shares.append(float(hidden[part].sum() / max(1.0, float(matte[part].sum()))))
+        return shares[0], max(shares)
+
+
+def glyphs_of(text: TextLayout, fonts: FontCatalog, shape: tuple[int, int]) -> Glyphs:
+    """The words of `text` set anew in a lettering picture of `shape` (rows, columns)."""
+    typesetter = Typesetter(fonts, text.font_name)
+    lines = [line.text for line in text.lines]
+    anew = typesetter.draw(lines, text.font_size_px, padding_px=0).mask > 0.5
+    left, top = min(line.box[0] for line in text.lines), min(line.box[1] for line in text.lines)
+    mask = np.zeros(shape, np.bool_)
+    part = mask[top : top + anew.shape[0], left : left + anew.shape[1]]
+    part[:] = anew[: part.shape[0], : part.shape[1]]
+    cells: list[Box] = []
+    for line in text.lines:
+        x, y, width, height = line.box
+        words = line.text
+        ends = [
+            typesetter.draw([words[:end]], _MEASURE_PX, padding_px=0).mask.shape[1] for end in range(1, len(words) + 1)
+        ]
+        start = 0
+        for end in ends:
+            from_x, to_x = (round(x + width * edge / ends[-1]) for edge in (start, end))
+            if to_x - from_x >= _MIN_CELL_SHARE * text.font_size_px or (end == ends[-1] and to_x > from_x):
+                cells.append((from_x, y, to_x - from_x, height))
+                start = end
+    return Glyphs(mask, tuple(cells))
+
+
+def placed_letters(
+    picture: Picture, where: LettersLayout, canvas: tuple[int, int], *, text: TextLayout | None, glyphs: Glyphs | None
+) -> Placed:
+    """RGBA `picture` of letters on the canvas; `text` and `glyphs` when it is known which words they are."""
+    ink = ink_of(picture)
+    faces, cells, size_px = None, (where.box,), 0.6 * where.box[3]
+    if text is not None and glyphs is not None:
+        faces = letters_at(tinted(floats(glyphs.mask), (0, 0, 0)), ink, where.box, where.scale, canvas)[..., 3] > 127
+        size_px = text.font_size_px * where.scale
+        cells = tuple(
+            (
+                round(where.box[0] + (x - ink[0]) * where.scale),
+                round(where.box[1] + (y - ink[1]) * where.scale),
+                round(width * where.scale),
+                round(height * where.scale),
+            )
+            for x, y, width, height in glyphs.cells
+        )
+    letters = letters_at(picture, ink, where.box, where.scale, canvas)
+    return Placed(letters, faces, cells, max(12.0, size_px), where)

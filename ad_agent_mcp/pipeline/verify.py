@@ -1,0 +1,85 @@
+"""A stored job's checks, made again from its files as they are now. Needs no server and no engine."""
+
+from pathlib import Path
+
+from PIL import Image
+from pydantic import ValidationError
+
+from ..contract.errors import invalid
+from ..contract.layout import Layout
+from ..contract.schemas import Check
+from ..imaging.decode import decode_picture
+from ..imaging.fonts import FontCatalog
+from ..imaging.picture import Picture, from_image
+from . import checks
+from .lettering import glyphs_of, placed_letters
+
+IDENTITY = "product_core_identity"
+
+
+def job_folder(name: str, data_dir: Path) -> Path:
+    """The folder of the job that `name` is: its path, one of its files, or its id in `data_dir`.
+
+    Raises:
+        AdAgentError: `invalid_request`; there is no job with a finished picture.
+    """
+    given = Path(name)
+    for folder in (given.parent if given.is_file() else given, data_dir / "jobs" / given.name):
+        if (folder / "layout.json").is_file():
+            if (folder / "final.png").is_file():
+                return folder
+            raise invalid(f"Job {folder} has no finished picture yet.", field="job")
+    raise invalid(f"{name} is neither a job's folder nor the id of a job in {data_dir}.", field="job")
+
+
+def verify_job(folder: Path, fonts: FontCatalog) -> tuple[Check, ...]:
+    """Measure the finished picture in `folder` again.
+
+    What its own checks called not applicable (a product that was not locked, words that are not ours) stays so.
+
+    Raises:
+        AdAgentError: `invalid_request`; a file is missing or damaged.
+        OSError: a file cannot be read.
+    """
+    try:
+        layout = Layout.model_validate_json((folder / "layout.json").read_bytes())
+    except ValidationError as error:
+        raise invalid(f"{folder / 'layout.json'} is damaged.", field="job") from error
+    final = _picture(folder / "final.png", "RGB")
+    cutout = _picture(folder / "cutout.png", "RGBA") if (folder / "cutout.png").is_file() else None
+    for picture in (final, cutout):
+        if picture is not None and picture.shape[1::-1] != layout.canvas:
+            raise invalid(f"A picture in {folder} has another size than the job's canvas.", field="job")
+    was_judged = {check.name for check in layout.checks if check.passed is not None}
+    is_locked = IDENTITY in was_judged and cutout is not None
+    product = layout.product
+    source = folder / "inputs" / "product_image"
+    if is_locked and cutout is not None and product is not None and source.is_file():
+        error_now = checks.source_error(decode_picture(source.read_bytes()), product, cutout)
+        product = product.model_copy(update={"source_error": error_now})
+    if layout.letters is None or not (folder / "step2.png").is_file():
+        identity = Check(name=IDENTITY, passed=None)
+        if is_locked and cutout is not None:
+            identity = checks.product_core_identity(final, cutout, product, covered=None)
+        return (identity, *checks.not_applicable())
+    lettering = _picture(folder / "step2.png", "RGBA")
+    text = layout.text if "glyph_overlap" in was_judged else None
+    glyphs = None if text is None else glyphs_of(text, fonts, (lettering.shape[0], lettering.shape[1]))
+    placed = placed_letters(lettering, layout.letters, layout.canvas, text=text, glyphs=glyphs)
+    return checks.all_checks(
+        checks.Finished(
+            final=final,
+            lettering=lettering,
+            placed=placed,
+            glyphs=glyphs,
+            cutout=cutout,
+            product=product,
+            is_locked=is_locked,
+            job_id=layout.job_id,
+        )
+    )
+
+
+def _picture(path: Path, mode: str) -> Picture:
+    with Image.open(path) as image:
+        return from_image(image.convert(mode))

@@ -1,0 +1,146 @@
+"""Finished jobs, broken on purpose and measured again."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ad_agent_mcp import cli
+from ad_agent_mcp.contract.layout import Layout
+from ad_agent_mcp.contract.messages import Inputs
+from ad_agent_mcp.contract.schemas import CompositionMode
+from ad_agent_mcp.imaging.fonts import FontCatalog
+from ad_agent_mcp.imaging.picture import core_of
+from ad_agent_mcp.pipeline.verify import verify_job
+
+from ..imaging.products import bottle, file_bytes, photo
+from .test_run_job import make
+
+WORDS = "봄을 담은 세럼"
+
+
+def job(folder: Path, **request: object) -> Path:
+    """A finished job's folder as the server keeps it."""
+    (folder / "inputs").mkdir(parents=True)
+    source = folder / "inputs" / "product_image"
+    source.write_bytes(file_bytes(photo(bottle(400), "gradient", (420, 500))))
+    make(folder, inputs=Inputs(product=source), **{"text_content": WORDS, **request})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return job(tmp_path_factory.mktemp("finished") / "job")
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "job"))
+
+
+def failed(folder: Path) -> list[str]:
+    return [check.name for check in verify_job(folder, FontCatalog()) if check.passed is False]
+
+
+def change(path: Path, where: object, value: object) -> None:
+    pixels = np.array(Image.open(path))
+    pixels[where] = value
+    Image.fromarray(pixels).save(path)
+
+
+def glyph(folder: Path, index: int) -> tuple[slice, slice]:
+    """The pixels of one syllable on the canvas, as the words are about equally wide."""
+    x, y, width, height = Layout.model_validate_json((folder / "layout.json").read_bytes()).letters.box
+    cell = width / len(WORDS)
+    return np.s_[y : y + height, round(x + index * cell) : round(x + (index + 1) * cell)]
+
+
+@pytest.mark.parametrize("mode", list(CompositionMode))
+def test_a_finished_job_measures_the_same_again(tmp_path: Path, mode: CompositionMode):
+    folder = job(tmp_path / "job", composition_mode=mode)
+    results = verify_job(folder, FontCatalog())
+    assert results == Layout.model_validate_json((folder / "layout.json").read_bytes()).checks
+    assert all(check.passed for check in results)
+
+
+def test_one_changed_pixel_of_the_product_is_found(copy: Path):
+    inside = core_of(np.array(Image.open(copy / "cutout.png"))[..., 3])
+    row, column = np.argwhere(inside)[1000]
+    change(copy / "final.png", (row, column), (255, 0, 255))
+    assert failed(copy) == ["product_core_identity"]
+
+
+def test_a_product_that_is_not_the_photo_is_found(copy: Path):
+    inside = core_of(np.array(Image.open(copy / "cutout.png"))[..., 3])
+    row, column = np.argwhere(inside)[1000]
+    for name in ("cutout.png", "final.png"):
+        pixels = np.array(Image.open(copy / name))
+        pixels[row, column, :3] ^= 4
+        Image.fromarray(pixels).save(copy / name)
+    assert failed(copy) == ["product_core_identity"]
+
+
+@pytest.mark.parametrize("words", ["봄을 닮은 세럼", "봄을 담은 새럼", "봄을 담은 세럽", "몸을 담은 세럼"])
+def test_one_swapped_syllable_is_found(copy: Path, tmp_path: Path, words: str):
+    other = job(tmp_path / "other", text_content=words)
+    shutil.copy(other / "step2.png", copy / "step2.png")
+    assert "glyph_overlap" in failed(copy)
+
+
+def test_a_glyph_that_vanished_from_the_picture_is_found(copy: Path):
+    where = glyph(copy, 3)
+    change(copy / "final.png", where, np.array(Image.open(copy / "step1.png").convert("RGB"))[where])
+    assert failed(copy) == ["text_contrast"]
+
+
+def test_a_glyph_that_the_product_covers_is_found(tmp_path: Path):
+    folder = job(tmp_path / "job", composition_mode="behind")
+    rows, columns = glyph(folder, 3)
+    change(folder / "cutout.png", (rows, columns, 3), 255)
+    assert "text_product_overlap" in failed(folder)
+
+
+def test_words_as_light_as_their_ground_are_found(copy: Path):
+    """The letters are repainted in the ground's own colour, a little darker."""
+    ground = np.array(Image.open(copy / "step1.png").convert("RGB"))
+    changed = (np.array(Image.open(copy / "final.png")) != ground).any(axis=2)
+    change(copy / "final.png", changed, (ground[changed] * 0.85).astype(np.uint8))
+    assert "text_contrast" in failed(copy)
+
+
+def test_words_outside_the_margins_are_found(copy: Path):
+    document = Layout.model_validate_json((copy / "layout.json").read_bytes())
+    x, _, width, height = document.letters.box
+    moved = document.letters.model_copy(update={"box": (x, 2, width, height)})
+    (copy / "layout.json").write_text(document.model_copy(update={"letters": moved}).model_dump_json(by_alias=True))
+    assert "safe_margins" in failed(copy)
+
+
+def test_a_failed_check_names_the_call_that_helps(copy: Path):
+    where = glyph(copy, 3)
+    change(copy / "step2.png", np.s_[:, :40], 0)
+    change(copy / "final.png", where, 0)
+    fixes = {check.name: check.fix for check in verify_job(copy, FontCatalog()) if check.passed is False}
+    assert fixes["glyph_overlap"].tool == "generate"
+    assert fixes["glyph_overlap"].arguments == {"resume_job_id": "job-1", "start_step": 2}
+
+
+def test_the_command_says_by_its_exit_code_how_it_went(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    data = tmp_path / "data"
+    job_id = "0b54d9d2-5a6e-4c6c-8b42-6c8b3f9b3a10"
+    shutil.copytree(copy, data / "jobs" / job_id)
+    monkeypatch.setenv("AD_AGENT_DATA_DIR", str(data))
+    assert cli.run(["verify", job_id]) == 0
+    assert cli.run(["verify", str(copy)]) == 0
+    assert "text_contrast" in capsys.readouterr().out
+    change(copy / "final.png", glyph(copy, 3), 0)
+    assert cli.run(["verify", str(copy / "final.png")]) == 1
+    assert "FAIL" in capsys.readouterr().out
+    assert cli.run(["verify", str(tmp_path)]) == 2
+    assert cli.run(["verify", "no-such-job"]) == 2
+    (copy / "final.png").unlink()
+    assert cli.run(["verify", str(copy)]) == 2
