@@ -165,6 +165,12 @@ def test_korean_prefixes_shift_a_colour():
 
 def test_an_adjective_belongs_to_the_colour_after_it():
     assert [name for name, _ in named_colours("deep warm coral and cream")] == ["deep coral", "cream"]
+    assert [name for name, _ in named_colours("soft morning light, peach tones")] == ["peach"]
+
+
+def test_an_adjective_alone_darkens_or_lifts_the_scene():
+    lifts = [choose_palette(words, PRODUCT).lift for words in ("dark wood", "wood in soft light", "light oak wood")]
+    assert lifts[0] < lifts[1] == 0 < lifts[2]
 
 
 def test_a_colour_word_overrides_the_products_hue():

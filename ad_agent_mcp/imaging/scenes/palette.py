@@ -60,13 +60,14 @@ _KOREAN_NAMES = {word: name for words, name in _KOREAN.items() for word in words
 # What an adjective does: the share of the way to black (-) or white (+), and a factor on the chroma.
 _ADJECTIVES = {
     "deep 딥 짙은 진한": (-0.2, 0.95), "dark 다크 어두운": (-0.5, 0.85), "rich": (-0.15, 1.15),
-    "light 라이트 밝은": (0.4, 0.75), "pale 연한 옅은": (0.6, 0.5), "pastel 파스텔": (0.55, 0.55),
+    "light 라이트 밝은": (0.4, 0.75), "pale 연한 옅은": (0.5, 0.55), "pastel 파스텔": (0.4, 0.7),
     "soft 부드러운": (0.25, 0.7), "bright": (0.2, 1.1), "vivid 비비드 선명한 쨍한": (0.0, 1.35),
     "muted 차분한 뮤트": (0.0, 0.5),
 }  # fmt: skip
 _SHIFTS = {word: shift for words, shift in _ADJECTIVES.items() for word in words.split()}
 _CALLED = {word: words.split()[0] for words in _ADJECTIVES for word in words.split()}
 _PREFIXES = {"연": _SHIFTS["연한"], "진": _SHIFTS["진한"]}
+_SURFACES = {"wood", "wooden", "oak", "table", "marble", "stone", "studio", "backdrop", "background"}
 _WALL_CHROMA = 54.0
 
 
@@ -83,7 +84,7 @@ def choose_palette(prompt: str, product: Picture) -> Palette:
         product: RGBA; its dominant hue is taken where alpha is full.
     """
     found = _found(prompt)
-    lift = next((_SHIFTS[word] for word in _words(prompt) if word in _SHIFTS), (0.0, 1.0))
+    lift = _mood(prompt)
     if found:
         lightness, a, b = _lab(found[0][2])
         second = _lab(found[1][2]) if len(found) > 1 else None
@@ -145,7 +146,16 @@ def _calmed(a: float, b: float, chroma: float) -> tuple[float, float]:
 
 
 def _words(prompt: str) -> list[str]:
-    return re.findall(r"[a-z]+|[가-힣]+", prompt.lower())
+    return re.findall(r"[a-z]+|[가-힣]+|[^\w\s]", prompt.lower())
+
+
+def _mood(prompt: str) -> tuple[float, float]:
+    """What the first adjective that stands alone does. Light is mostly a noun, and that is often soft."""
+    words = _words(prompt)
+    for word, following in zip(words, [*words[1:], ""], strict=False):
+        if word in _SHIFTS and (word not in ("light", "soft", "부드러운") or following in _SURFACES):
+            return _SHIFTS[word]
+    return 0.0, 1.0
 
 
 def _found(prompt: str) -> list[tuple[str, str, Colour]]:
@@ -159,7 +169,8 @@ def _found(prompt: str) -> list[tuple[str, str, Colour]]:
         if name:
             before = [word for word in words[max(0, index - 2) : index] if word in _SHIFTS]
             # An adjective two words away counts only over another one ("deep warm coral"), not over a colour.
-            if before and (words[index - 1] in _SHIFTS or _plain(words[index - 1])[0] is None):
+            between = words[index - 1]
+            if before and (between in _SHIFTS or (between.isalpha() and _plain(between)[0] is None)):
                 shift, said = _SHIFTS[before[-1]], f"{_CALLED[before[-1]]} {said}"
             found.setdefault(name, (said, name, _shifted(rgb_of(_NAMES[name]), *(shift or (0.0, 1.0)))))
         index += 2 if is_pair else 1

@@ -198,7 +198,7 @@ def podium(image: Floats, setting: Setting, stone: Floats, rng: np.random.Genera
     edge = np.exp(-(((y - arc) / (1.6 * soft)) ** 2)) * inside * (y > 0) * (0.5 + 0.5 * np.clip(toward + 0.5, 0, 1))
     cover = np.maximum(top, side)[..., None]
     mottle = noise((width, last - first), (0.05 * width, 0.05 * (last - first)), rng, octaves=3)[..., None] - 0.5
-    surface = stone * (1 + 0.04 * mottle) * lit[..., None] + rim * edge[..., None]
+    surface = in_light(floats(stone * (1 + 0.04 * mottle)), floats(lit)[..., None], stone) + rim * edge[..., None]
     image[first:last] = image[first:last] * (1 - shadow[..., None]) * (1 - cover) + surface * cover
     return image
 
