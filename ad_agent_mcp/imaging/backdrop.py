@@ -111,7 +111,7 @@ def _shadows(product: Flags, dim: Flags, steps: Flags) -> Flags:
     low_from = int(rows[0] + 0.6 * (rows[-1] - rows[0]))
     low = np.bincount(labels[low_from:].ravel(), minlength=len(areas)) / areas
     small = areas < 0.01 * product.sum()
-    keep = small | ((low > 0.6) & (areas < 0.25 * product.sum()))
+    keep = small | ((low > 0.6) & (areas < 0.35 * product.sum()))
     for label in np.flatnonzero((keep & ~small)[1:]) + 1:
         keep[label] = _step_share(labels == label, steps, ~product) < 0.09
     return kept(labels, keep)
