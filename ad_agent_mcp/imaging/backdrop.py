@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from .picture import Flags, Floats, Picture, blur, dilate, disc, erode, floats
+from .picture import Flags, Floats, Picture, blur, dilate, floats
 from .regions import (
     closed,
     filled,
@@ -111,7 +111,7 @@ def _shadows(product: Flags, dim: Flags, steps: Flags) -> Flags:
     low_from = int(rows[0] + 0.6 * (rows[-1] - rows[0]))
     low = np.bincount(labels[low_from:].ravel(), minlength=len(areas)) / areas
     small = areas < 0.01 * product.sum()
-    keep = small | ((low > 0.6) & (areas < 0.35 * product.sum()))
+    keep = small | ((low > 0.6) & (areas < 0.3 * product.sum()))
     for label in np.flatnonzero((keep & ~small)[1:]) + 1:
         keep[label] = _step_share(labels == label, steps, ~product) < 0.09
     return kept(labels, keep)

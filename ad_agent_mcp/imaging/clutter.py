@@ -28,7 +28,7 @@ def salient_mask(work: Picture) -> Flags:
     if hull.any():
         reach = max(2, round(0.02 * max(hull.shape)))
         marks[hull] = cv2.GC_PR_FGD
-        marks[erode(hull, 2 * reach)] = cv2.GC_FGD
+        marks[erode(hull, reach)] = cv2.GC_FGD
         marks[~dilate(hull, reach)] = cv2.GC_BGD
     else:
         marks[likely > middle] = cv2.GC_PR_FGD

@@ -68,7 +68,9 @@ def _round(mask, rows, columns):
     np.minimum.at(first, rows, columns)
     np.maximum.at(last, rows, columns)
     across = (columns - first[rows]) / np.maximum(1, (last - first)[rows]) * 2 - 1
-    return 0.62 + 0.40 * np.sqrt(np.clip(1 - (across + 0.25) ** 2, 0, 1)) + 0.22 * np.exp(-(((across + 0.5) / 0.1) ** 2))
+    return (
+        0.62 + 0.40 * np.sqrt(np.clip(1 - (across + 0.25) ** 2, 0, 1)) + 0.22 * np.exp(-(((across + 0.5) / 0.1) ** 2))
+    )
 
 
 def _ball(mask, rows, columns):
@@ -90,8 +92,9 @@ def _curve(*points):
     p = np.float32(points)
     before, after, beyond = np.roll(p, 1, 0), np.roll(p, -1, 0), np.roll(p, -2, 0)
     t = np.linspace(0, 1, 16, endpoint=False)[:, None, None]
-    path = p + 0.5 * t * (after - before + t * (2 * before - 5 * p + 4 * after - beyond
-                                                + t * (3 * (p - after) + beyond - before)))  # fmt: skip
+    path = p + 0.5 * t * (
+        after - before + t * (2 * before - 5 * p + 4 * after - beyond + t * (3 * (p - after) + beyond - before))
+    )
     return _polygon(*path.transpose(1, 0, 2).reshape(-1, 2))
 
 
@@ -110,7 +113,9 @@ def _box(left, top, right, bottom, radius=0.0):
 def _oval(x, y, across, down, thick=None):
     sheet = np.zeros((_BIG, _BIG), np.uint8)
     width = -1 if thick is None else round(thick * _BIG)
-    cv2.ellipse(sheet, (round(x * _BIG), round(y * _BIG)), (round(across * _BIG), round(down * _BIG)), 0, 0, 360, 1, width)
+    cv2.ellipse(
+        sheet, (round(x * _BIG), round(y * _BIG)), (round(across * _BIG), round(down * _BIG)), 0, 0, 360, 1, width
+    )
     return sheet > 0
 
 
@@ -173,10 +178,37 @@ def _laptop(s):
 
 
 def _shoe(s):
-    s.paint(_curve((0.12, 0.44), (0.20, 0.38), (0.30, 0.46), (0.42, 0.44), (0.50, 0.36), (0.60, 0.46), (0.76, 0.56),
-                   (0.89, 0.62), (0.91, 0.74), (0.50, 0.75), (0.13, 0.74), (0.10, 0.60)), (186, 40, 44), "ball")  # fmt: skip
-    s.paint(_curve((0.10, 0.70), (0.30, 0.715), (0.60, 0.715), (0.92, 0.70), (0.93, 0.775), (0.60, 0.79),
-                   (0.30, 0.79), (0.10, 0.78)), (244, 243, 240))  # fmt: skip
+    s.paint(
+        _curve(
+            (0.12, 0.44),
+            (0.20, 0.38),
+            (0.30, 0.46),
+            (0.42, 0.44),
+            (0.50, 0.36),
+            (0.60, 0.46),
+            (0.76, 0.56),
+            (0.89, 0.62),
+            (0.91, 0.74),
+            (0.50, 0.75),
+            (0.13, 0.74),
+            (0.10, 0.60),
+        ),
+        (186, 40, 44),
+        "ball",
+    )
+    s.paint(
+        _curve(
+            (0.10, 0.70),
+            (0.30, 0.715),
+            (0.60, 0.715),
+            (0.92, 0.70),
+            (0.93, 0.775),
+            (0.60, 0.79),
+            (0.30, 0.79),
+            (0.10, 0.78),
+        ),
+        (244, 243, 240),
+    )
     for k in range(4):
         s.paint(_line((0.50 + 0.05 * k, 0.44 + 0.03 * k), (0.57 + 0.05 * k, 0.40 + 0.036 * k), 0.012), (246, 246, 246))
 
@@ -212,7 +244,10 @@ def _can(s):
     s.paint(_box(0.33, 0.18, 0.67, 0.88, 0.035), (176, 180, 186), "round")
     s.paint(_box(0.33, 0.28, 0.67, 0.80), (24, 96, 60), "round")
     s.paint(_box(0.352, 0.165, 0.648, 0.20, 0.015), (200, 203, 208), "round")
-    s.paint(_curve((0.34, 0.60), (0.45, 0.50), (0.55, 0.56), (0.66, 0.44), (0.66, 0.56), (0.5, 0.66), (0.36, 0.70)), (240, 238, 230))
+    s.paint(
+        _curve((0.34, 0.60), (0.45, 0.50), (0.55, 0.56), (0.66, 0.44), (0.66, 0.56), (0.5, 0.66), (0.36, 0.70)),
+        (240, 238, 230),
+    )
 
 
 def _handbag(s):
@@ -224,7 +259,10 @@ def _handbag(s):
 
 
 def _camera(s):
-    s.paint(_box(0.14, 0.32, 0.86, 0.76, 0.03) | _polygon((0.38, 0.34), (0.42, 0.25), (0.58, 0.25), (0.62, 0.34)), (44, 44, 48))
+    s.paint(
+        _box(0.14, 0.32, 0.86, 0.76, 0.03) | _polygon((0.38, 0.34), (0.42, 0.25), (0.58, 0.25), (0.62, 0.34)),
+        (44, 44, 48),
+    )
     s.paint(_box(0.14, 0.33, 0.86, 0.41, 0.02), (188, 190, 194))
     s.paint(_oval(0.5, 0.56, 0.17, 0.17), (24, 24, 28), "ball")
     s.paint(_oval(0.5, 0.56, 0.11, 0.11), (50, 60, 100), "ball")
@@ -239,12 +277,24 @@ def _pump(s):
 
 
 TUNED: dict[str, Callable[[Sheet], None]] = {
-    "bottle": _bottle, "mug": _mug, "white box": _white_box, "glass": _glass, "shoe": _shoe, "plant": _plant, "can": _can,
-}  # fmt: skip
+    "bottle": _bottle,
+    "mug": _mug,
+    "white box": _white_box,
+    "glass": _glass,
+    "shoe": _shoe,
+    "plant": _plant,
+    "can": _can,
+}
 HELD_OUT: dict[str, Callable[[Sheet], None]] = {
-    "jar": _jar, "tube": _tube, "laptop": _laptop, "two": _two, "orange": _orange, "handbag": _handbag,
-    "camera": _camera, "pump": _pump,
-}  # fmt: skip
+    "jar": _jar,
+    "tube": _tube,
+    "laptop": _laptop,
+    "two": _two,
+    "orange": _orange,
+    "handbag": _handbag,
+    "camera": _camera,
+    "pump": _pump,
+}
 PRODUCTS = {**TUNED, **HELD_OUT}
 
 
@@ -262,7 +312,7 @@ def _ramp(top, bottom):
 
 
 def _wood(rng):
-    y, x = np.mgrid[0:SIDE, 0:SIDE]
+    y, _ = np.mgrid[0:SIDE, 0:SIDE]
     plank = y * 5 // SIDE
     tone = 1 + 0.10 * rng.standard_normal(5)[plank] + 0.07 * _noise(rng, 2, 60) + 0.05 * _noise(rng, 4, 120, 2)
     tone -= 0.35 * ((y * 5 % SIDE) < 12)
@@ -300,7 +350,11 @@ def _clutter(rng, softness):
             cv2.rectangle(scene, (x - a, y - b), (x + a, y + b), colour, -1)
         else:
             cv2.ellipse(scene, (x, y), (a, b), float(rng.integers(0, 180)), 0, 360, colour, -1)
-    return cv2.GaussianBlur(scene, (0, 0), softness) if softness else scene * (1 + 0.05 * _noise(rng, 40, 40, 3))[..., None]
+    return (
+        cv2.GaussianBlur(scene, (0, 0), softness)
+        if softness
+        else scene * (1 + 0.05 * _noise(rng, 40, 40, 3))[..., None]
+    )
 
 
 def backdrop(name: str, rng: np.random.Generator) -> np.ndarray:
@@ -325,7 +379,9 @@ def photo(product: str, behind: str) -> Photo:
     zoom, dx, dy = 0.82 + 0.2 * rng.random(), 0.06 * rng.standard_normal(), 0.02 * rng.standard_normal()
     move = np.float32([[zoom, 0, (0.5 * (1 - zoom) + dx) * _BIG], [0, zoom, (0.5 * (1 - zoom) + dy) * _BIG]])
     rgb, cover, truth = (
-        cv2.resize(cv2.warpAffine(layer, move, (_BIG, _BIG), flags=cv2.INTER_AREA), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+        cv2.resize(
+            cv2.warpAffine(layer, move, (_BIG, _BIG), flags=cv2.INTER_AREA), (SIDE, SIDE), interpolation=cv2.INTER_AREA
+        )
         for layer in (sheet.rgb * sheet.cover[..., None], sheet.cover, sheet.truth)
     )
     rows, columns = np.nonzero(truth > 0.5)
@@ -338,7 +394,9 @@ def photo(product: str, behind: str) -> Photo:
     dark = np.maximum(cv2.GaussianBlur(shadow, (0, 0), 4), cv2.GaussianBlur(cast, (0, 0), 11))
     scene = backdrop(behind, rng) * (1 - dark[..., None])
     picture = scene * (1 - cover[..., None]) + rgb
-    picture = np.clip(cv2.GaussianBlur(picture, (0, 0), 0.6) + rng.normal(0, 1.2, picture.shape), 0, 255).astype(np.uint8)
+    picture = np.clip(cv2.GaussianBlur(picture, (0, 0), 0.6) + rng.normal(0, 1.2, picture.shape), 0, 255).astype(
+        np.uint8
+    )
     coded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
     return Photo(np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1]), truth)
 
