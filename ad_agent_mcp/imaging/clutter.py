@@ -3,6 +3,8 @@
 Source: minimum barrier distance, Zhang et al. 2015; GrabCut, Rother et al. 2004.
 """
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 
@@ -98,7 +100,7 @@ def _barrier_distance(lab: Floats) -> Floats:
     steps = [np.s_[y] for y in range(height)], [np.s_[:, x] for x in range(width)]
     for _ in range(3):
         for lines in (steps[0], steps[1], steps[0][::-1], steps[1][::-1]):
-            for last, here in zip(lines, lines[1:], strict=False):
+            for last, here in pairwise(lines):
                 top, bottom = np.maximum(high[last], lab[here]), np.minimum(low[last], lab[here])
                 better = (top - bottom < distance[here]) & (distance[last] < 1e8)
                 distance[here] = np.where(better, top - bottom, distance[here])
