@@ -32,7 +32,7 @@ _UNUSED_BY_STEP = {
         "composition_guidance_scale",
     ),
 }
-_SURE_CONFIDENCE = 0.5
+_SURE_CONFIDENCE = 0.75
 
 
 class DraftEngine:
@@ -61,7 +61,8 @@ class DraftEngine:
         if cut.confidence < _SURE_CONFIDENCE or cut.route == "clutter":
             report.notice(
                 "cutout_uncertain",
-                "The product may be cut out badly: the photo has no plain backdrop. Look at the cutout; a product_box, "
+                "The product may be cut out badly: it does not stand out clearly from its backdrop. "
+                "Look at the cutout; a product_box, "
                 "a photo on a plain backdrop, or a PNG with transparency gives a better one.",
             )
         report.iteration(1, 1)

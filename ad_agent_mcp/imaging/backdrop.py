@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from .picture import Flags, Floats, Picture, blur, dilate, disc, erode, floats
+from .picture import Flags, Floats, Picture, blur, dilate, floats
 from .regions import (
     closed,
     filled,
@@ -80,9 +80,9 @@ def product_mask(work: Picture, backdrop: Backdrop) -> Flags:
     darker = lab[..., 0] - backdrop.fit[..., 0]
     bare = off < backdrop.tolerance
     shaded = (tint < 5) & (darker < 3) & (darker > -70)
-    sure = _flooded(bare & smooth, bare)
-    grown = _flooded((bare | shaded) & smooth | sure, bare | shaded)
-    product = ~sure & ~_shadows(~sure, grown & ~sure)
+    sure = _flooded(bare & smooth, bare, 2)
+    grown = _flooded((bare | shaded) & smooth | sure, (bare | shaded) & smooth, max(3, round(0.01 * long_side)))
+    product = ~sure & ~_shadows(~sure, grown & ~sure, ~smooth)
     product = opened(closed(product, 2), 1)
     crumb = max(3, int(0.009 * long_side))
     product &= ~((off < 14) & product) | opened(product, crumb)
@@ -93,16 +93,16 @@ def product_mask(work: Picture, backdrop: Backdrop) -> Flags:
     return product & ~_holes(product, off, smooth, backdrop)
 
 
-def _flooded(passable: Flags, like: Flags) -> Flags:
+def _flooded(passable: Flags, like: Flags, gap_px: int) -> Flags:
     """What the border reaches through gaps that are no mere cracks in an edge, and a little of `like` beyond."""
-    reached = touching_border(opened(passable, 3))
-    for _ in range(3):
+    reached = touching_border(opened(passable, gap_px))
+    for _ in range(gap_px):
         reached |= dilate(reached, 1) & like
     return reached
 
 
-def _shadows(product: Flags, dim: Flags) -> Flags:
-    """The regions of `dim` that are plausibly shadows of `product`: small beside it, or lying low."""
+def _shadows(product: Flags, dim: Flags, steps: Flags) -> Flags:
+    """The regions of `dim` that are plausibly shadows of `product`: small, or lying low and starting softly."""
     labels, statistics = parts(dim, 4)
     areas = statistics[:, cv2.CC_STAT_AREA]
     rows = np.flatnonzero(product.any(axis=1))
@@ -110,15 +110,30 @@ def _shadows(product: Flags, dim: Flags) -> Flags:
         return dim
     low_from = int(rows[0] + 0.6 * (rows[-1] - rows[0]))
     low = np.bincount(labels[low_from:].ravel(), minlength=len(areas)) / areas
-    return kept(labels, (areas < 0.02 * product.sum()) | ((low > 0.6) & (areas < 0.6 * product.sum())))
+    small = areas < 0.01 * product.sum()
+    keep = small | ((low > 0.6) & (areas < 0.3 * product.sum()))
+    for label in np.flatnonzero((keep & ~small)[1:]) + 1:
+        keep[label] = _step_share(labels == label, steps, ~product) < 0.09
+    return kept(labels, keep)
+
+
+def _step_share(region: Flags, steps: Flags, beside: Flags) -> float:
+    """How much of the outline that `region` shares with `beside` is a step."""
+    outline = dilate(region, 5) & ~region & beside
+    return float((outline & dilate(steps, 4)).sum() / max(1, outline.sum()))
 
 
 def _holes(product: Flags, off: Floats, smooth: Flags, backdrop: Backdrop) -> Flags:
-    """Holes one can see through, such as a mug's handle: they look like the backdrop."""
+    """Holes one can see through, such as a mug's handle: like the backdrop, and ending with a step all around."""
     holes = opened((off < max(2.2, backdrop.tolerance * 0.6)) & smooth & product, 2)
     labels, statistics = parts(holes, 4)
-    keep = statistics[:, cv2.CC_STAT_AREA] > 0.0015 * product.size
-    # On white so does a white label, and a product that lost its label is worse than a handle that kept its white.
-    if float(np.median(backdrop.fit[..., 0])) > 97:
-        keep[:] = False
+    areas = statistics[:, cv2.CC_STAT_AREA]
+    # A white label looks like white, too; but it is shaded or printed on, and a product must not lose it.
+    white = float(np.median(backdrop.fit[..., 0])) > 97
+    mean = np.bincount(labels.ravel(), off.ravel()) / areas
+    keep = (areas > 0.0006 * product.size) & ((mean < 0.8) | (not white))
+    for label in np.flatnonzero(keep[1:]) + 1:
+        region = labels == label
+        keep[label] = _step_share(region, ~smooth, product) > 0.7
+        keep[label] &= not white or filled(region).sum() < 1.01 * areas[label]
     return dilate(kept(labels, keep), 1)

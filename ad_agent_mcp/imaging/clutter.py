@@ -3,38 +3,64 @@
 Source: minimum barrier distance, Zhang et al. 2015; GrabCut, Rother et al. 2004.
 """
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 
-from .backdrop import STEP
 from .picture import Flags, Floats, Picture, blur, dilate, erode, floats, resize, to_bytes
-from .regions import closed, filled, lab_of, large_parts, opened, step_edges, touching_border
+from .regions import closed, filled, kept, lab_of, large_parts, opened, parts, step_edges
 
 _SALIENCY_SIDE_PX = 200
 _GRABCUT_SIDE_PX = 400
+_SHARP = 0.6
 
 
 def salient_mask(work: Picture) -> Flags:
     """The likeliest product of `work` (uint8 RGB); empty where nothing stands out."""
     height, width = work.shape[:2]
+    # Bricks, blades and grain are texture of one thing; a median takes most of it for what it is.
     small = _at_most(work, _GRABCUT_SIDE_PX)
-    likely = _saliency(work)
+    calm = np.asarray(cv2.medianBlur(small, 9), dtype=np.uint8)
+    likely = _saliency(calm)
     likely = resize(likely, (small.shape[1], small.shape[0]))
     middle = cv2.threshold(to_bytes(likely), 0, 255, cv2.THRESH_OTSU)[0] / 255
     marks = np.full(likely.shape, cv2.GC_PR_BGD, np.uint8)
-    marks[likely > middle] = cv2.GC_PR_FGD
-    marks[likely > min(0.95, middle + 0.6 * (1 - middle))] = cv2.GC_FGD
-    marks[likely < 0.25 * middle] = cv2.GC_BGD
+    hull = _in_focus(small)
+    if hull.any():
+        reach = max(2, round(0.02 * max(hull.shape)))
+        marks[hull] = cv2.GC_PR_FGD
+        marks[erode(hull, reach)] = cv2.GC_FGD
+        marks[~dilate(hull, reach)] = cv2.GC_BGD
+    else:
+        marks[likely > middle] = cv2.GC_PR_FGD
+        marks[likely > min(0.95, middle + 0.6 * (1 - middle))] = cv2.GC_FGD
+        marks[likely < 0.25 * middle] = cv2.GC_BGD
     band = max(2, int(0.012 * min(likely.shape)))
     marks[:band] = marks[:, :band] = marks[:, -band:] = cv2.GC_BGD
     if not (marks == cv2.GC_FGD).any():
         return np.zeros((height, width), np.bool_)
     cv2.setRNGSeed(7)
-    bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+    bgr = cv2.cvtColor(cv2.medianBlur(small, 5), cv2.COLOR_RGB2BGR)
     cv2.grabCut(bgr, marks, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_MASK)
-    product = large_parts(opened((marks == cv2.GC_FGD) | (marks == cv2.GC_PR_FGD), 2))
-    product = filled(product)
+    product = large_parts(opened(closed((marks == cv2.GC_FGD) | (marks == cv2.GC_PR_FGD), 3), 2))
+    # A hole that is as unremarkable as the backdrop is one to see through.
+    labels, statistics = parts(opened(filled(product) & ~product, 3), 4)
+    areas = statistics[:, cv2.CC_STAT_AREA]
+    plain = np.bincount(labels.ravel(), likely.ravel()) / areas < middle
+    product = filled(product) & ~kept(labels, (areas > 0.003 * product.size) & (plain | hull.any()))
     return floats(cv2.resize(floats(product), (width, height), interpolation=cv2.INTER_CUBIC)) > 0.5
+
+
+def _in_focus(small: Picture) -> Flags:
+    """What edges surround, where the border has none: a sharp product before an unfocused backdrop; else empty."""
+    steps = step_edges(lab_of(cv2.bilateralFilter(small, 5, 12, 5))) > _SHARP
+    band = max(3, int(0.04 * min(steps.shape)))
+    edge = np.ones(steps.shape, np.bool_)
+    edge[band:-band, band:-band] = False
+    if steps[edge].mean() > 0.03:
+        return np.zeros(steps.shape, np.bool_)
+    return filled(large_parts(opened(filled(closed(steps, round(0.05 * max(steps.shape)))), 3)))
 
 
 def _at_most(work: Picture, side_px: int) -> Picture:
@@ -74,7 +100,7 @@ def _barrier_distance(lab: Floats) -> Floats:
     steps = [np.s_[y] for y in range(height)], [np.s_[:, x] for x in range(width)]
     for _ in range(3):
         for lines in (steps[0], steps[1], steps[0][::-1], steps[1][::-1]):
-            for last, here in zip(lines, lines[1:], strict=False):
+            for last, here in pairwise(lines):
                 top, bottom = np.maximum(high[last], lab[here]), np.minimum(low[last], lab[here])
                 better = (top - bottom < distance[here]) & (distance[last] < 1e8)
                 distance[here] = np.where(better, top - bottom, distance[here])

@@ -2,11 +2,12 @@
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
-from .picture import Flags, Floats, Picture, blur, disc, floats
+from .picture import Flags, Floats, blur, disc, floats
 
 
-def lab_of(picture: Picture | Floats) -> Floats:
+def lab_of(picture: ArrayLike) -> Floats:
     """Lab (L 0-100) of RGB 0-255."""
     return floats(cv2.cvtColor(floats(picture) / 255, cv2.COLOR_RGB2LAB))
 
@@ -17,7 +18,7 @@ def step_edges(lab: Floats) -> Floats:
     A step stands out from the same picture seen blurred; a cast shadow or an unfocused shape does not.
     """
     fine, coarse = _slope(blur(lab, 1)), _slope(blur(lab, 3))
-    return fine - 1.6 * coarse
+    return floats(fine - 1.6 * coarse)
 
 
 def _slope(lab: Floats) -> Floats:

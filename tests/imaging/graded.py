@@ -1,7 +1,8 @@
 """Photos with a known answer: drawn products on generated backdrops, and how well they are cut out.
 
 `python -m tests.imaging.graded` prints the table; `... sheet FOLDER` also writes contact sheets there.
-Thresholds were set while looking at `TUNED` only; `HELD_OUT` says what to expect of other products.
+The halves `TUNED` and `HELD_OUT` are told apart in the table, but thresholds were set with an eye on some of
+both, so neither row is a promise for products never seen.
 """
 
 import sys
@@ -92,8 +93,9 @@ def _curve(*points):
     p = np.float32(points)
     before, after, beyond = np.roll(p, 1, 0), np.roll(p, -1, 0), np.roll(p, -2, 0)
     t = np.linspace(0, 1, 16, endpoint=False)[:, None, None]
-    path = p + 0.5 * t * (after - before + t * (2 * before - 5 * p + 4 * after - beyond
-                                                + t * (3 * (p - after) + beyond - before)))  # fmt: skip
+    path = p + 0.5 * t * (
+        after - before + t * (2 * before - 5 * p + 4 * after - beyond + t * (3 * (p - after) + beyond - before))
+    )
     return _polygon(*path.transpose(1, 0, 2).reshape(-1, 2))
 
 
@@ -177,10 +179,37 @@ def _laptop(s):
 
 
 def _shoe(s):
-    s.paint(_curve((0.12, 0.44), (0.20, 0.38), (0.30, 0.46), (0.42, 0.44), (0.50, 0.36), (0.60, 0.46), (0.76, 0.56),
-                   (0.89, 0.62), (0.91, 0.74), (0.50, 0.75), (0.13, 0.74), (0.10, 0.60)), (186, 40, 44), "ball")  # fmt: skip
-    s.paint(_curve((0.10, 0.70), (0.30, 0.715), (0.60, 0.715), (0.92, 0.70), (0.93, 0.775), (0.60, 0.79),
-                   (0.30, 0.79), (0.10, 0.78)), (244, 243, 240))  # fmt: skip
+    s.paint(
+        _curve(
+            (0.12, 0.44),
+            (0.20, 0.38),
+            (0.30, 0.46),
+            (0.42, 0.44),
+            (0.50, 0.36),
+            (0.60, 0.46),
+            (0.76, 0.56),
+            (0.89, 0.62),
+            (0.91, 0.74),
+            (0.50, 0.75),
+            (0.13, 0.74),
+            (0.10, 0.60),
+        ),
+        (186, 40, 44),
+        "ball",
+    )
+    s.paint(
+        _curve(
+            (0.10, 0.70),
+            (0.30, 0.715),
+            (0.60, 0.715),
+            (0.92, 0.70),
+            (0.93, 0.775),
+            (0.60, 0.79),
+            (0.30, 0.79),
+            (0.10, 0.78),
+        ),
+        (244, 243, 240),
+    )
     for k in range(4):
         s.paint(_line((0.50 + 0.05 * k, 0.44 + 0.03 * k), (0.57 + 0.05 * k, 0.40 + 0.036 * k), 0.012), (246, 246, 246))
 
@@ -249,12 +278,24 @@ def _pump(s):
 
 
 TUNED: dict[str, Callable[[Sheet], None]] = {
-    "bottle": _bottle, "mug": _mug, "white box": _white_box, "glass": _glass, "shoe": _shoe, "plant": _plant, "can": _can,
-}  # fmt: skip
+    "bottle": _bottle,
+    "mug": _mug,
+    "white box": _white_box,
+    "glass": _glass,
+    "shoe": _shoe,
+    "plant": _plant,
+    "can": _can,
+}
 HELD_OUT: dict[str, Callable[[Sheet], None]] = {
-    "jar": _jar, "tube": _tube, "laptop": _laptop, "two": _two, "orange": _orange, "handbag": _handbag,
-    "camera": _camera, "pump": _pump,
-}  # fmt: skip
+    "jar": _jar,
+    "tube": _tube,
+    "laptop": _laptop,
+    "two": _two,
+    "orange": _orange,
+    "handbag": _handbag,
+    "camera": _camera,
+    "pump": _pump,
+}
 PRODUCTS = {**TUNED, **HELD_OUT}
 
 
@@ -272,7 +313,7 @@ def _ramp(top, bottom):
 
 
 def _wood(rng):
-    y, x = np.mgrid[0:SIDE, 0:SIDE]
+    y, _ = np.mgrid[0:SIDE, 0:SIDE]
     plank = y * 5 // SIDE
     tone = 1 + 0.10 * rng.standard_normal(5)[plank] + 0.07 * _noise(rng, 2, 60) + 0.05 * _noise(rng, 4, 120, 2)
     tone -= 0.35 * ((y * 5 % SIDE) < 12)
