@@ -32,6 +32,10 @@ def ratio(one: Floats | float, other: Floats | float) -> Floats:
     return floats((np.maximum(one, other) + 0.05) / (np.minimum(one, other) + 0.05))
 
 
+_DEEP = 34.0
+"""Brightest channel of a very dark tone."""
+
+
 class Legibility(NamedTuple):
     """`worst`: 5th percentile of the local contrast ratio; `is_light`: letters lighter than what is around."""
 
@@ -101,8 +105,8 @@ def lit_by_scene(letters: Picture, image: Picture, *, light_x: float) -> Picture
     ground = blur(image, 0.05 * max(image.shape)) + 8
     tint = (ground / ground.mean(axis=2, keepdims=True)) ** 0.35
     box = box_of(letters[..., 3] > 0) or (0, 0, 1, 1)
-    across = np.clip((np.arange(letters.shape[1]) - box[0]) / box[2] * 2 - 1, -1, 1)
-    gain = 1 + 0.08 * light_x * across
+    across = floats(np.clip((np.arange(letters.shape[1], dtype=np.float32) - box[0]) / box[2] * 2 - 1, -1, 1))
+    gain = floats(1 + 0.08 * light_x * across)
     result = letters.copy()
     result[..., :3] = np.clip(letters[..., :3] * tint * gain[None, :, None] + 0.5, 0, 255)
     return result
@@ -120,7 +124,8 @@ def relit(letters: Picture, *, towards_light: bool, amount: float) -> Picture:
 def tone_of(around: Picture, *, is_dark: bool) -> tuple[int, int, int]:
     """A very dark or very light tone of the hue that RGB `around` has."""
     mean = around.reshape(-1, 3).mean(axis=0)
-    mean = mean * (0.12 * 128 / max(mean.mean(), 32.0)) if is_dark else 255 - (255 - mean) * 0.10
+    # A deep tone is more saturated than the light one it comes from; plain black over colour looks like soot.
+    mean = _DEEP * (mean / max(float(mean.max()), 1.0)) ** 2.5 if is_dark else 255 - (255 - mean) * 0.10
     red, green, blue = np.clip(mean, 0, 255).astype(int)
     return int(red), int(green), int(blue)
 

@@ -11,21 +11,22 @@ import numpy as np
 from .contrast import luminance, relit, rim, scrim
 from .picture import Matte, Picture, blur, floats, tinted
 
-_RECOLOURS = ((0.15, 0.0), (0.3, 0.0), (0.45, 0.0))
+_RECOLOURS = ((0.15, 0.0), (0.3, 0.0), (0.4, 0.0))
 _SCRIMS = (
     (0.0, 0.35),
-    (0.0, 0.5),
     (0.3, 0.35),
+    (0.0, 0.5),
     (0.3, 0.5),
     (0.5, 0.5),
     (0.0, 0.65),
-    (0.3, 0.65),
+    (0.4, 0.65),
     (0.0, 0.8),
     (0.5, 0.85),
 )
-"""How much flat letters' lightness changes, and how dense a scrim is added."""
+"""How much the letters' lightness changes, and how dense a scrim is added."""
 _CONTRARY = 0.5
 """So dense a scrim is also tried the other way: lighter ground under letters that were the lighter ones."""
+_MAX_SHADE = 0.4
 _TEXTURED = 0.16
 
 
@@ -58,11 +59,12 @@ def attempts(
         return () if glows else (_drop_shadow(solid, font_size_px, light_x, opacity=opacity),)
 
     yield Attempt(letters, shadows(over_light=is_light), ())
-    steps = (*(_RECOLOURS if may_recolour and not is_textured(letters) else ()), *_SCRIMS)
-    for amount, opacity in steps:
-        if amount and not (may_recolour and not is_textured(letters)):
-            continue
+    shaded = is_textured(letters)
+    for amount, opacity in (*_RECOLOURS, *_SCRIMS):
         for is_lighter in (is_light, not is_light) if opacity >= _CONTRARY else (is_light,):
+            # White paint would flatten what is shaded; less light on it does not.
+            if amount and (not may_recolour or (shaded and (is_lighter or amount > _MAX_SHADE))):
+                continue
             changed = relit(letters, towards_light=is_lighter, amount=amount) if amount else letters
             under = shadows(over_light=is_lighter)
             names = (("lighter letters" if is_lighter else "darker letters"),) if amount else ()
