@@ -11,8 +11,8 @@ from .workspace import Workspace, crop, pad
 
 _MIN_SIZE_SHARE = 0.04
 _MAX_SIZE_SHARE = 0.17
-_MAX_ALONE_SHARE = 0.24
-"""Behind a product, or in the room beside it, a word stands alone and may be larger."""
+_MAX_BEHIND_SHARE = 0.24
+_MAX_BESIDE_SHARE = 0.2
 PADDING_SHARE = 0.12
 """Empty rim of the lettering picture, in font sizes."""
 
@@ -97,7 +97,6 @@ def _set(workspace: Workspace, text: str) -> SetText:
         max_lines=1 if is_behind else 8,
         min_size_px=round(_MIN_SIZE_SHARE * min(canvas)),
     )
-    size_px = min(
-        size_px, round((_MAX_ALONE_SHARE if is_behind or is_banner(canvas) else _MAX_SIZE_SHARE) * min(canvas))
-    )
+    largest = _MAX_BEHIND_SHARE if is_behind else _MAX_BESIDE_SHARE if is_banner(canvas) else _MAX_SIZE_SHARE
+    size_px = min(size_px, round(largest * min(canvas)))
     return typesetter.draw(lines, size_px, padding_px=max(4, round(PADDING_SHARE * size_px)))
