@@ -1,7 +1,6 @@
 """How many ads pass their checks: words x letter styles x scenes x canvases x modes x positions, in this process.
 
-`python -m bench.ad_checks --count 160 --out DIR`; `--hard` paints noise, stripes and gradients instead of the scenes and
-shades the letters like metal, harder than any style does.
+`python -m bench.ad_checks --count 160 --out DIR`; `--hard` paints noise, stripes and gradients instead of the scenes.
 """
 
 import argparse
@@ -70,19 +69,11 @@ def cases(count: int, *, hard: bool) -> list[Case]:
 
 
 class HardEngine(DraftEngine):
-    """Paints what no words are easily read on, and letters whose faces go from dark to light."""
+    """Paints what no words are easily read on."""
 
     def paint_background(self, request: GenerateRequest, **rest: Any) -> Scene:
         scene = super().paint_background(request, **rest)
         return Scene(hard_ground(request.bg_prompt, rest["size"], rest["seed"]), "hard", scene.floor_y, scene.light_x)
-
-    def paint_text(self, mask: Any, *, request: GenerateRequest, **rest: Any) -> Any:
-        letters = super().paint_text(mask, request=request, **rest)
-        return (
-            letters
-            if "flat" in request.text_model_prompt
-            else shaded(letters, has_glow="neon" in request.text_model_prompt)
-        )
 
 
 def hard_ground(kind: str, size: tuple[int, int], seed: int) -> Any:
@@ -104,26 +95,6 @@ def hard_ground(kind: str, size: tuple[int, int], seed: int) -> Any:
         case _:
             values = 127 + 900 * blur(floats(rng.standard_normal((height, width, 3))), 14)
     return np.clip(values * np.ones(3), 0, 255).astype(np.uint8)
-
-
-def shaded(letters: Any, *, has_glow: bool) -> Any:
-    """`letters` with bands of reflection, a dark extruded side, and maybe a glow."""
-    height = letters.shape[0]
-    y = np.arange(height, dtype=np.float32)[:, None] / max(24, height // 3)
-    tone = 0.68 + 0.32 * np.sin(2 * np.pi * y)
-    result = letters.copy()
-    result[..., :3] = np.clip(floats(letters[..., :3]) * tone[..., None] + 90 * (tone[..., None] > 0.9), 0, 255)
-    deep = max(2, height // 60)
-    for step in range(1, deep + 1):
-        side = np.roll(letters[..., 3], (step, step // 2), (0, 1))
-        empty = (result[..., 3] < 128) & (side > 127)
-        result[empty] = (*(letters[..., :3][letters[..., 3] > 127].mean(axis=0) * 0.4).astype(int), 255)
-    if has_glow:
-        halo = np.clip(blur(floats(letters[..., 3]), height / 30) * 0.8, 0, 255)
-        empty = result[..., 3] < halo
-        result[empty, :3] = (60, 230, 240)
-        result[empty, 3] = halo[empty]
-    return result
 
 
 class Quiet:
@@ -180,7 +151,7 @@ def main() -> None:
         for check in checks:
             passed[check.name] += check.passed is not False
             if check.passed is False:
-                print(check.name, check.value, check.limit, case)
+                print(check.name, check.value, check.limit, case)  # noqa: T201
             if (
                 check.name == "text_product_overlap"
                 and case["text_position"] == "auto"
@@ -188,8 +159,8 @@ def main() -> None:
             ):
                 over_in_auto += bool(check.value)
     for name, count in passed.items():
-        print(f"{name:24} {count / len(results):7.1%} of {len(results)}")
-    print(f"auto over the product: {over_in_auto}; {took / len(results):.2f} s each; notices: {dict(told)}")
+        print(f"{name:24} {count / len(results):7.1%} of {len(results)}")  # noqa: T201
+    print(f"auto over the product: {over_in_auto}; {took / len(results):.2f} s each; notices: {dict(told)}")  # noqa: T201
 
 
 if __name__ == "__main__":

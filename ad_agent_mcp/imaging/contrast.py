@@ -32,6 +32,10 @@ def ratio(one: Floats | float, other: Floats | float) -> Floats:
     return floats((np.maximum(one, other) + 0.05) / (np.minimum(one, other) + 0.05))
 
 
+_DEEP = 34.0
+"""Brightest channel of a very dark tone."""
+
+
 class Legibility(NamedTuple):
     """`worst`: 5th percentile of the local contrast ratio; `is_light`: letters lighter than what is around."""
 
@@ -101,37 +105,47 @@ def lit_by_scene(letters: Picture, image: Picture, *, light_x: float) -> Picture
     ground = blur(image, 0.05 * max(image.shape)) + 8
     tint = (ground / ground.mean(axis=2, keepdims=True)) ** 0.35
     box = box_of(letters[..., 3] > 0) or (0, 0, 1, 1)
-    across = np.clip((np.arange(letters.shape[1]) - box[0]) / box[2] * 2 - 1, -1, 1)
-    gain = 1 + 0.08 * light_x * across
+    across = floats(np.clip((np.arange(letters.shape[1], dtype=np.float32) - box[0]) / box[2] * 2 - 1, -1, 1))
+    gain = floats(1 + 0.08 * light_x * across)
     result = letters.copy()
     result[..., :3] = np.clip(letters[..., :3] * tint * gain[None, :, None] + 0.5, 0, 255)
     return result
 
 
-def relit(letters: Picture, *, towards_light: bool, amount: float) -> Picture:
-    """RGBA `letters` mixed with white, or multiplied towards black, by `amount` (0-1); alpha stays."""
+def relit(letters: Picture, *, towards_light: bool, amount: float, is_shaded: bool = False) -> Picture:
+    """RGBA `letters` mixed with white, or multiplied towards black, by `amount` (0-1); alpha stays.
+
+    Letters that are `is_shaded` keep more of their highlights when they get darker.
+    """
     rgb = letters[..., :3].astype(np.float32)
-    rgb = rgb + (255 - rgb) * amount if towards_light else rgb * (1 - amount)
+    share = amount * (1 - 0.4 * (rgb.mean(axis=2, keepdims=True) / 255) ** 3) if is_shaded else amount
+    rgb = rgb + (255 - rgb) * amount if towards_light else rgb * (1 - share)
     result = letters.copy()
     result[..., :3] = np.clip(rgb + 0.5, 0, 255)
     return result
 
 
-def tone_of(around: Picture, *, is_dark: bool) -> tuple[int, int, int]:
-    """A very dark or very light tone of the hue that RGB `around` has."""
+def tone_of(around: Picture, *, is_dark: bool, deep: float = _DEEP) -> tuple[int, int, int]:
+    """A dark (brightest channel `deep`) or very light tone of the hue that RGB `around` has."""
     mean = around.reshape(-1, 3).mean(axis=0)
-    mean = mean * (0.12 * 128 / max(mean.mean(), 32.0)) if is_dark else 255 - (255 - mean) * 0.10
+    # A deep tone is more saturated than the light one it comes from; plain black over colour looks like soot.
+    mean = deep * (mean / max(float(mean.max()), 1.0)) ** 2.5 if is_dark else 255 - (255 - mean) * 0.10
     red, green, blue = np.clip(mean, 0, 255).astype(int)
     return int(red), int(green), int(blue)
 
 
-def scrim(letters: Matte, around: Picture, *, font_size_px: float, opacity: float, is_dark: bool) -> Picture:
-    """The ground under `letters` made darker or lighter in its own hue: RGBA, densest at them, fading out widely."""
-    near = blur(floats(dilate(letters > 0.3, max(1 + _RING_PX, round(0.10 * font_size_px)))), 0.14 * font_size_px)
-    wide = blur(floats(dilate(letters > 0.3, round(0.3 * font_size_px))), 0.45 * font_size_px)
-    density = 1 - (1 - np.clip(1.2 * near, 0, 1)) * (1 - 0.7 * wide / max(float(wide.max()), 1e-6))
+def scrim_density(letters: Matte, *, font_size_px: float) -> Matte:
+    """Where a scrim lies under `letters`: full at them, fading out widely."""
+    near = blur(floats(dilate(letters > 0.3, max(1 + _RING_PX, round(0.07 * font_size_px)))), 0.14 * font_size_px)
+    wide = blur(letters, 0.5 * font_size_px)
+    density = 1 - (1 - np.clip(1.3 * near, 0, 1)) * (1 - 0.7 * wide / max(float(wide.max()), 1e-6))
     # Nothing may end in a line where the window does.
-    return tinted(floats(np.clip(density - 0.02, 0, 1) * opacity), tone_of(around, is_dark=is_dark))
+    return floats(np.clip(density - 0.02, 0, 1))
+
+
+def scrim(density: Matte, around: Picture, *, opacity: float, is_dark: bool) -> Picture:
+    """The ground made darker or lighter in its own hue, the deeper the denser: RGBA."""
+    return tinted(floats(density * opacity), tone_of(around, is_dark=is_dark, deep=_DEEP + 100 * (1 - opacity)))
 
 
 def rim(letters: Matte, around: Picture, *, font_size_px: float, is_dark: bool) -> Picture:

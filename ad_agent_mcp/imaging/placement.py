@@ -49,6 +49,11 @@ def safe_area(canvas: tuple[int, int]) -> Box:
     return x, y, width - x - round(right * width), height - y - round(bottom * height)
 
 
+def is_banner(canvas: tuple[int, int]) -> bool:
+    """Whether a canvas (width, height) is so wide that words stand beside the product."""
+    return canvas[0] / canvas[1] >= _BANNER_ASPECT
+
+
 def text_area(canvas: tuple[int, int], product: Box | None, *, position: TextPosition, mode: CompositionMode) -> Box:
     """The room in which words should be set: beside, above or below the product.
 
@@ -70,9 +75,10 @@ def text_area(canvas: tuple[int, int], product: Box | None, *, position: TextPos
     if mode is CompositionMode.BEHIND:
         reach = max(y + round(0.16 * canvas[1]), product[1] + round(0.16 * product[3]))
         return x, max(y, reach - tall), width, min(tall, reach - y)
-    left, right = product[0] - gap - x, x + width - (product[0] + product[2] + gap)
+    aside = round(1.4 * gap)
+    left, right = product[0] - aside - x, x + width - (product[0] + product[2] + aside)
     above, below = product[1] - gap - y, y + height - (product[1] + product[3] + gap)
-    is_beside = canvas[0] / canvas[1] >= _BANNER_ASPECT and max(left, right) >= 0.3 * canvas[0]
+    is_beside = is_banner(canvas) and max(left, right) >= 0.3 * canvas[0]
     if is_beside:
         side_x, side_width = (x, left) if left >= right else (x + width - right, right)
         high = height if position in (TextPosition.AUTO, TextPosition.CENTER) else round(0.85 * height)
@@ -123,7 +129,7 @@ def find_spots(
     light = _shrunk(luminance(picture))
     likeness = _integral(floats(np.maximum(0, np.log(MIN_RATIO / ratio(light, tone)))))
     covered = _integral(_shrunk(floats(dilate(taken, 3 if is_behind else round(0.012 * max(canvas))))))
-    found: list[tuple[float, Spot]] = []
+    found: list[tuple[float, float, Spot]] = []
     for scale in _SCALES:
         width, height = round(size[0] * scale * widest), round(size[1] * scale * widest)
         lefts = {area[0] + (area[2] - width) // 2, safe[0], safe[0] + safe[2] - width}
@@ -139,11 +145,12 @@ def find_spots(
                 overlap = _mean(covered, spot.box)
                 # Behind a product a little must vanish; in front of it nothing should be covered at all.
                 score -= 5.0 * max(0.0, overlap - 0.12) if is_behind else 8.0 * overlap + (1.5 if overlap else 0.0)
-                found.append((score, spot))
+                found.append((score, overlap, spot))
     found.sort(key=lambda scored: -scored[0])
     spots: list[Spot] = []
-    for _, spot in found:
-        if all(_shared(spot.box, other.box) < _APART for other in spots):
+    for _, overlap, spot in found:
+        # No other place is worth covering more of the product than the best one does.
+        if overlap <= found[0][1] and all(_shared(spot.box, other.box) < _APART for other in spots):
             spots.append(spot)
         if len(spots) == _CHOICES:
             break
@@ -156,7 +163,7 @@ def ink_of(letters: Picture) -> Box:
 
 
 def letters_at(letters: Picture, ink: Box, box: Box, scale: float, canvas: tuple[int, int]) -> Picture:
-    """RGBA `letters` scaled and laid on an empty `canvas` (width, height) so that their `ink` begins where `box` does."""
+    """RGBA `letters` scaled and laid on an empty `canvas` so that their `ink` begins where `box` does."""
     if scale != 1:
         size = (max(1, round(letters.shape[1] * scale)), max(1, round(letters.shape[0] * scale)))
         letters = from_image(Image.fromarray(letters).resize(size, Image.Resampling.LANCZOS))

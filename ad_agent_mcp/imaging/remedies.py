@@ -8,24 +8,26 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .contrast import luminance, relit, rim, scrim
+from .contrast import luminance, relit, rim, scrim, scrim_density
 from .picture import Matte, Picture, blur, floats, tinted
 
-_RECOLOURS = ((0.15, 0.0), (0.3, 0.0), (0.45, 0.0))
+_RECOLOURS = ((0.15, 0.0), (0.3, 0.0), (0.4, 0.0))
 _SCRIMS = (
     (0.0, 0.35),
-    (0.0, 0.5),
     (0.3, 0.35),
+    (0.0, 0.5),
     (0.3, 0.5),
     (0.5, 0.5),
     (0.0, 0.65),
-    (0.3, 0.65),
+    (0.4, 0.65),
     (0.0, 0.8),
-    (0.5, 0.85),
+    (0.0, 0.92),
+    (0.5, 0.92),
 )
-"""How much flat letters' lightness changes, and how dense a scrim is added."""
+"""How much the letters' lightness changes, and how dense a scrim is added."""
 _CONTRARY = 0.5
 """So dense a scrim is also tried the other way: lighter ground under letters that were the lighter ones."""
+_MAX_SHADE, _LAST_SHADE = 0.4, 0.45
 _TEXTURED = 0.16
 
 
@@ -58,26 +60,30 @@ def attempts(
         return () if glows else (_drop_shadow(solid, font_size_px, light_x, opacity=opacity),)
 
     yield Attempt(letters, shadows(over_light=is_light), ())
-    steps = (*(_RECOLOURS if may_recolour and not is_textured(letters) else ()), *_SCRIMS)
-    for amount, opacity in steps:
-        if amount and not (may_recolour and not is_textured(letters)):
-            continue
+    shaded = is_textured(letters)
+    density = scrim_density(solid, font_size_px=font_size_px)
+    for amount, opacity in (*_RECOLOURS, *_SCRIMS):
         for is_lighter in (is_light, not is_light) if opacity >= _CONTRARY else (is_light,):
-            changed = relit(letters, towards_light=is_lighter, amount=amount) if amount else letters
+            # White paint would flatten what is shaded; less light on it does not.
+            if amount and (not may_recolour or (shaded and (is_lighter or amount > _MAX_SHADE))):
+                continue
+            changed = relit(letters, towards_light=is_lighter, amount=amount, is_shaded=shaded) if amount else letters
             under = shadows(over_light=is_lighter)
             names = (("lighter letters" if is_lighter else "darker letters"),) if amount else ()
             if opacity:
-                veil = scrim(solid, ground, font_size_px=font_size_px, opacity=opacity, is_dark=is_lighter)
+                veil = scrim(density, ground, opacity=opacity, is_dark=is_lighter)
                 under, names = (veil, *under), (*names, "scrim")
             yield Attempt(changed, under, names)
     # Shading survives a mild shift of the whole better than letters survive a ground of their own tone.
     for is_lighter in (is_light, not is_light):
         if may_recolour:
-            veil = scrim(solid, ground, font_size_px=font_size_px, opacity=0.85, is_dark=is_lighter)
+            veil = scrim(density, ground, opacity=0.92, is_dark=is_lighter)
             names = ("lighter letters" if is_lighter else "darker letters", "scrim")
-            yield Attempt(relit(letters, towards_light=is_lighter, amount=0.3), (veil,), names)
+            yield Attempt(
+                relit(letters, towards_light=is_lighter, amount=_LAST_SHADE, is_shaded=shaded), (veil,), names
+            )
     for is_lighter in (is_light, not is_light):
-        veil = scrim(solid, ground, font_size_px=font_size_px, opacity=0.8, is_dark=is_lighter)
+        veil = scrim(density, ground, opacity=0.8, is_dark=is_lighter)
         edge = rim(solid, ground, font_size_px=font_size_px, is_dark=is_lighter)
         yield Attempt(letters, (veil, edge), ("scrim", "outline"))
 

@@ -19,7 +19,7 @@ from .workspace import Workspace
 IDENTITY_LIMIT = 1.0
 """Levels of 255 by which the placed core may differ from a resize of the original."""
 _GLYPH_LIMIT = 0.85
-_MAX_EXTRUSION_SHARE = 0.15
+_MAX_EXTRUSION_SHARE = 0.2
 """Longest extrusion that may belong to letters, as a share of their height."""
 _EDGE_SHARE = 0.02
 _OVERLAP_LIMIT = 0.30
@@ -138,9 +138,10 @@ def _glyph_overlap(finished: Finished) -> Check:
         return Check(name="glyph_overlap", passed=None, limit=_GLYPH_LIMIT)
     drawn, wanted = finished.lettering[..., 3] > 127, finished.glyphs.mask
     value = _overlap(drawn, wanted, finished.glyphs.cells)
-    right, below = _excess(drawn, wanted, round(_MAX_EXTRUSION_SHARE * max(cell[3] for cell in finished.glyphs.cells)))
-    if value < _GLYPH_LIMIT and max(right, below) > 0:
-        value = max(value, _overlap(drawn, _swept(wanted, right, below), finished.glyphs.cells))
+    cells = finished.glyphs.cells
+    right, below = _excess(drawn, wanted, round(_MAX_EXTRUSION_SHARE * max(cell[3] for cell in cells)))
+    for deep in (below, below - 1) if value < _GLYPH_LIMIT else ():  # an edge may round up
+        value = max(value, _overlap(drawn, _swept(wanted, right, max(0, deep)), cells))
     passed = value >= _GLYPH_LIMIT
     fix = None if passed else _again(finished, 2)
     return Check(name="glyph_overlap", passed=passed, value=round(value, 3), limit=_GLYPH_LIMIT, fix=fix)

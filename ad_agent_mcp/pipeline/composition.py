@@ -34,8 +34,8 @@ _WANTED_RATIO = 3.15
 _DARK_INK, _LIGHT_INK = 0.06, 0.75
 _MIDDLE_LUMINANCE = 0.18
 """Black and white letters are equally legible on it."""
-_FADES = (0.35, 0.7, 1.0)
-"""How far a blend that costs legibility is taken back."""
+_FADES = (0.35, 0.5, 1.0)
+"""How far what is left of a blend that costs legibility is taken back, time after time."""
 _FEATHER_SHARE = 0.02
 _STEP_SHARE = 0.01
 
@@ -78,12 +78,9 @@ def make_composition(workspace: Workspace) -> tuple[Check, ...]:
     lettering = _arranged(workspace, step1, picture, glyphs)
     report.iteration(1, 1)
 
-    final, lettering = _blended(workspace, step1, lettering)
+    final = _fronted(workspace, _blended(workspace, step1, lettering), lettering)
     report = workspace.events.open_stage(Stage.FINISH)
     report.iteration(0, 1)
-    cutout = workspace.cutout
-    if cutout is not None and lettering.placed.where.is_behind:
-        final = alpha_over(final, cutout)
     if lettering.remedies:
         workspace.events.notice(
             "text_contrast_remedy",
@@ -95,7 +92,7 @@ def make_composition(workspace: Workspace) -> tuple[Check, ...]:
             lettering=picture,
             placed=lettering.placed,
             glyphs=glyphs,
-            cutout=cutout,
+            cutout=workspace.cutout,
             product=workspace.layout.product,
             is_locked=workspace.request.product_lock and workspace.is_verified,
             job_id=workspace.job.job_id,
@@ -238,7 +235,7 @@ def _legible(workspace: Workspace, step1: Picture, placed: Placed, product: Matt
     return best._replace(letters=on_canvas(best.letters, corner, canvas), under=under)
 
 
-def _blended(workspace: Workspace, step1: Picture, lettering: _Lettering) -> tuple[Picture, _Lettering]:
+def _blended(workspace: Workspace, step1: Picture, lettering: _Lettering) -> Picture:
     """The engine's blend near the letters, step 1 elsewhere and on the product that they do not cover.
 
     A blend that makes the letters fainter than they may be is taken back as far as that needs.
@@ -246,7 +243,7 @@ def _blended(workspace: Workspace, step1: Picture, lettering: _Lettering) -> tup
     base = assemble(step1, *lettering.under)
     plain = alpha_over(base, lettering.letters)
     if not workspace.is_planned(Stage.BLEND):
-        return plain, lettering
+        return plain
     report = workspace.events.open_stage(Stage.BLEND)
     mode = workspace.request.composition_mode
     if mode is CompositionMode.BEHIND and not lettering.placed.where.is_behind:
@@ -264,17 +261,18 @@ def _blended(workspace: Workspace, step1: Picture, lettering: _Lettering) -> tup
     )
     product = workspace.product_matte
     final = _near_letters(workspace, step1, blended, lettering.coverage, product)
-    for fade in (0.0, *_FADES):
-        mixed = final if not fade else mix(final, plain, floats(np.full(final.shape[:2], fade)))
-        front = (
-            mixed
-            if workspace.cutout is None or not lettering.placed.where.is_behind
-            else alpha_over(mixed, workspace.cutout)
-        )
-        seen = checks.contrast_of(front, lettering.placed, lettering.letters, product)
+    for fade in _FADES:
+        seen = checks.contrast_of(_fronted(workspace, final, lettering), lettering.placed, lettering.letters, product)
         if seen is None or seen.worst >= min(contrast.MIN_RATIO, lettering.worst):
             break
-    return mixed, lettering
+        final = mix(final, plain, floats(np.full(final.shape[:2], fade)))
+    return final
+
+
+def _fronted(workspace: Workspace, picture: Picture, lettering: _Lettering) -> Picture:
+    if workspace.cutout is None or not lettering.placed.where.is_behind:
+        return picture
+    return alpha_over(picture, workspace.cutout)
 
 
 def _near_letters(

@@ -21,7 +21,7 @@ _MIN_CELL_SHARE = 0.45
 
 @dataclass(frozen=True)
 class Glyphs:
-    """The words of a lettering picture, set anew: `mask` has its size; `cells` hold one character or a few narrow ones."""
+    """The words of a lettering picture, set anew: `mask` has its size, each of `cells` holds a character or two."""
 
     mask: Flags
     cells: tuple[Box, ...]

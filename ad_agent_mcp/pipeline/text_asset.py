@@ -5,13 +5,14 @@ from ..contract.layout import TextLayout
 from ..contract.schemas import CompositionMode
 from ..contract.stages import Stage
 from ..imaging.picture import Picture
-from ..imaging.placement import matte_box, text_area
+from ..imaging.placement import is_banner, matte_box, text_area
 from ..imaging.typesetting import SetText, Typesetter, has_shaping, needs_shaping
 from .workspace import Workspace, crop, pad
 
 _MIN_SIZE_SHARE = 0.04
 _MAX_SIZE_SHARE = 0.17
 _MAX_BEHIND_SHARE = 0.24
+_MAX_BESIDE_SHARE = 0.2
 PADDING_SHARE = 0.3
 """Empty rim of the lettering picture, in font sizes: room for an extrusion or a glow."""
 
@@ -96,5 +97,6 @@ def _set(workspace: Workspace, text: str) -> SetText:
         max_lines=1 if is_behind else 8,
         min_size_px=round(_MIN_SIZE_SHARE * min(canvas)),
     )
-    size_px = min(size_px, round((_MAX_BEHIND_SHARE if is_behind else _MAX_SIZE_SHARE) * min(canvas)))
+    largest = _MAX_BEHIND_SHARE if is_behind else _MAX_BESIDE_SHARE if is_banner(canvas) else _MAX_SIZE_SHARE
+    size_px = min(size_px, round(largest * min(canvas)))
     return typesetter.draw(lines, size_px, padding_px=max(4, round(PADDING_SHARE * size_px)))
