@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from rich.console import Console
 
 from ad_agent_mcp.client import example_photo
 from ad_agent_mcp.contract.messages import Inputs, StartJob
@@ -26,7 +27,14 @@ SQUARE, FEED, STORY, BANNER = (1024, 1024), (1080, 1350), (1080, 1920), (1200, 6
 
 # product, scene, words, letters, size, and what else is set
 ADS: tuple[tuple[str, str, str, str, tuple[int, int], dict[str, Any]], ...] = (
-    ("example", "sunny studio, palm leaf shadows, peach", "봄을 담은\n첫 번째 세럼", "rose gold 3D letters", SQUARE, {}),
+    (
+        "example",
+        "sunny studio, palm leaf shadows, peach",
+        "봄을 담은\n첫 번째 세럼",
+        "rose gold 3D letters",
+        SQUARE,
+        {},
+    ),
     ("mug", "wooden table in a cozy cafe", "오늘의 휴식", "gold foil balloon text", SQUARE, {}),
     ("example", "sunset beach, calm water", "Summer Glow", "glossy white candy letters", FEED, {}),
     ("can", "neon city night, glossy floor", "MIDNIGHT\nSALE 50%", "neon sign, cyan", SQUARE, {}),
@@ -34,7 +42,14 @@ ADS: tuple[tuple[str, str, str, str, tuple[int, int], dict[str, Any]], ...] = (
     ("shoe", "minimal lavender gradient", "New Run 출시", "chrome letters", BANNER, {}),
     ("orange", "", "제주 햇살 한 알", "candy letters, orange", SQUARE, {"font_name": JUA}),
     ("jar", "marble, soft grey", "PURE", "flat dark green", FEED, {"composition_mode": "behind"}),
-    ("bottle", "blue studio, window light", "시원하게, 한 모금", "balloon, silver foil", FEED, {"text_position": "bottom"}),
+    (
+        "bottle",
+        "blue studio, window light",
+        "시원하게, 한 모금",
+        "balloon, silver foil",
+        FEED,
+        {"text_position": "bottom"},
+    ),
     ("tube", "pastel pink gradient", "촉촉한 하루의 시작", "flat white", SQUARE, {"text_position": "auto"}),
     ("laptop", "dark walnut desk, warm light", "WORK,\nLIGHTER", "flat cream", BANNER, {"text_position": "auto"}),
     ("plant", "bright studio, leaves", "초록이 있는 방", "wood letters", STORY, {"text_position": "auto"}),
@@ -94,7 +109,8 @@ def _ad(
     began = time.perf_counter()
     checks = run_job(job, DraftEngine(), events)
     failed = ", ".join(f"{check.name} {check.value}" for check in checks if check.passed is False)
-    print(f"{folder.name} {time.perf_counter() - began:.1f} s  {' '.join(events.codes)}  {failed and 'FAILED ' + failed}")
+    seconds = time.perf_counter() - began
+    Console().print(f"{folder.name} {seconds:.1f} s  {' '.join(events.codes)}  {failed and 'FAILED ' + failed}")
     with Image.open(folder / "final.png") as final:
         return final.convert("RGB")
 
