@@ -79,9 +79,11 @@ class DraftEngine:
         has_text = request.text_content is not None
         choice = choose_scene(request.bg_prompt)
         palette = choose_palette(request.bg_prompt, product.rgba)
-        # Words below the product need floor to lie on.
+        # Words behind the product look over its top, wherever else they were wanted; words below it need floor.
+        is_behind = request.composition_mode is CompositionMode.BEHIND
+        text_side = TextPosition.TOP if is_behind else request.text_position
         floor_y = choice.kind.floor_y
-        if has_text and request.text_position is TextPosition.BOTTOM:
+        if has_text and text_side is TextPosition.BOTTOM:
             floor_y -= 0.12
         if choice.kind.light_z < 0 and subject_x(size, has_text=has_text) > 0.6:
             light_x = -1.0  # a sun behind the product's outer side would leave the picture
@@ -90,7 +92,7 @@ class DraftEngine:
             size,
             floor_y=floor_y,
             has_text=has_text,
-            text_side=request.text_position,
+            text_side=text_side,
         )
         image = paint_scene(choice, palette, rng, size=size, light_x=light_x, floor_y=floor_y, subject=subject)
         name = scene_name(choice, palette)
