@@ -23,11 +23,11 @@ from .files import write_atomically
 STEPS = {"step1": "1 scene", "step2": "2 lettering", "final": "3 composition"}
 WAIT_SECONDS = 50
 DEMO_REQUEST: dict[str, Any] = {
-    "bg_prompt": "a bright studio in warm peach and cream, soft morning light",
+    "bg_prompt": "a wooden table in a cozy cafe, warm light",
     "text_content": "봄을 담은\n첫 번째 세럼",
-    "text_model_prompt": "glossy 3D letters, deep coral",
+    "text_model_prompt": "3D render of gold foil balloon text",
     "text_position": "top",
-    "font_name": "NanumSquare/NanumSquareEB.ttf",
+    "font_name": "BMJua/BMJUA_ttf.ttf",
     "seed": 7,
 }
 

@@ -17,11 +17,10 @@ from .config import EngineChoice, Settings
 from .contract.errors import AdAgentError
 from .files import write_atomically
 from .imaging.fonts import FontCatalog
-from .server.metrics import SystemMonitor
+from .server.metrics import WANTED_VRAM_GB, SystemMonitor
 from .server.references import image_roots
 from .server.store import JobStore
 
-WANTED_VRAM_GB = 22
 MIN_FREE_GB = 1
 MIN_RAM_GB = 2
 HTTP_PORT = 8000

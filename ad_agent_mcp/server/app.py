@@ -18,7 +18,7 @@ from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo
 from ..imaging.decode import PictureLimits
 from ..imaging.fonts import FontCatalog
 from .intake import Intake
-from .metrics import SystemMonitor
+from .metrics import WANTED_VRAM_GB, SystemMonitor
 from .prompts import add_prompts
 from .references import ReferenceReader, image_roots
 from .resources import add_resources
@@ -97,15 +97,18 @@ async def open_app(
         command: how to start a worker.
 
     Raises:
-        AdAgentError: the data folder cannot be written.
+        AdAgentError: the data folder cannot be written, or there is no fitting GPU although one is required.
     """
+    monitor = SystemMonitor()
+    if settings.require_gpu:
+        _require_gpu(monitor)
     store = JobStore(settings.data_dir)
     fonts = FontCatalog.with_user_folders(settings.font_dirs)
     reader = ReferenceReader(settings, store, image_roots(settings, store, remote=is_remote))
     intake = Intake(settings, store, reader, fonts)
     async with open_service(settings, store, intake, command=command) as service:
         updates = Updates()
-        desk = Desk(service, store, fonts, SystemMonitor())
+        desk = Desk(service, store, fonts, monitor)
         server = AdServer(
             "ad-agent",
             title="Ad Agent",
@@ -122,3 +125,15 @@ async def open_app(
             tasks.start_soon(updates.follow, service)
             yield App(settings, server, desk, intake.limits)
             tasks.cancel_scope.cancel()
+
+
+def _require_gpu(monitor: SystemMonitor) -> None:
+    gpus = monitor.sample().gpu_info
+    free_gb = max(((gpu.vram_total_mb - gpu.vram_used_mb) / 1024 for gpu in gpus), default=0.0)
+    if free_gb < WANTED_VRAM_GB:
+        raise AdAgentError(
+            ErrorCode.MODEL_UNAVAILABLE,
+            f"AD_AGENT_REQUIRE_GPU is set, and {WANTED_VRAM_GB} GiB of free GPU memory are wanted; "
+            + (f"{free_gb:.1f} are free." if gpus else "no NVIDIA GPU is visible.")
+            + " ad-agent-mcp doctor tells more; unset it to use the draft engine.",
+        )

@@ -12,6 +12,8 @@ from ..contract.schemas import GpuInfo, SystemMetrics
 
 logger = logging.getLogger(__name__)
 
+WANTED_VRAM_GB = 22
+"""Free GPU memory that the diffusion engine's default preset wants."""
 MAX_AGE_S = 1.0
 """A sample younger than this is given again."""
 

@@ -28,6 +28,14 @@ def add_resources(server: MCPServer[Any], desk: Desk) -> None:
         listed = await anyio.to_thread.run_sync(desk.fonts.fonts)
         return json.dumps([font.model_dump() for font in listed], ensure_ascii=False)
 
+    @server.resource("ad://fonts/{+name}/sample.png", mime_type="image/png")
+    async def font_sample(name: str) -> bytes:  # pyright: ignore[reportUnusedFunction]
+        """A few words set in a font."""
+        try:
+            return await anyio.to_thread.run_sync(desk.fonts.sample, name)
+        except AdAgentError as error:
+            raise ResourceNotFoundError(error.info.message) from error
+
     @server.resource("ad://system", mime_type="application/json")
     async def system() -> str:  # pyright: ignore[reportUnusedFunction]
         """CPU, RAM and GPU use of the machine now."""

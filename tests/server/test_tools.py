@@ -6,9 +6,10 @@ import sys
 
 import jsonschema
 import pytest
-from mcp import Client
+from mcp import Client, MCPError
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.errors import AdAgentError
 from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.server.app import INSTRUCTIONS
 from ad_agent_mcp.server.results import MAX_MESSAGE_BYTES, data_result, within_budget
@@ -106,7 +107,7 @@ import sys, anyio
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.server.app import open_app
 from ad_agent_mcp.server import http, stdio
-from mcp import Client
+from mcp import Client, MCPError
 async def main():
     async with open_app(Settings()) as app, Client(app.server) as client:
         for tool in ("health", "fonts", "resources", "list_jobs", "status"):
@@ -118,3 +119,19 @@ print(sorted(heavy & {name.partition(".")[0] for name in sys.modules}))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+async def test_a_font_shows_a_sample(settings: Settings):
+    async with app_with(settings, WORKER_COMMAND) as app, Client(app.server) as client:
+        sample = (await client.read_resource("ad://fonts/BMJua/BMJUA_ttf.ttf/sample.png")).contents[0]
+        assert sample.mime_type == "image/png"
+        with pytest.raises(MCPError):
+            await client.read_resource("ad://fonts/BMJua/nothing.ttf/sample.png")
+
+
+async def test_a_required_gpu_that_is_not_there_stops_the_start(settings: Settings, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ad_agent_mcp.server.metrics._open_nvml", lambda: None)
+    with pytest.raises(AdAgentError) as refusal:
+        async with app_with(settings, WORKER_COMMAND, require_gpu=True):
+            pass
+    assert refusal.value.info.code == "model_unavailable"

@@ -122,7 +122,10 @@ def joined(back: Floats, floor: Floats, *, softness_px: float) -> Floats:
     """`back` above `floor`, the edge between them out of focus."""
     image, reach = np.concatenate([back, floor]), max(1, round(6 * softness_px))
     band = slice(max(0, len(back) - reach), len(back) + reach)
-    image[band] = blur(image[band], softness_px)
+    rows = np.arange(band.start, min(band.stop, len(image)), dtype=np.float32)
+    # Less and less away from the edge: where it ended at once, it would cut through what stands there.
+    share = np.clip(1.5 - 1.5 * np.abs(rows - len(back)) / reach, 0, 1)[:, None, None]
+    image[band] += floats(share) * (blur(image[band], softness_px) - image[band])
     return image
 
 
