@@ -91,28 +91,35 @@ def _ad(
     source = example_photo() if product == "example" else folder / "photo.png"
     if product != "example":
         source.write_bytes(_photo(product))
-    request = GenerateRequest.model_validate(
-        {
-            "bg_prompt": scene,
-            "text_content": words,
-            "text_model_prompt": letters,
-            "font_name": EB,
-            "width": size[0],
-            "height": size[1],
-            "seed": 7,
-            **more,
-        }
-    )
-    plan = plan_stages(engine=EngineName.DRAFT, preset="draft", steps=(1, 2, 3), iterations={})
-    job = StartJob(job_id=folder.name, request=request, plan=plan, inputs=Inputs(product=source), out_dir=folder)
-    events = _Quiet()
+    request = {
+        "bg_prompt": scene,
+        "text_content": words,
+        "text_model_prompt": letters,
+        "font_name": EB,
+        "width": size[0],
+        "height": size[1],
+        "seed": 7,
+    }
     began = time.perf_counter()
-    checks = run_job(job, DraftEngine(), events)
-    failed = ", ".join(f"{check.name} {check.value}" for check in checks if check.passed is False)
-    seconds = time.perf_counter() - began
-    Console().print(f"{folder.name} {seconds:.1f} s  {' '.join(events.codes)}  {failed and 'FAILED ' + failed}")
+    codes, failed = make_ad(folder, source, {**request, **more})
+    Console().print(f"{folder.name} {time.perf_counter() - began:.1f} s  {' '.join(codes)}  {' '.join(failed)}")
     with Image.open(folder / "final.png") as final:
         return final.convert("RGB")
+
+
+def make_ad(folder: Path, photo: Path, request: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Make one ad in this process: the codes of its notices, and the checks that failed."""
+    plan = plan_stages(engine=EngineName.DRAFT, preset="draft", steps=(1, 2, 3), iterations={})
+    job = StartJob(
+        job_id=folder.name,
+        request=GenerateRequest.model_validate(request),
+        plan=plan,
+        inputs=Inputs(product=photo),
+        out_dir=folder,
+    )
+    events = _Quiet()
+    checks = run_job(job, DraftEngine(), events)
+    return events.codes, [f"FAILED {check.name} {check.value}" for check in checks if check.passed is False]
 
 
 def _photo(product: str) -> bytes:

@@ -99,6 +99,12 @@ def make_composition(workspace: Workspace) -> tuple[Check, ...]:
         )
     )
     checks.require_identity(results[0])
+    for missed in (check for check in results if check.passed is False):
+        workspace.events.notice(
+            "check_missed",
+            f"{missed.name} is {missed.value:g}, and {missed.limit:g} was wanted; every remedy was tried. The check's "
+            "fix is a call that may mend it.",
+        )
     _note(workspace, lettering.placed.where)
     workspace.write({"final": final})
     report.iteration(1, 1)
