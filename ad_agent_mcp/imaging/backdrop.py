@@ -112,8 +112,10 @@ def _shadows(product: Flags, dim: Flags, steps: Flags) -> Flags:
     low = np.bincount(labels[low_from:].ravel(), minlength=len(areas)) / areas
     small = areas < 0.01 * product.sum()
     keep = small | ((low > 0.6) & (areas < 0.3 * product.sum()))
+    # Where a shadow leaves from under the product, the step in sight is the product's.
+    beside = ~product & ~dilate(product & ~dim, 12)
     for label in np.flatnonzero((keep & ~small)[1:]) + 1:
-        keep[label] = _step_share(labels == label, steps, ~product) < 0.09
+        keep[label] = _step_share(labels == label, steps, beside) < 0.09
     return kept(labels, keep)
 
 
