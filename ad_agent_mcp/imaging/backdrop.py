@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from .picture import Flags, Floats, Picture, blur, dilate, floats
+from .picture import Flags, Floats, Picture, blur, dilate, erode, floats
 from .regions import (
     closed,
     filled,
@@ -25,6 +25,7 @@ from .regions import (
 
 _BORDER_SHARE = 0.03
 STEP = 0.3
+FAINT_STEP = 0.15
 
 
 class Backdrop(NamedTuple):
@@ -82,7 +83,7 @@ def product_mask(work: Picture, backdrop: Backdrop) -> Flags:
     shaded = (tint < 5) & (darker < 3) & (darker > -70)
     sure = _flooded(bare & smooth, bare, 2)
     grown = _flooded((bare | shaded) & smooth | sure, (bare | shaded) & smooth, max(3, round(0.01 * long_side)))
-    product = ~sure & ~_shadows(~sure, grown & ~sure, ~smooth)
+    product = ~sure & ~_shadows(~sure, grown & ~sure, ~smooth, step_edges(lab) > FAINT_STEP)
     product = opened(closed(product, 2), 1)
     crumb = max(3, int(0.009 * long_side))
     product &= ~((off < 14) & product) | opened(product, crumb)
@@ -101,8 +102,10 @@ def _flooded(passable: Flags, like: Flags, gap_px: int) -> Flags:
     return reached
 
 
-def _shadows(product: Flags, dim: Flags, steps: Flags) -> Flags:
+def _shadows(product: Flags, dim: Flags, steps: Flags, faint: Flags) -> Flags:
     """The regions of `dim` that are plausibly shadows of `product`: small, or lying low and starting softly."""
+    inside = _outlined(faint)
+    dim = dim & ~inside
     labels, statistics = parts(dim, 4)
     areas = statistics[:, cv2.CC_STAT_AREA]
     rows = np.flatnonzero(product.any(axis=1))
@@ -117,6 +120,14 @@ def _shadows(product: Flags, dim: Flags, steps: Flags) -> Flags:
     for label in np.flatnonzero((keep & ~small)[1:]) + 1:
         keep[label] = _step_share(labels == label, steps, beside) < 0.09
     return kept(labels, keep)
+
+
+def _outlined(steps: Flags) -> Flags:
+    """What `steps` surround, gaps in them aside."""
+    labels, statistics = parts(steps, 8)
+    lines = kept(labels, statistics[:, cv2.CC_STAT_AREA] > 0.02 * max(steps.shape))
+    gap = max(3, round(0.012 * max(steps.shape)))
+    return erode(filled(dilate(lines, gap)), gap)
 
 
 def _step_share(region: Flags, steps: Flags, beside: Flags) -> float:
