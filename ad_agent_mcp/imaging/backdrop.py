@@ -74,7 +74,8 @@ def product_mask(work: Picture, backdrop: Backdrop) -> Flags:
     long_side = max(work.shape)
     lab = lab_of(cv2.bilateralFilter(work, 5, 12, 5))
     off = floats(np.linalg.norm(lab - backdrop.fit, axis=2))
-    smooth = step_edges(lab) < STEP
+    steps = step_edges(lab)
+    smooth = steps < STEP
     # What light does to the backdrop's colour is the same factor on all of it.
     dimmed = (lab[..., :1] + 16) / (backdrop.fit[..., :1] + 16)
     tint = np.linalg.norm(lab[..., 1:] - backdrop.fit[..., 1:] * dimmed, axis=2)
@@ -82,8 +83,13 @@ def product_mask(work: Picture, backdrop: Backdrop) -> Flags:
     bare = off < backdrop.tolerance
     shaded = (tint < 5) & (darker < 3) & (darker > -70)
     sure = _flooded(bare & smooth, bare, 2)
-    grown = _flooded((bare | shaded) & smooth | sure, (bare | shaded) & smooth, max(3, round(0.01 * long_side)))
-    product = ~sure & ~_shadows(~sure, grown & ~sure, ~smooth, step_edges(lab) > FAINT_STEP)
+    gap = max(3, round(0.01 * long_side))
+    grown = _flooded((bare | shaded) & smooth | sure, (bare | shaded) & smooth, gap)
+    inside = _outlined(steps > FAINT_STEP)
+    shadow = _shadows(~sure, grown & ~sure & ~inside, ~smooth)
+    for _ in range(gap):
+        shadow |= dilate(shadow, 1) & shaded & ~inside
+    product = ~sure & ~shadow
     product = opened(closed(product, 2), 1)
     crumb = max(3, int(0.009 * long_side))
     product &= ~((off < 14) & product) | opened(product, crumb)
@@ -102,10 +108,8 @@ def _flooded(passable: Flags, like: Flags, gap_px: int) -> Flags:
     return reached
 
 
-def _shadows(product: Flags, dim: Flags, steps: Flags, faint: Flags) -> Flags:
+def _shadows(product: Flags, dim: Flags, steps: Flags) -> Flags:
     """The regions of `dim` that are plausibly shadows of `product`: small, or lying low and starting softly."""
-    inside = _outlined(faint)
-    dim = dim & ~inside
     labels, statistics = parts(dim, 4)
     areas = statistics[:, cv2.CC_STAT_AREA]
     rows = np.flatnonzero(product.any(axis=1))
@@ -126,7 +130,7 @@ def _outlined(steps: Flags) -> Flags:
     """What `steps` surround, gaps in them aside."""
     labels, statistics = parts(steps, 8)
     lines = kept(labels, statistics[:, cv2.CC_STAT_AREA] > 0.02 * max(steps.shape))
-    gap = max(3, round(0.012 * max(steps.shape)))
+    gap = max(3, round(0.016 * max(steps.shape)))
     return erode(filled(dilate(lines, gap)), gap)
 
 
