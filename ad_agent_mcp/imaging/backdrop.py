@@ -87,8 +87,11 @@ def product_mask(work: Picture, backdrop: Backdrop) -> Flags:
     grown = _flooded((bare | shaded) & smooth | sure, (bare | shaded) & smooth, gap)
     inside = _outlined(steps > FAINT_STEP)
     shadow = _shadows(~sure, grown & ~sure & ~inside, ~smooth)
+    # At the foot the product's colour tints the shadow, and its darkest line has a step of its own: a thin band.
+    tinted = (tint < 9) & (darker < 3) & ~sure
+    foot = tinted & ~(inside & opened(tinted & inside, max(3, round(0.006 * long_side))))
     for _ in range(gap):
-        shadow |= dilate(shadow, 1) & shaded & ~inside
+        shadow |= dilate(shadow, 1) & foot
     product = ~sure & ~shadow
     product = opened(closed(product, 2), 1)
     crumb = max(3, int(0.009 * long_side))

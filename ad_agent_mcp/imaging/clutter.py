@@ -96,7 +96,7 @@ def _telling(features: Floats) -> Floats:
     flat = (features.reshape(-1, size) - features[edge].mean(axis=0)) @ whiten
     mixed = flat @ np.linalg.eigh(np.cov(flat.T))[1][:, -3:]
     low, high = np.percentile(mixed, [0.5, 99.5], axis=0)
-    scale = float((high - low).max())
+    scale = max(1e-6, float((high - low).max()))
     return floats(np.clip(0.5 + (mixed - (low + high) / 2) / scale, 0, 1).reshape(*features.shape[:2], 3))
 
 
