@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from .picture import Flags, Floats, Picture, blur, dilate, floats
+from .picture import Flags, Floats, Picture, blur, dilate, erode, floats
 from .regions import (
     closed,
     filled,
@@ -25,6 +25,7 @@ from .regions import (
 
 _BORDER_SHARE = 0.03
 STEP = 0.3
+FAINT_STEP = 0.15
 
 
 class Backdrop(NamedTuple):
@@ -73,7 +74,8 @@ def product_mask(work: Picture, backdrop: Backdrop) -> Flags:
     long_side = max(work.shape)
     lab = lab_of(cv2.bilateralFilter(work, 5, 12, 5))
     off = floats(np.linalg.norm(lab - backdrop.fit, axis=2))
-    smooth = step_edges(lab) < STEP
+    steps = step_edges(lab)
+    smooth = steps < STEP
     # What light does to the backdrop's colour is the same factor on all of it.
     dimmed = (lab[..., :1] + 16) / (backdrop.fit[..., :1] + 16)
     tint = np.linalg.norm(lab[..., 1:] - backdrop.fit[..., 1:] * dimmed, axis=2)
@@ -81,8 +83,16 @@ def product_mask(work: Picture, backdrop: Backdrop) -> Flags:
     bare = off < backdrop.tolerance
     shaded = (tint < 5) & (darker < 3) & (darker > -70)
     sure = _flooded(bare & smooth, bare, 2)
-    grown = _flooded((bare | shaded) & smooth | sure, (bare | shaded) & smooth, max(3, round(0.01 * long_side)))
-    product = ~sure & ~_shadows(~sure, grown & ~sure, ~smooth)
+    gap = max(3, round(0.01 * long_side))
+    grown = _flooded((bare | shaded) & smooth | sure, (bare | shaded) & smooth, gap)
+    inside = _outlined(steps > FAINT_STEP)
+    shadow = _shadows(~sure, grown & ~sure & ~inside, ~smooth)
+    # At the foot the product's colour tints the shadow, and its darkest line has a step of its own: a thin band.
+    tinted = (tint < 9) & (darker < 3) & ~sure
+    foot = tinted & ~(inside & opened(tinted & inside, max(3, round(0.006 * long_side))))
+    for _ in range(gap):
+        shadow |= dilate(shadow, 1) & foot
+    product = ~sure & ~shadow
     product = opened(closed(product, 2), 1)
     crumb = max(3, int(0.009 * long_side))
     product &= ~((off < 14) & product) | opened(product, crumb)
@@ -112,9 +122,19 @@ def _shadows(product: Flags, dim: Flags, steps: Flags) -> Flags:
     low = np.bincount(labels[low_from:].ravel(), minlength=len(areas)) / areas
     small = areas < 0.01 * product.sum()
     keep = small | ((low > 0.6) & (areas < 0.3 * product.sum()))
+    # Where a shadow leaves from under the product, the step in sight is the product's.
+    beside = ~product & ~dilate(product & ~dim, 12)
     for label in np.flatnonzero((keep & ~small)[1:]) + 1:
-        keep[label] = _step_share(labels == label, steps, ~product) < 0.09
+        keep[label] = _step_share(labels == label, steps, beside) < 0.09
     return kept(labels, keep)
+
+
+def _outlined(steps: Flags) -> Flags:
+    """What `steps` surround, gaps in them aside."""
+    labels, statistics = parts(steps, 8)
+    lines = kept(labels, statistics[:, cv2.CC_STAT_AREA] > 0.02 * max(steps.shape))
+    gap = max(3, round(0.016 * max(steps.shape)))
+    return erode(filled(dilate(lines, gap)), gap)
 
 
 def _step_share(region: Flags, steps: Flags, beside: Flags) -> float:

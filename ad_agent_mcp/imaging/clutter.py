@@ -14,6 +14,7 @@ from .regions import closed, filled, kept, lab_of, large_parts, opened, parts, s
 _SALIENCY_SIDE_PX = 200
 _GRABCUT_SIDE_PX = 400
 _SHARP = 0.6
+_ROUGH_PX = 7
 
 
 def salient_mask(work: Picture) -> Flags:
@@ -21,8 +22,7 @@ def salient_mask(work: Picture) -> Flags:
     height, width = work.shape[:2]
     # Bricks, blades and grain are texture of one thing; a median takes most of it for what it is.
     small = _at_most(work, _GRABCUT_SIDE_PX)
-    calm = np.asarray(cv2.medianBlur(small, 9), dtype=np.uint8)
-    likely = _saliency(calm)
+    likely = _saliency(_features(small, 9))
     likely = resize(likely, (small.shape[1], small.shape[0]))
     middle = cv2.threshold(to_bytes(likely), 0, 255, cv2.THRESH_OTSU)[0] / 255
     marks = np.full(likely.shape, cv2.GC_PR_BGD, np.uint8)
@@ -41,8 +41,8 @@ def salient_mask(work: Picture) -> Flags:
     if not (marks == cv2.GC_FGD).any():
         return np.zeros((height, width), np.bool_)
     cv2.setRNGSeed(7)
-    bgr = cv2.cvtColor(cv2.medianBlur(small, 5), cv2.COLOR_RGB2BGR)
-    cv2.grabCut(bgr, marks, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_MASK)
+    told = to_bytes(_telling(_features(small, 5)))
+    cv2.grabCut(told, marks, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_MASK)
     product = large_parts(opened(closed((marks == cv2.GC_FGD) | (marks == cv2.GC_PR_FGD), 3), 2))
     # A hole that is as unremarkable as the backdrop is one to see through.
     labels, statistics = parts(opened(filled(product) & ~product, 3), 4)
@@ -60,7 +60,10 @@ def _in_focus(small: Picture) -> Flags:
     edge[band:-band, band:-band] = False
     if steps[edge].mean() > 0.03:
         return np.zeros(steps.shape, np.bool_)
-    return filled(large_parts(opened(filled(closed(steps, round(0.05 * max(steps.shape)))), 3)))
+    # Widened until its gaps meet, an outline can be filled; what is lost to it at the end is what was added.
+    gap = round(0.018 * max(steps.shape))
+    hull = erode(filled(closed(dilate(steps, gap), gap)), gap)
+    return filled(large_parts(opened(hull, 3)))
 
 
 def _at_most(work: Picture, side_px: int) -> Picture:
@@ -70,17 +73,45 @@ def _at_most(work: Picture, side_px: int) -> Picture:
     return np.asarray(cv2.resize(work, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _saliency(work: Picture) -> Floats:
+def _features(small: Picture, window_px: int) -> Floats:
+    """Lab of `small` without its texture, and how rough that is, as a fourth channel (on the scale of L)."""
+    lab = lab_of(cv2.medianBlur(small, window_px))
+    light = lab_of(small)[..., 0]
+    around = (_ROUGH_PX, _ROUGH_PX)
+    spread = floats(cv2.blur(light * light, around)) - floats(cv2.blur(light, around)) ** 2
+    # The calmest window that a pixel lies in, so that an edge is not taken for texture.
+    calmest = cv2.erode(np.sqrt(np.maximum(spread, 0)), np.ones(around, np.uint8))
+    return np.dstack([lab, 15 * np.log1p(floats(calmest))]).astype(np.float32)
+
+
+def _telling(features: Floats) -> Floats:
+    """The three mixtures of `features` that vary most, measured by how they vary along the border; 0-1."""
+    band = max(3, int(0.05 * min(features.shape[:2])))
+    edge = np.ones(features.shape[:2], np.bool_)
+    edge[band:-band, band:-band] = False
+    size = features.shape[2]
+    behind = np.cov(features[edge].T) + np.eye(size) * 9
+    values, vectors = np.linalg.eigh(behind)
+    whiten = vectors / np.sqrt(values)
+    flat = (features.reshape(-1, size) - features[edge].mean(axis=0)) @ whiten
+    mixed = flat @ np.linalg.eigh(np.cov(flat.T))[1][:, -3:]
+    low, high = np.percentile(mixed, [0.5, 99.5], axis=0)
+    scale = max(1e-6, float((high - low).max()))
+    return floats(np.clip(0.5 + (mixed - (low + high) / 2) / scale, 0, 1).reshape(*features.shape[:2], 3))
+
+
+def _saliency(features: Floats) -> Floats:
     """How far each pixel stands out, 0-1, at `_SALIENCY_SIDE_PX`."""
-    lab = lab_of(_at_most(work, _SALIENCY_SIDE_PX))
+    scale = min(1.0, _SALIENCY_SIDE_PX / max(features.shape))
+    lab = resize(features, (max(16, round(features.shape[1] * scale)), max(16, round(features.shape[0] * scale))))
     height, width = lab.shape[:2]
     barrier = _barrier_distance(lab)
     band = max(3, int(0.06 * min(height, width)))
     unlike: list[Floats] = []
     for side in (lab[:band], lab[-band:], lab[:, :band], lab[:, -band:]):
-        pixels = side.reshape(-1, 3)
+        pixels = side.reshape(-1, lab.shape[2])
         away = lab - pixels.mean(axis=0)
-        inverse = np.linalg.inv(np.cov(pixels.T) + np.eye(3) * 4)
+        inverse = np.linalg.inv(np.cov(pixels.T) + np.eye(lab.shape[2]) * 4)
         far = np.sqrt(np.einsum("ijk,kl,ijl->ij", away, inverse, away))
         unlike.append(floats(far / max(1e-6, float(far.max()))))
     border = sum(unlike) - np.maximum.reduce(unlike)
