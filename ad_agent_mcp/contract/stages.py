@@ -68,6 +68,12 @@ STAGES: Mapping[Stage, StageRow] = {
     Stage.FINISH: _row(3, "Checking and saving the ad", ("draft_finish", 0.4), ("finish", 0.6)),
 }
 
+NOMINAL_ITERATIONS: Mapping[EngineName, Mapping[Stage, int]] = {
+    EngineName.DRAFT: {},
+    EngineName.DIFFUSION: {Stage.BACKGROUND: 28, Stage.REFINE: 16, Stage.TEXT_PAINT: 28, Stage.BLEND: 11},
+}
+"""Iterations that the prior durations are for, where a stage has more than one."""
+
 STEP_NAMES: Mapping[int, str] = {1: "step1_background", 2: "step2_text_asset", 3: "step3_composite"}
 STEP_SHARES: Mapping[int, tuple[int, int]] = {1: (0, 33), 2: (33, 66), 3: (66, 100)}
 """Percent at which each step begins and ends."""

@@ -5,7 +5,7 @@ import logging
 import statistics
 from pathlib import Path
 
-from ..contract.stages import STAGES, EngineName, Plan, Stage
+from ..contract.stages import NOMINAL_ITERATIONS, STAGES, Plan, Stage
 from ..files import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -43,8 +43,8 @@ class StageTimes:
         known = self._times.get(_key(plan, stage, pixels))
         if known:
             return statistics.median(known) * iterations
-        prior = STAGES[stage].prior_s[EngineName(plan.engine)]
-        return prior * max(0.25, pixels / (1024 * 1024))
+        prior = STAGES[stage].prior_s[plan.engine] / NOMINAL_ITERATIONS[plan.engine].get(stage, 1)
+        return prior * iterations * max(0.25, pixels / (1024 * 1024))
 
 
 def _key(plan: Plan, stage: Stage, pixels: int) -> str:

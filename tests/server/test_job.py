@@ -166,3 +166,13 @@ def test_stage_times_are_learned_kept_and_scaled_by_iterations(tmp_path):
     assert round(learned, 3) == 2.8
     (tmp_path / "times.json").write_text("{not json")
     assert StageTimes(tmp_path / "times.json").expected_s(job.plan, pixels=1024 * 1024)[Stage.BACKGROUND] == prior
+
+
+def test_fewer_iterations_are_expected_to_take_less_time_before_anything_was_measured(tmp_path):
+    times = StageTimes(tmp_path / "times.json")
+    few, many = (
+        times.expected_s(running_job(GenerateRequest(num_inference_steps=count)).plan, pixels=1024 * 1024)
+        for count in (4, 28)
+    )
+    assert round(many[Stage.BACKGROUND] / few[Stage.BACKGROUND], 3) == 7
+    assert many[Stage.CUT_OUT] == few[Stage.CUT_OUT]
