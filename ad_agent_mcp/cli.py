@@ -49,10 +49,10 @@ def run(arguments: Sequence[str]) -> int:
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             name = f"{ENV_PREFIX}{detail['loc'][0]}".upper() if detail["loc"] else "settings"
-            print(f"{name}: {detail['msg'].removeprefix('Value error, ')}", file=sys.stderr)  # noqa: T201
+            print(f"{name}: {detail['msg'].removeprefix('Value error, ')}", file=sys.stderr)
         return EXIT_USAGE
     except (AdAgentError, OSError, ValueError) as error:
-        print(f"ad-agent-mcp: {error}", file=sys.stderr)  # noqa: T201
+        print(f"ad-agent-mcp: {error}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_FAILED
@@ -119,18 +119,18 @@ def _jobs(settings: Settings, options: argparse.Namespace) -> int:
     store = JobStore(settings.data_dir)
     match options.action:
         case "show":
-            print(store.load(options.job).model_dump_json(indent=2, by_alias=True))  # noqa: T201
+            print(store.load(options.job).model_dump_json(indent=2, by_alias=True))
         case "rm":
             if store.load(options.job).id in store.active_jobs():
                 raise invalid(f"job {options.job} is not over; stop it first")
             store.remove(options.job)
         case "gc":
-            print(f"{len(prune(store, settings))} jobs removed")  # noqa: T201
+            print(f"{len(prune(store, settings))} jobs removed")
         case _:
             for job_id in store.job_ids():
                 job = store.load(job_id)
                 words = (job.request.text_content or "").replace("\n", " ")
-                print(f"{job_id}  {job.status:<9}  {int(job.percent):>3} %  {words}")  # noqa: T201
+                print(f"{job_id}  {job.status:<9}  {int(job.percent):>3} %  {words}")
     return 0
 
 

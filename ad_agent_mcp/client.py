@@ -80,7 +80,7 @@ def make_ad(arguments: Mapping[str, Any], folder: Path, *, settings: Mapping[str
     console.print("Done:")
     for name in STEPS:
         if state[f"{name}_result"]:
-            print(f"  {folder / name}.png")  # noqa: T201  # a plain line, so that terminals make it clickable
+            print(f"  {folder / name}.png")  # a plain line, so that terminals make it clickable
     return 0
 
 

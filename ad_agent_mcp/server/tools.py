@@ -28,6 +28,7 @@ from .job import Job
 from .metrics import SystemMonitor
 from .pictures import PictureFormat, encode_fitting, encode_preview
 from .results import (
+    ENVELOPE_BYTES,
     MAX_MESSAGE_BYTES,
     MAX_PICTURE_BYTES,
     RESULTS,
@@ -399,7 +400,7 @@ async def _with_pictures(desk: Desk, job: Job, ctx: Context, include: IncludeIma
     if wanted == "preview":
         return status_result(status, preview=preview, note=f"The preview shows {names[-1]}.")
     images: dict[str, str | None] = dict.fromkeys(RESULTS.values())
-    share = (MAX_MESSAGE_BYTES - 20_000 - len(status.model_dump_json().encode())) * 3 // 4 // len(names)
+    share = (MAX_MESSAGE_BYTES - ENVELOPE_BYTES - len(status.model_dump_json().encode())) * 3 // 4 // len(names)
     for name in names:
         path = desk.store.layer(job.id, name)
         if path is not None:

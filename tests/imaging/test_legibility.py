@@ -1,4 +1,4 @@
-"""Painted letters are read by a machine: every style, line by line, on a plain middle ground."""
+"""Painted letters are read by a machine: every style, line by line, on a plain dark ground of enough contrast."""
 
 import os
 import re
