@@ -70,7 +70,7 @@ STAGES: Mapping[Stage, StageRow] = {
 
 NOMINAL_ITERATIONS: Mapping[EngineName, Mapping[Stage, int]] = {
     EngineName.DRAFT: {},
-    EngineName.DIFFUSION: {Stage.BACKGROUND: 28, Stage.REFINE: 16, Stage.TEXT_PAINT: 28, Stage.BLEND: 11},
+    EngineName.DIFFUSION: {Stage.BACKGROUND: 28, Stage.REFINE: 17, Stage.TEXT_PAINT: 28, Stage.BLEND: 12},
 }
 """Iterations that the prior durations are for, where a stage has more than one."""
 

@@ -4,6 +4,7 @@ A plain backdrop is modelled as a smooth quadratic in Lab; what differs from it 
 the backdrop is known under the edge as well, the matte there is solved for instead of guessed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,7 @@ from ..contract.errors import invalid
 from ..contract.layout import Box
 from .backdrop import fit_backdrop, product_mask
 from .clutter import salient_mask
-from .matting import solve_matte
+from .matting import own_colours, solve_matte
 from .picture import Flags, Floats, Matte, Picture, box_of, dilate, erode, floats, resize, to_bytes
 from .regions import lab_of
 
@@ -24,6 +25,8 @@ MASK_SIDE_PX = 768
 MATTE_SIDE_PX = 1280
 """The matte is found at this size at most; a product is rarely placed larger."""
 _ALPHA_FLOOR = 4
+_SURE = 0.02
+"""A model's probability this near to 0 or 1 is taken for it."""
 _BOX_MARGIN = 0.06
 
 
@@ -57,14 +60,44 @@ def cut_out(photo: Picture, *, product_box: Box | None = None) -> CutOut:
     """
     if photo.shape[2] == 4:
         return _by_alpha(photo, product_box)
-    height, width = photo.shape[:2]
-    left, top, right, bottom = _window(product_box, width, height)
-    part = photo[top:bottom, left:right]
-    rgb, matte, confidence, route = _cut(part)
-    rgba = np.zeros((height, width, 4), np.uint8)
+    window = _window(product_box, photo.shape[1], photo.shape[0])
+    rgb, matte, confidence, route = _cut(_part(photo, window))
+    return _freed(photo, window, rgb, matte, confidence, route)
+
+
+def from_model(photo: Picture, segment: Callable[[Picture], Matte], *, product_box: Box | None = None) -> CutOut:
+    """Cut the product out of an RGB `photo` by what a model takes for its subject.
+
+    Args:
+        photo: RGB.
+        segment: gives the matte of an RGB picture, of its size.
+        product_box: where the product is, in pixels of `photo`; the model sees nothing outside it.
+
+    Raises:
+        AdAgentError: `invalid_request`; the box misses the picture.
+    """
+    window = _window(product_box, photo.shape[1], photo.shape[0])
+    part = _part(photo, window)
+    matte = np.clip((segment(part) - _SURE) / (1 - 2 * _SURE), 0, 1)
+    inside = int((matte > 0.5).sum())
+    unsure = int(((matte > 0.1) & (matte < 0.9)).sum())
+    confidence = 0.0 if inside < 0.002 * matte.size else max(0.0, 1 - unsure / inside)
+    return _freed(photo, window, own_colours(part, floats(matte)), floats(matte), confidence, "model")
+
+
+def _part(photo: Picture, window: tuple[int, int, int, int]) -> Picture:
+    left, top, right, bottom = window
+    return np.ascontiguousarray(photo[top:bottom, left:right])
+
+
+def _freed(
+    photo: Picture, window: tuple[int, int, int, int], rgb: Picture, matte: Matte, confidence: float, route: Route
+) -> CutOut:
+    left, top, right, bottom = window
+    rgba = np.zeros((*photo.shape[:2], 4), np.uint8)
     alpha = to_bytes(matte)
     alpha[alpha < _ALPHA_FLOOR] = 0
-    rgba[top:bottom, left:right, :3] = np.where((alpha == 255)[..., None], part, rgb)
+    rgba[top:bottom, left:right, :3] = np.where((alpha == 255)[..., None], photo[top:bottom, left:right], rgb)
     rgba[top:bottom, left:right, 3] = alpha
     box = box_of(rgba[..., 3] > 0) or (left, top, right - left, bottom - top)
     return CutOut(rgba, box, confidence, route)

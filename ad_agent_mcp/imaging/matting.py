@@ -32,6 +32,19 @@ def solve_matte(work: Picture, mask: Flags) -> tuple[Picture, Matte]:
     return colours, matte
 
 
+def own_colours(work: Picture, matte: Matte) -> Picture:
+    """Colours of the product alone, where its `matte` is already known: `work` with the edge's taken from inwards.
+
+    Args:
+        work: uint8 RGB (H, W, 3).
+        matte: float32 (H, W).
+    """
+    reach = max(2.0, 0.003 * max(matte.shape))
+    inner = matte > 0.98
+    spread = _spread(floats(work), inner, (reach, 4 * reach))
+    return np.where(inner[..., None], work, np.clip(spread + 0.5, 0, 255).astype(np.uint8))
+
+
 def _solve(work: Picture, mask: Flags, radius: int) -> tuple[Picture, Matte]:
     inner, outer = erode(mask, radius), ~dilate(mask, radius)
     lab = lab_of(work)

@@ -1,0 +1,1 @@
+"""The engine with models: FLUX, SDXL with a ControlNet, BiRefNet."""

@@ -1,0 +1,414 @@
+# pyright: basic
+"""The engine with models: FLUX paints, refines and blends, SDXL with a ControlNet paints letters, BiRefNet cuts out.
+
+Knows what is painted with what, and in which order; what is on the device when is residency's affair.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from ...contract.layout import Box
+from ...contract.schemas import CompositionMode, GenerateRequest
+from ...contract.stages import EngineName, Plan, Stage
+from ...imaging import cutout
+from ...imaging.edges import canny_map
+from ...imaging.picture import Matte, Picture, alpha_over, blur, dilate, erode, floats, mix, resize, to_bytes
+from ...imaging.relief import paint_letters
+from ..base import CutOut, Scene, StageReport
+from .models import Models
+from .modulation import Row, flux_rows
+from .prompts import FLUX_STAGES, Prompt, prompts_of, unused_fields
+from .residency import Residency, Use
+
+logger = logging.getLogger(__name__)
+
+_ENCODE, _TABLE = "encode", "table"
+_SDXL_PIXELS = 1024 * 1024
+_SDXL_MULTIPLE = 64
+_FLOOR_Y = 0.7
+_MIN_LETTER_IOU = 0.85
+_LETTER_REACH = 0.02
+_BLEND_REACH = 0.03
+_CORE_SHARE = 0.6
+
+
+class _Pass(NamedTuple):
+    """One run of FLUX in this job."""
+
+    prompt: Prompt
+    steps: int
+    strength: float | None
+    guidance: float
+
+
+@dataclass
+class _JobState:
+    """What is known of the running job."""
+
+    request: GenerateRequest
+    stages: tuple[Stage, ...]
+    passes: Mapping[Stage, _Pass]
+    prompts: Mapping[Stage, Prompt]
+    unused: list[str]
+    is_encoded: bool = False
+    table_size: tuple[int, int] | None = None
+    first_rows: dict[Stage, int] = field(default_factory=dict)
+    row_counts: dict[Stage, int] = field(default_factory=dict)
+
+
+class DiffusionEngine:
+    """Implements `engines.base.Engine` with models. Owned by one thread; `prepare` begins a job."""
+
+    name = EngineName.DIFFUSION
+
+    def __init__(self, models: Models, residency: Residency) -> None:
+        self._models = models
+        self._residency = residency
+        self._preset = models.preset
+        self._job: _JobState | None = None
+
+    @property
+    def device(self) -> str:
+        """Where it computes, as shown to people."""
+        return self._models.device_name
+
+    @property
+    def presets(self) -> tuple[str, ...]:
+        """The preset that is loaded."""
+        return (self._preset.name,)
+
+    def prepare(self, plan: Plan, request: GenerateRequest) -> None:
+        """See `Engine`."""
+        stages = tuple(planned.stage for planned in plan.stages)
+        prompts = prompts_of(request)
+        steps = request.num_inference_steps or self._preset.steps
+        passes = {
+            Stage.BACKGROUND: _Pass(prompts[Stage.BACKGROUND], steps, None, request.guidance_scale),
+            Stage.REFINE: _Pass(prompts[Stage.REFINE], steps, request.strength, request.guidance_scale),
+            Stage.BLEND: _Pass(
+                prompts[Stage.BLEND],
+                request.composition_steps,
+                request.composition_strength,
+                request.composition_guidance_scale,
+            ),
+        }
+        self._job = _JobState(
+            request,
+            stages,
+            {stage: run for stage, run in passes.items() if stage in stages},
+            prompts,
+            unused_fields(
+                request,
+                stages,
+                has_negative=self._preset.true_cfg_scale > 1,
+                has_guidance=self._models.has_guidance,
+            ),
+        )
+        self._residency.plan(self._uses(stages, pixels=request.width * request.height))
+
+    def cut_out(self, photo: Picture, *, product_box: Box | None, report: StageReport) -> CutOut:
+        """See `Engine`."""
+        self._report_unused(report)
+        if photo.shape[2] == 4:
+            report.iteration(0, 1)
+            cut = cutout.cut_out(photo, product_box=product_box)
+        else:
+            cut = cutout.from_model(
+                photo,
+                lambda part: self._run(Stage.CUT_OUT, lambda: self._models.matte(part), report),
+                product_box=product_box,
+            )
+            if cut.confidence < 0.5:
+                report.notice(
+                    "cutout_uncertain",
+                    "The product may be cut out badly: its outline is unsure. Look at the cutout; a product_box, "
+                    "or a PNG with transparency gives a better one.",
+                )
+        report.iteration(1, 1)
+        return cut
+
+    def paint_background(
+        self, request: GenerateRequest, *, size: tuple[int, int], product: CutOut, seed: int, report: StageReport
+    ) -> Scene:
+        """See `Engine`."""
+        image = self._flux(Stage.BACKGROUND, size, seed, report)
+        return Scene(image, "flux", _FLOOR_Y, _light_x(image))
+
+    def refine(
+        self, image: Picture, *, product: Matte, request: GenerateRequest, seed: int, report: StageReport
+    ) -> Picture:
+        """See `Engine`."""
+        return self._flux(Stage.REFINE, _size(image), seed, report, image=_pillow(image))
+
+    def paint_text(self, mask: Matte, *, request: GenerateRequest, seed: int, report: StageReport) -> Picture:
+        """See `Engine`: SDXL over the mask's edges; nothing is transparent yet."""
+        self._report_unused(report)
+        self._encode(report)
+        width, height = sdxl_size(mask.shape[1], mask.shape[0])
+        edges = Image.fromarray(canny_map(mask, (width, height)))
+        steps = request.num_inference_steps or self._preset.steps
+        prompt = self._state.prompts[Stage.TEXT_PAINT]
+
+        def body() -> Picture:
+            positive = self._models.sdxl_text.embedding(prompt.positive, self._models.device)
+            negative = self._models.sdxl_text.embedding(prompt.negative, self._models.device)
+            result = self._models.sdxl(
+                prompt_embeds=positive["embeds"],
+                pooled_prompt_embeds=positive["pooled"],
+                negative_prompt_embeds=negative["embeds"],
+                negative_pooled_prompt_embeds=negative["pooled"],
+                image=edges,
+                width=width,
+                height=height,
+                num_inference_steps=steps,
+                guidance_scale=self._preset.sdxl_guidance,
+                controlnet_conditioning_scale=self._preset.controlnet_scale,
+                generator=_generator(seed),
+                callback_on_step_end=_step_callback(report, steps, self._models.device),
+                output_type="np",
+            )
+            return to_bytes(result.images[0])
+
+        painted = self._run(Stage.TEXT_PAINT, body, report)
+        rgb = cv2.resize(painted, (mask.shape[1], mask.shape[0]), interpolation=cv2.INTER_AREA)
+        self._letters_seed = seed
+        return np.dstack([rgb, np.full(mask.shape, 255, np.uint8)])
+
+    def cut_out_text(self, painting: Picture, mask: Matte, *, report: StageReport) -> Picture:
+        """See `Engine`; letters that the model lost are drawn instead."""
+        matte = self._run(Stage.TEXT_CUT_OUT, lambda: self._models.matte(painting[..., :3]), report)
+        reach = max(2, round(_LETTER_REACH * min(mask.shape)))
+        near = np.clip(blur(floats(dilate(mask > 0.5, reach)), reach / 3), 0, 1)
+        alpha = matte * near
+        wanted, seen = mask > 0.5, alpha > 0.5
+        union = int((wanted | seen).sum())
+        # What grows out of the letters within the reach belongs to their relief.
+        kept = int((wanted & seen).sum()) / max(1, int(wanted.sum()))
+        report.iteration(1, 1)
+        if not union or kept < _MIN_LETTER_IOU:
+            report.notice(
+                "text_drawn",
+                f"The painted letters lost their shape ({kept:.0%} of it was left), so they were drawn instead. Another "
+                "text_model_prompt or seed may paint them whole.",
+            )
+            return paint_letters(mask, self._state.request.text_model_prompt, seed=self._letters_seed)
+        letters = painting.copy()
+        letters[..., 3] = to_bytes(alpha)
+        letters[letters[..., 3] == 0] = 0
+        return letters
+
+    def blend_text(
+        self,
+        image: Picture,
+        letters: Picture,
+        *,
+        mode: CompositionMode,
+        request: GenerateRequest,
+        seed: int,
+        report: StageReport,
+    ) -> Picture:
+        """See `Engine`: what is round the letters is painted anew; in `blend` mode their faces take its light too."""
+        plain = alpha_over(image, letters)
+        covered = letters[..., 3] > 0
+        reach = max(4, round(_BLEND_REACH * min(covered.shape)))
+        region = dilate(covered, reach)
+        painted = self._flux(
+            Stage.BLEND,
+            _size(image),
+            seed,
+            report,
+            image=_pillow(plain),
+            mask_image=Image.fromarray(region.astype(np.uint8) * 255),
+        )
+        soft = np.clip(blur(floats(region), reach / 3), 0, 1)
+        blended = mix(plain, painted, soft)
+        if mode is CompositionMode.BLEND:
+            core = floats(letters[..., 3]) / 255 * _CORE_SHARE
+            return mix(blended, plain, core)
+        return alpha_over(blended, letters)
+
+    def unload(self) -> None:
+        """See `Engine`."""
+        self._models.forget()
+        self._residency.unload()
+
+    # how
+
+    @property
+    def _state(self) -> _JobState:
+        assert self._job is not None  # noqa: S101  # the pipeline prepares first
+        return self._job
+
+    def _uses(self, stages: tuple[Stage, ...], *, pixels: int) -> list[Use]:
+        uses: list[Use] = []
+        told: set[str] = set()
+        for stage in stages:
+            if stage in (*FLUX_STAGES, Stage.TEXT_PAINT) and _ENCODE not in told:
+                told.add(_ENCODE)
+                uses.append(self._models.use(_ENCODE, pixels))
+            if stage in FLUX_STAGES and _TABLE not in told:
+                told.add(_TABLE)
+                uses.append(self._models.use(_TABLE, pixels))
+            if self._models.is_used(stage):
+                uses.append(self._models.use(stage, pixels))
+        return uses
+
+    def _run(self, stage: str, body: Callable[[], Any], report: StageReport) -> Any:
+        def inferring() -> Any:
+            with torch.inference_mode():
+                return body()
+
+        return self._residency.run(stage, inferring, report, shrink=self._models.shrinks())
+
+    def _encode(self, report: StageReport) -> None:
+        """Embeddings of every prompt of the job, in one go."""
+        state = self._state
+        if state.is_encoded:
+            return
+        flux = [run.prompt for run in state.passes.values()]
+        flux_texts = [prompt.positive for prompt in flux]
+        if self._preset.true_cfg_scale > 1:
+            flux_texts += [prompt.negative for prompt in flux]
+        sdxl_texts = list(state.prompts[Stage.TEXT_PAINT]) if Stage.TEXT_PAINT in state.stages else []
+        new_flux = self._models.flux_text.recall(flux_texts)
+        new_sdxl = self._models.sdxl_text.recall(sdxl_texts)
+
+        def body() -> None:
+            if new_flux:
+                self._models.flux_text.encode(new_flux)
+            if new_sdxl:
+                self._models.sdxl_text.encode(new_sdxl)
+
+        if new_flux or new_sdxl:
+            self._run(_ENCODE, body, report)
+        state.is_encoded = True
+
+    def _tabulate(self, size: tuple[int, int], report: StageReport) -> None:
+        """The modulation of every step of every FLUX pass of the job."""
+        state = self._state
+        if state.table_size == size:
+            return
+        rows: list[Row] = []
+        device = self._models.device
+        for stage, run in state.passes.items():
+            pooled = self._models.flux_text.embedding(run.prompt.positive, device)["pooled"]
+            negative = None
+            if self._preset.true_cfg_scale > 1:
+                negative = self._models.flux_text.embedding(run.prompt.negative, device)["pooled"]
+            made = flux_rows(
+                self._models.flux_scheduler_config,
+                steps=run.steps,
+                strength=run.strength,
+                image_tokens=self._models.image_tokens(size),
+                guidance=run.guidance if self._models.has_guidance else None,
+                pooled=pooled,
+                negative_pooled=negative,
+            )
+            state.first_rows[stage], state.row_counts[stage] = len(rows), len(made)
+            rows += made
+        self._run(_TABLE, lambda: self._models.fill_table(rows), report)
+        state.table_size = size
+
+    def _flux(
+        self, stage: Stage, size: tuple[int, int], seed: int, report: StageReport, **pictures: Image.Image
+    ) -> Picture:
+        self._report_unused(report)
+        self._encode(report)
+        self._tabulate(size, report)
+        state = self._state
+        run = state.passes[stage]
+        has_negative = self._preset.true_cfg_scale > 1
+        rows = state.row_counts[stage]
+        steps = rows // 2 if has_negative else rows
+
+        def body() -> Picture:
+            device = self._models.device
+            positive = self._models.flux_text.embedding(run.prompt.positive, device)
+            arguments: dict[str, Any] = dict(pictures)
+            if has_negative:
+                negative = self._models.flux_text.embedding(run.prompt.negative, device)
+                arguments |= {
+                    "true_cfg_scale": self._preset.true_cfg_scale,
+                    "negative_prompt_embeds": negative["embeds"],
+                    "negative_pooled_prompt_embeds": negative["pooled"],
+                }
+            if run.strength is not None:
+                arguments["strength"] = run.strength
+            with self._models.table.rows(state.first_rows[stage], rows):
+                result = self._models.flux(stage)(
+                    prompt_embeds=positive["embeds"],
+                    pooled_prompt_embeds=positive["pooled"],
+                    width=size[0],
+                    height=size[1],
+                    num_inference_steps=run.steps,
+                    guidance_scale=run.guidance,
+                    generator=_generator(seed),
+                    callback_on_step_end=_step_callback(report, steps, device),
+                    output_type="np",
+                    **arguments,
+                )
+            return to_bytes(result.images[0])
+
+        return self._run(stage, body, report)
+
+    def _report_unused(self, report: StageReport) -> None:
+        names, self._state.unused = self._state.unused, []
+        if names:
+            report.notice(
+                "not_supported",
+                f"This preset ({self._preset.name}) has no use for: {', '.join(names)}. FLUX is guided by what a prompt "
+                "says, so say what should be there instead.",
+            )
+
+
+def sdxl_size(width: int, height: int) -> tuple[int, int]:
+    """The size at which SDXL paints lettering of this shape: about a megapixel, sides in multiples of 64."""
+    aspect = min(4.0, max(0.25, width / height))
+    ideal = (_SDXL_PIXELS * aspect) ** 0.5
+    wide = max(_SDXL_MULTIPLE, round(ideal / _SDXL_MULTIPLE) * _SDXL_MULTIPLE)
+    return wide, max(_SDXL_MULTIPLE, round(ideal / aspect / _SDXL_MULTIPLE) * _SDXL_MULTIPLE)
+
+
+def _step_callback(report: StageReport, total: int, device: torch.device) -> Callable[..., dict[str, Any]]:
+    """Tells each finished step; on a GPU at most one step runs ahead of what is told, so that a stop is quick."""
+    finished: list[torch.cuda.Event] = []
+
+    def step(_pipe: object, index: int, _timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
+        if device.type == "cuda":
+            event = torch.cuda.Event()
+            event.record()
+            finished.append(event)
+            if len(finished) > 1:
+                finished.pop(0).synchronize()
+        report.iteration(index + 1, total)
+        return tensors
+
+    return step
+
+
+def _light_x(image: Picture) -> float:
+    """Where the light of a painted scene comes from: the brighter side of its upper part."""
+    upper = floats(image[: max(1, image.shape[0] * 2 // 3)]).mean(axis=2)
+    half = upper.shape[1] // 2
+    left, right = float(upper[:, :half].mean()), float(upper[:, -half:].mean())
+    return float(np.clip(4 * (right - left) / max(1.0, left + right), -1, 1))
+
+
+def _generator(seed: int) -> torch.Generator:
+    """On the CPU, so that a seed gives the same noise on every device."""
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+def _size(image: Picture) -> tuple[int, int]:
+    return image.shape[1], image.shape[0]
+
+
+def _pillow(image: Picture) -> Image.Image:
+    return Image.fromarray(image)

@@ -1,0 +1,245 @@
+# pyright: basic
+"""The models of a preset as modules whose weights come and go, and the pipelines that are built on them.
+
+Builds shells without weights; residency fills them. Knows no jobs.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxImg2ImgPipeline,
+    FluxInpaintPipeline,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    StableDiffusionXLControlNetPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import AutoConfig, AutoTokenizer, CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
+
+from ...contract.stages import Stage
+from ...imaging.picture import Matte, Picture
+from . import birefnet
+from .flat import FlatFile
+from .fp8 import replace_linears
+from .modulation import Modulation, Row, strip_modulation
+from .presets import ENCODE, TABLE, Component, Preset
+from .residency import Model, Residency, Segment, Use
+from .text import Embedding, PromptCache, PromptEncoder
+
+_NETWORKS: dict[str, Any] = {
+    network.__name__: network
+    for network in (
+        AutoencoderKL,
+        CLIPTextModel,
+        CLIPTextModelWithProjection,
+        ControlNetModel,
+        FluxTransformer2DModel,
+        T5EncoderModel,
+        UNet2DConditionModel,
+    )
+}
+_FLUX_PIPELINES = {
+    Stage.BACKGROUND: FluxPipeline,
+    Stage.REFINE: FluxImg2ImgPipeline,
+    Stage.BLEND: FluxInpaintPipeline,
+}
+_RECOMPILES = 64
+
+
+class Models:
+    """Everything a preset runs on. Owned by the engine's thread.
+
+    Args:
+        preset: which models, and how they run.
+        folder: where a prepared component lies, by name.
+        identity: what embeddings depend on: the revisions of the text encoders, by role.
+        device: where models run.
+        residency: what brings their weights there.
+        cache: embeddings kept on disk.
+    """
+
+    def __init__(
+        self,
+        preset: Preset,
+        folder: Callable[[str], Path],
+        *,
+        identity: Callable[[str], str],
+        device: torch.device,
+        residency: Residency,
+        cache: PromptCache,
+    ) -> None:
+        self.preset = preset
+        self.device = device
+        self._residency = residency
+        self._tile_index = 0
+        shells: dict[str, torch.nn.Module] = {}
+        for component in preset.components:
+            path = folder(component.name)
+            files = [FlatFile.open(file) for file in sorted(path.glob("*.safetensors"))]
+            if component.name == "modulation":
+                self._modulation_file = files[0]
+            elif component.network:
+                shell = shells[component.name] = _shell(component, path, device)
+                if component.name == preset.transformer:
+                    self.modulation = self._fit_transformer(shell, component)
+                segments = tuple(Segment(f"{component.name}/{file.path.stem}", file) for file in files)
+                residency.add(Model(component.name, shell, segments, streamed=component.is_streamed))
+        self._shells = shells
+        self._transformer = shells[preset.transformer]
+        self.has_guidance = bool(self._transformer.config.guidance_embeds)
+        flux_scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder("flux_scheduler"))
+        self.flux_scheduler_config = flux_scheduler.config
+        self._flux = {
+            stage: _quiet(
+                pipeline(
+                    scheduler=FlowMatchEulerDiscreteScheduler.from_config(flux_scheduler.config),
+                    vae=shells["flux_vae"],
+                    text_encoder=None,
+                    tokenizer=None,
+                    text_encoder_2=None,
+                    tokenizer_2=None,
+                    transformer=self._transformer,
+                )
+            )
+            for stage, pipeline in _FLUX_PIPELINES.items()
+        }
+        self.sdxl = _quiet(
+            StableDiffusionXLControlNetPipeline(
+                vae=shells["sdxl_vae"],
+                text_encoder=None,
+                text_encoder_2=None,
+                tokenizer=None,
+                tokenizer_2=None,
+                unet=shells["unet"],
+                controlnet=shells["controlnet"],
+                scheduler=EulerDiscreteScheduler.from_pretrained(folder("sdxl_scheduler")),
+                add_watermarker=False,
+            )
+        )
+        self.sdxl.vae.config.force_upcast = False  # it runs in bfloat16, which does not overflow
+        self._flux_words = FluxPipeline(
+            scheduler=flux_scheduler,
+            vae=None,
+            text_encoder=shells["clip_l"],
+            tokenizer=AutoTokenizer.from_pretrained(folder("flux_tokenizer")),
+            text_encoder_2=shells["t5"],
+            tokenizer_2=AutoTokenizer.from_pretrained(folder("flux_tokenizer_2")),
+            transformer=None,
+        )
+        self._sdxl_words = StableDiffusionXLPipeline(
+            vae=None,
+            text_encoder=shells["sdxl_clip_l"],
+            text_encoder_2=shells["sdxl_clip_g"],
+            tokenizer=AutoTokenizer.from_pretrained(folder("sdxl_tokenizer")),
+            tokenizer_2=AutoTokenizer.from_pretrained(folder("sdxl_tokenizer_2")),
+            unet=None,
+            scheduler=self.sdxl.scheduler,
+            add_watermarker=False,
+        )
+        length = preset.max_sequence_length
+        self.flux_text = PromptEncoder(f"flux {identity('flux')} {length}", self._encode_flux, cache)
+        self.sdxl_text = PromptEncoder(f"sdxl {identity('sdxl')}", self._encode_sdxl, cache)
+        self._set_tiles()
+
+    def flux(self, stage: Stage) -> Any:
+        """The FLUX pipeline of a stage."""
+        return self._flux[stage]
+
+    def image_tokens(self, size: tuple[int, int]) -> int:
+        """How many tokens a picture of `size` (width, height) is to the transformer."""
+        side = self._flux[Stage.BACKGROUND].vae_scale_factor * 2
+        return (size[0] // side) * (size[1] // side)
+
+    def use(self, stage: str, pixels: int) -> Use:
+        """What `stage` needs on the device."""
+        return Use(stage, self.preset.models_of(stage), self.preset.workspace_bytes(stage, pixels))
+
+    def fill_table(self, rows: Sequence[Row]) -> None:
+        """Compute the modulation of all `rows`, streaming its weights; the transformer is on the device."""
+        weights = self._residency.host_views(self._modulation_file)
+        self.modulation.fill(rows, lambda name: (weights[f"{name}.weight"], weights.get(f"{name}.bias")))
+
+    def matte(self, picture: Picture) -> Matte:
+        """What BiRefNet takes for the foreground of an RGB picture."""
+        return birefnet.matte(self._shells["birefnet"], picture)
+
+    def shrinks(self) -> list[Callable[[], str | None]]:
+        """Ways to need less memory, mildest first; each tells what it did, or None when it can do no more."""
+        return [self._smaller_tiles]
+
+    def forget(self) -> None:
+        """Let go of embeddings and tables."""
+        self.flux_text.forget()
+        self.sdxl_text.forget()
+        self.modulation.clear()
+
+    def _fit_transformer(self, transformer: torch.nn.Module, component: Component) -> Modulation:
+        modulation = strip_modulation(transformer)
+        if component.dtype.startswith("float8"):
+            replace_linears(transformer)
+        if self.preset.is_compiled and self.device.type == "cuda":
+            torch._dynamo.config.recompile_limit = _RECOMPILES
+            transformer.compile_repeated_blocks(fullgraph=True)
+        return modulation
+
+    def _smaller_tiles(self) -> str | None:
+        if self._tile_index + 1 >= len(self.preset.vae_tiles):
+            return None
+        self._tile_index += 1
+        self._set_tiles()
+        return f"pictures are decoded in tiles of {self.preset.vae_tiles[self._tile_index]} pixels"
+
+    def _set_tiles(self) -> None:
+        side = self.preset.vae_tiles[self._tile_index]
+        for name in ("flux_vae", "sdxl_vae"):
+            vae = self._shells[name]
+            vae.enable_tiling()
+            vae.tile_sample_min_size = side  # at the trained size, the default, nothing would be tiled
+            vae.tile_latent_min_size = side // 2 ** (len(vae.config.block_out_channels) - 1)
+
+    def _encode_flux(self, texts: Sequence[str]) -> list[Embedding]:
+        embeds, pooled, _ = self._flux_words.encode_prompt(
+            list(texts), None, device=self.device, max_sequence_length=self.preset.max_sequence_length
+        )
+        return [{"embeds": embeds[i : i + 1], "pooled": pooled[i : i + 1]} for i in range(len(texts))]
+
+    def _encode_sdxl(self, texts: Sequence[str]) -> list[Embedding]:
+        embeds, _, pooled, _ = self._sdxl_words.encode_prompt(
+            list(texts), device=self.device, do_classifier_free_guidance=False
+        )
+        return [{"embeds": embeds[i : i + 1], "pooled": pooled[i : i + 1]} for i in range(len(texts))]
+
+
+def _shell(component: Component, folder: Path, device: torch.device) -> torch.nn.Module:
+    """A network without weights; what its file does not hold (position ids) is on the device already."""
+    config = json.loads((folder / "config.json").read_text("utf-8")) if (folder / "config.json").is_file() else {}
+    dtype = torch.bfloat16 if component.dtype.startswith("float8") else getattr(torch, component.dtype)
+    with init_empty_weights():
+        if component.network == "BiRefNet":
+            shell = birefnet.BiRefNet(birefnet.config_of(config))
+        elif (network := _NETWORKS[component.network]).__module__.startswith("diffusers"):
+            shell = network.from_config(config)
+        else:
+            shell = network(AutoConfig.from_pretrained(folder))
+    shell = shell.to(dtype).eval().requires_grad_(False)
+    for module in shell.modules():
+        for name in module._non_persistent_buffers_set:
+            buffer = module._buffers[name]
+            if buffer is not None:
+                module._buffers[name] = buffer.to(device)
+    return shell
+
+
+def _quiet(pipeline: Any) -> Any:
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

@@ -1,0 +1,59 @@
+"""Which words each model is given for a job, and what has no effect. Pure; knows no model."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ...contract.schemas import GenerateRequest
+from ...contract.stages import Stage
+
+_STUDIO = "a clean photo studio with a seamless light backdrop, soft light"
+_SCENE = "{scene}. Empty background scene for product photography, clear surface in the lower third, nothing on it, no text"
+_REFINED = "{scene}. A product stands on the surface, natural contact shadow, coherent light, professional product photo"
+_BLENDED = "{style}. {look} lettering in the scene, coherent light and soft shadows, professional advertisement"
+_LETTERS = "{look}, isolated on a plain light grey background, studio light"
+
+FLUX_STAGES = (Stage.BACKGROUND, Stage.REFINE, Stage.BLEND)
+NEGATIVE_FIELDS: Mapping[Stage, str] = {
+    Stage.BACKGROUND: "bg_negative_prompt",
+    Stage.REFINE: "bg_composition_negative_prompt",
+    Stage.BLEND: "composition_negative_prompt",
+    Stage.TEXT_PAINT: "negative_prompt",
+}
+
+
+class Prompt(NamedTuple):
+    """What to paint, and what not to."""
+
+    positive: str
+    negative: str
+
+
+def prompts_of(request: GenerateRequest) -> dict[Stage, Prompt]:
+    """The prompts of every generative stage of a job."""
+    scene = request.bg_prompt.strip() or _STUDIO
+    refined = (request.bg_composition_prompt or "").strip()
+    look = request.text_model_prompt.strip()
+    style = (request.composition_prompt or "").strip() or scene
+    positive = {
+        Stage.BACKGROUND: _SCENE.format(scene=scene),
+        Stage.REFINE: refined or _REFINED.format(scene=scene),
+        Stage.TEXT_PAINT: _LETTERS.format(look=look),
+        Stage.BLEND: _BLENDED.format(style=style, look=look),
+    }
+    return {stage: Prompt(text, getattr(request, NEGATIVE_FIELDS[stage])) for stage, text in positive.items()}
+
+
+def unused_fields(request: GenerateRequest, stages: tuple[Stage, ...], *, has_negative: bool, has_guidance: bool) -> list[str]:
+    """Fields that the caller set and that no stage of the job heeds.
+
+    Args:
+        request: the job.
+        stages: its stages.
+        has_negative: whether FLUX runs with true classifier-free guidance.
+        has_guidance: whether this FLUX takes a guidance scale.
+    """
+    flux = [stage for stage in stages if stage in FLUX_STAGES]
+    names = [] if has_negative else [NEGATIVE_FIELDS[stage] for stage in flux]
+    if flux and not has_guidance:
+        names += ["guidance_scale", "composition_guidance_scale"]
+    return [name for name in names if name in request.model_fields_set]

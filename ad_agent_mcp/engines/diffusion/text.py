@@ -1,0 +1,99 @@
+# pyright: basic
+"""Prompts as embeddings: all of a job together, remembered on disk by what they depend on."""
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+logger = logging.getLogger(__name__)
+
+Embedding = dict[str, torch.Tensor]
+"""`embeds` (1, tokens, channels) and `pooled` (1, channels)."""
+
+REMEMBERED = 200
+
+
+class PromptCache:
+    """Embeddings on disk, one safetensors file each; the least recently used go first."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def get(self, key: str) -> Embedding | None:
+        """What was kept under `key`, on the CPU."""
+        path = self._path(key)
+        try:
+            found = load_file(path)
+            os.utime(path)
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # a damaged file is worth no more than a missing one, whatever the library raises
+            logger.warning("an embedding was damaged and is made again: %s", error)
+            return None
+        return found
+
+    def put(self, key: str, embedding: Embedding) -> None:
+        """Keep an embedding; a full disk only costs time later."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".part", delete=False) as part:
+                pass
+            save_file({name: tensor.cpu().contiguous() for name, tensor in embedding.items()}, part.name)
+            Path(part.name).replace(self._path(key))
+            kept = sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
+            for path in kept[:-REMEMBERED]:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("an embedding was not kept: %s", error)
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}.safetensors"
+
+
+class PromptEncoder:
+    """Text to embeddings of one model family, through the cache.
+
+    Args:
+        identity: what an embedding depends on besides its text: model revision, token count.
+        encode: (texts) -> embeddings on the device, one for each text.
+        cache: where they are kept.
+    """
+
+    def __init__(self, identity: str, encode: Callable[[Sequence[str]], list[Embedding]], cache: PromptCache) -> None:
+        self._identity = identity
+        self._encode = encode
+        self._cache = cache
+        self._known: dict[str, Embedding] = {}
+
+    def recall(self, texts: Sequence[str]) -> list[str]:
+        """Begin a job with these texts: take what is kept, and tell which are not."""
+        self._known = {
+            text: found
+            for text in dict.fromkeys(texts)
+            if (found := self._known.get(text) or self._cache.get(self._key(text))) is not None
+        }
+        return [text for text in dict.fromkeys(texts) if text not in self._known]
+
+    def encode(self, texts: Sequence[str]) -> None:
+        """Encode texts, all together, and keep them."""
+        for text, embedding in zip(texts, self._encode(texts), strict=True):
+            self._known[text] = embedding
+            self._cache.put(self._key(text), embedding)
+
+    def embedding(self, text: str, device: torch.device) -> Embedding:
+        """The embedding of a text of this job, on `device`."""
+        self._known[text] = {name: tensor.to(device) for name, tensor in self._known[text].items()}
+        return self._known[text]
+
+    def forget(self) -> None:
+        """Let go of what is in memory."""
+        self._known = {}
+
+    def _key(self, text: str) -> str:
+        return hashlib.sha256(f"{self._identity}\n{text}".encode()).hexdigest()
