@@ -1,0 +1,1 @@
+"""The engine of large models: everything here may import torch, and nothing outside does."""
