@@ -144,17 +144,17 @@ def load_birefnet(
     """
     with torch.device("meta"):
         model = BiRefNet(config)
-    state = inference_state(source, config)
+    state = inference_state(source, model)
     model.load_state_dict({name: value.to(device, dtype) for name, value in state.items()}, assign=True)
     return model
 
 
-def inference_state(source: Path | Mapping[str, Tensor], config: BiRefNetConfig = GENERAL) -> dict[str, Tensor]:
-    """What inference needs of a checkpoint, exactly the names and shapes of `BiRefNet(config).state_dict()`.
+def inference_state(source: Path | Mapping[str, Tensor], model: BiRefNet) -> dict[str, Tensor]:
+    """What inference needs of a checkpoint: exactly the names and shapes of `model.state_dict()`.
 
     Args:
         source: a safetensors file, never a pickle, or what it holds.
-        config: for which network.
+        model: on any device; meta will do.
 
     Raises:
         AdAgentError: `model_unavailable`; no such file, or names or shapes that are not this network's.
@@ -166,8 +166,7 @@ def inference_state(source: Path | Mapping[str, Tensor], config: BiRefNetConfig 
         except (OSError, SafetensorError) as error:
             what = f"{source} cannot be read as a safetensors file ({error})."
             raise AdAgentError(ErrorCode.MODEL_UNAVAILABLE, f"{what} {remedy}") from error
-    with torch.device("meta"):
-        wanted = {name: tuple(value.shape) for name, value in BiRefNet(config).state_dict().items()}
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     state = {name: value for name, value in source.items() if not _UNUSED.fullmatch(name)}
     found = {name: tuple(value.shape) for name, value in state.items()}
     faults = [f"{name} is missing" for name in wanted.keys() - found.keys()]
