@@ -24,12 +24,12 @@ from ...imaging.relief import paint_letters
 from ..base import CutOut, Scene, StageReport
 from .models import Models
 from .modulation import Row, flux_rows
+from .presets import ENCODE, TABLE
 from .prompts import FLUX_STAGES, Prompt, prompts_of, unused_fields
 from .residency import Residency, Use
 
 logger = logging.getLogger(__name__)
 
-_ENCODE, _TABLE = "encode", "table"
 _SDXL_PIXELS = 1024 * 1024
 _SDXL_MULTIPLE = 64
 _FLOOR_Y = 0.7
@@ -59,8 +59,7 @@ class _JobState:
     unused: list[str]
     is_encoded: bool = False
     table_size: tuple[int, int] | None = None
-    first_rows: dict[Stage, int] = field(default_factory=dict)
-    row_counts: dict[Stage, int] = field(default_factory=dict)
+    rows: dict[Stage, range] = field(default_factory=dict)
 
 
 class DiffusionEngine:
@@ -153,7 +152,7 @@ class DiffusionEngine:
         self._encode(report)
         width, height = sdxl_size(mask.shape[1], mask.shape[0])
         edges = Image.fromarray(canny_map(mask, (width, height)))
-        steps = request.num_inference_steps or self._preset.steps
+        steps = request.num_inference_steps or self._preset.text_steps
         prompt = self._state.prompts[Stage.TEXT_PAINT]
 
         def body() -> Picture:
@@ -250,13 +249,13 @@ class DiffusionEngine:
         uses: list[Use] = []
         told: set[str] = set()
         for stage in stages:
-            if stage in (*FLUX_STAGES, Stage.TEXT_PAINT) and _ENCODE not in told:
-                told.add(_ENCODE)
-                uses.append(self._models.use(_ENCODE, pixels))
-            if stage in FLUX_STAGES and _TABLE not in told:
-                told.add(_TABLE)
-                uses.append(self._models.use(_TABLE, pixels))
-            if self._models.is_used(stage):
+            if stage in (*FLUX_STAGES, Stage.TEXT_PAINT) and ENCODE not in told:
+                told.add(ENCODE)
+                uses.append(self._models.use(ENCODE, pixels))
+            if stage in FLUX_STAGES and TABLE not in told:
+                told.add(TABLE)
+                uses.append(self._models.use(TABLE, pixels))
+            if self._preset.models_of(stage):
                 uses.append(self._models.use(stage, pixels))
         return uses
 
@@ -287,7 +286,7 @@ class DiffusionEngine:
                 self._models.sdxl_text.encode(new_sdxl)
 
         if new_flux or new_sdxl:
-            self._run(_ENCODE, body, report)
+            self._run(ENCODE, body, report)
         state.is_encoded = True
 
     def _tabulate(self, size: tuple[int, int], report: StageReport) -> None:
@@ -311,9 +310,9 @@ class DiffusionEngine:
                 pooled=pooled,
                 negative_pooled=negative,
             )
-            state.first_rows[stage], state.row_counts[stage] = len(rows), len(made)
+            state.rows[stage] = range(len(rows), len(rows) + len(made))
             rows += made
-        self._run(_TABLE, lambda: self._models.fill_table(rows), report)
+        self._run(TABLE, lambda: self._models.fill_table(rows), report)
         state.table_size = size
 
     def _flux(
@@ -325,8 +324,8 @@ class DiffusionEngine:
         state = self._state
         run = state.passes[stage]
         has_negative = self._preset.true_cfg_scale > 1
-        rows = state.row_counts[stage]
-        steps = rows // 2 if has_negative else rows
+        rows = state.rows[stage]
+        steps = len(rows) // 2 if has_negative else len(rows)
 
         def body() -> Picture:
             device = self._models.device
@@ -341,7 +340,7 @@ class DiffusionEngine:
                 }
             if run.strength is not None:
                 arguments["strength"] = run.strength
-            with self._models.table.rows(state.first_rows[stage], rows):
+            with self._models.modulation.reading(rows):
                 result = self._models.flux(stage)(
                     prompt_embeds=positive["embeds"],
                     pooled_prompt_embeds=positive["pooled"],

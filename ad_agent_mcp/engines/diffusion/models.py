@@ -10,50 +10,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 from diffusers import (
-    AutoencoderKL,
-    ControlNetModel,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxImg2ImgPipeline,
     FluxInpaintPipeline,
     FluxPipeline,
-    FluxTransformer2DModel,
     StableDiffusionXLControlNetPipeline,
     StableDiffusionXLPipeline,
-    UNet2DConditionModel,
 )
-from transformers import AutoConfig, AutoTokenizer, CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
+from torch import nn
+from transformers import AutoTokenizer
 
 from ...contract.stages import Stage
 from ...imaging.picture import Matte, Picture
 from . import birefnet
 from .flat import FlatFile
-from .fp8 import replace_linears
-from .modulation import Modulation, Row, strip_modulation
-from .presets import ENCODE, TABLE, Component, Preset
+from .fp8 import multiply_on, replace_linears
+from .modulation import Modulation, Row
+from .networks import empty_network
+from .presets import Component, Preset
 from .residency import Model, Residency, Segment, Use
 from .text import Embedding, PromptCache, PromptEncoder
 
-_NETWORKS: dict[str, Any] = {
-    network.__name__: network
-    for network in (
-        AutoencoderKL,
-        CLIPTextModel,
-        CLIPTextModelWithProjection,
-        ControlNetModel,
-        FluxTransformer2DModel,
-        T5EncoderModel,
-        UNet2DConditionModel,
-    )
-}
 _FLUX_PIPELINES = {
     Stage.BACKGROUND: FluxPipeline,
     Stage.REFINE: FluxImg2ImgPipeline,
     Stage.BLEND: FluxInpaintPipeline,
 }
 _RECOMPILES = 64
+MODULATION = "modulation"
 
 
 class Models:
@@ -82,18 +68,19 @@ class Models:
         self.device = device
         self._residency = residency
         self._tile_index = 0
-        shells: dict[str, torch.nn.Module] = {}
+        shells: dict[str, Any] = {}
         for component in preset.components:
+            if not component.network:
+                continue
             path = folder(component.name)
             files = [FlatFile.open(file) for file in sorted(path.glob("*.safetensors"))]
-            if component.name == "modulation":
+            segments = tuple(Segment(f"{component.name}/{file.path.stem}", file) for file in files)
+            shell = None
+            if component.name == MODULATION:
                 self._modulation_file = files[0]
-            elif component.network:
-                shell = shells[component.name] = _shell(component, path, device)
-                if component.name == preset.transformer:
-                    self.modulation = self._fit_transformer(shell, component)
-                segments = tuple(Segment(f"{component.name}/{file.path.stem}", file) for file in files)
-                residency.add(Model(component.name, shell, segments, streamed=component.is_streamed))
+            else:
+                shell = shells[component.name] = self._shell(component, path)
+            residency.add(Model(component.name, shell, segments, streamed=component.is_streamed))
         self._shells = shells
         self._transformer = shells[preset.transformer]
         self.has_guidance = bool(self._transformer.config.guidance_embeds)
@@ -167,7 +154,7 @@ class Models:
     def fill_table(self, rows: Sequence[Row]) -> None:
         """Compute the modulation of all `rows`, streaming its weights; the transformer is on the device."""
         weights = self._residency.host_views(self._modulation_file)
-        self.modulation.fill(rows, lambda name: (weights[f"{name}.weight"], weights.get(f"{name}.bias")))
+        self.modulation.fill(rows, lambda name: (weights[f"{name}.weight"], weights[f"{name}.bias"]))
 
     def matte(self, picture: Picture) -> Matte:
         """What BiRefNet takes for the foreground of an RGB picture."""
@@ -183,14 +170,20 @@ class Models:
         self.sdxl_text.forget()
         self.modulation.clear()
 
-    def _fit_transformer(self, transformer: torch.nn.Module, component: Component) -> Modulation:
-        modulation = strip_modulation(transformer)
-        if component.dtype.startswith("float8"):
-            replace_linears(transformer)
-        if self.preset.is_compiled and self.device.type == "cuda":
-            torch._dynamo.config.recompile_limit = _RECOMPILES
-            transformer.compile_repeated_blocks(fullgraph=True)
-        return modulation
+    def _shell(self, component: Component, folder: Path) -> nn.Module:
+        """A network without weights; what its files do not hold, such as position ids, is on the device already."""
+        shell = empty_network(component, json.loads((folder / "config.json").read_text("utf-8")))
+        for module in shell.modules():
+            for name in module._non_persistent_buffers_set:
+                module._buffers[name] = None if module._buffers[name] is None else module._buffers[name].to(self.device)
+        if component.name == self.preset.transformer:
+            self.modulation = Modulation(shell)
+            if component.dtype.startswith("float8"):
+                replace_linears(shell, lambda name: "transformer_blocks." in name, multiply_on(self.device))
+            if self.preset.is_compiled and self.device.type == "cuda":
+                torch._dynamo.config.recompile_limit = _RECOMPILES
+                shell.compile_repeated_blocks(fullgraph=True)
+        return shell
 
     def _smaller_tiles(self) -> str | None:
         if self._tile_index + 1 >= len(self.preset.vae_tiles):
@@ -218,26 +211,6 @@ class Models:
             list(texts), device=self.device, do_classifier_free_guidance=False
         )
         return [{"embeds": embeds[i : i + 1], "pooled": pooled[i : i + 1]} for i in range(len(texts))]
-
-
-def _shell(component: Component, folder: Path, device: torch.device) -> torch.nn.Module:
-    """A network without weights; what its file does not hold (position ids) is on the device already."""
-    config = json.loads((folder / "config.json").read_text("utf-8")) if (folder / "config.json").is_file() else {}
-    dtype = torch.bfloat16 if component.dtype.startswith("float8") else getattr(torch, component.dtype)
-    with init_empty_weights():
-        if component.network == "BiRefNet":
-            shell = birefnet.BiRefNet(birefnet.config_of(config))
-        elif (network := _NETWORKS[component.network]).__module__.startswith("diffusers"):
-            shell = network.from_config(config)
-        else:
-            shell = network(AutoConfig.from_pretrained(folder))
-    shell = shell.to(dtype).eval().requires_grad_(False)
-    for module in shell.modules():
-        for name in module._non_persistent_buffers_set:
-            buffer = module._buffers[name]
-            if buffer is not None:
-                module._buffers[name] = buffer.to(device)
-    return shell
 
 
 def _quiet(pipeline: Any) -> Any:
