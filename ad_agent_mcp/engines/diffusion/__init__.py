@@ -1,0 +1,1 @@
+"""The engine that paints with FLUX.1, SDXL, a ControlNet and BiRefNet on a GPU."""
