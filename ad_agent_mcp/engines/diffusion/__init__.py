@@ -1,0 +1,1 @@
+"""The diffusion engine: FLUX, SDXL with ControlNet, and BiRefNet on one GPU."""
