@@ -9,7 +9,9 @@ import hashlib
 import os
 import secrets
 import sys
+from collections.abc import Generator
 from pathlib import Path
+from typing import BinaryIO
 
 if sys.platform == "win32":
     import msvcrt
@@ -29,10 +31,17 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
     Raises:
         OSError: the disk is full, or the folder is not writable. Nothing is left behind.
     """
+    with open_atomically(path, durable=durable) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def open_atomically(path: Path, *, durable: bool = True) -> Generator[BinaryIO]:
+    """`write_atomically` for content that comes piece by piece; an exception inside leaves `path` as it was."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

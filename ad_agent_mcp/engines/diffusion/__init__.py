@@ -1,1 +1,1 @@
-"""The diffusion engine: FLUX, SDXL with ControlNet, and BiRefNet on one GPU."""
+"""The engine with models: FLUX, SDXL and BiRefNet, on a GPU or on the CPU."""
