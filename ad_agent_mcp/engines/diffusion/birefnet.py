@@ -1,0 +1,454 @@
+# pyright: basic
+"""BiRefNet, which tells a picture's subject from its backdrop, in plain torch. Knows nothing about jobs or residency.
+
+Names and shapes are those of the official general checkpoint, less what only training uses. A module holds nothing
+but what `state_dict` names: indices and masks are made anew in each pass, so it may be built on the meta device, be
+given views of any buffer, and leaves nothing on the device when they go.
+
+Source: Zheng et al. 2024, "Bilateral Reference for High-Resolution Dichotomous Image Segmentation"; Liu et al. 2021,
+"Swin Transformer"; Zhu et al. 2019, "Deformable ConvNets v2".
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ...contract.errors import AdAgentError, ErrorCode
+from ..base import Matte, Picture
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_UNUSED = re.compile(
+    r".+\.(relative_position_index|num_batches_tracked)"
+    r"|decoder\.(conv_ms_spvn_[432]|gdt_convs_pred_[432]\.0)\.(weight|bias)"
+)
+_COLUMN_BYTES = 128 * 2**20
+
+
+@dataclass(frozen=True)
+class BiRefNetConfig:
+    """Sizes of the network; the defaults are the official general checkpoint's.
+
+    Attributes:
+        embed_dim: channels of the first backbone stage, doubled by each of the next.
+        depths: blocks of each stage.
+        heads: attention heads of each stage.
+        window: side of an attention window, even.
+        decoder_dim: inner channels of a decoder block.
+        aspp_dim: channels of each of its five branches.
+        colour_last_tiles: tiles of the picture are stacked column, row, colour, as code before November 2024 did, and
+            not colour, row, column. Names and shapes do not tell for which a checkpoint was trained.
+    """
+
+    embed_dim: int = 192
+    depths: tuple[int, ...] = (2, 2, 18, 2)
+    heads: tuple[int, ...] = (6, 12, 24, 48)
+    window: int = 12
+    decoder_dim: int = 64
+    aspp_dim: int = 256
+    colour_last_tiles: bool = False
+
+
+GENERAL = BiRefNetConfig()
+
+
+class BiRefNet(nn.Module):
+    """The network, for inference only: `eval` mode, without gradients."""
+
+    def __init__(self, config: BiRefNetConfig = GENERAL) -> None:
+        super().__init__()
+        width = 2 * config.embed_dim
+        self.bb = _Swin(config)
+        self.squeeze_module = nn.Sequential(_decoder_block(width * 15, width * 8, config))
+        self.decoder = _Decoder(config)
+        self.eval().requires_grad_(False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (B, 1, H, W) of `image` (B, 3, H, W), normalised as by `to_input`, of the weights' type.
+
+        Raises:
+            ValueError: H or W is not a multiple of 32.
+        """
+        height, width = image.shape[-2:]
+        if height % 32 or width % 32:
+            raise ValueError(f"BiRefNet takes sides that are multiples of 32, not {width} x {height}.")
+        full, half = self.bb(image), self.bb(_resize(image, (height // 2, width // 2)))
+        maps = [torch.cat((large, _like(small, large)), 1) for large, small in zip(full, half, strict=True)]
+        context = torch.cat([_like(features, maps[-1]) for features in maps], 1)
+        return self.decoder(image, maps[:-1], self.squeeze_module(context))
+
+
+def to_input(rgb: Picture | Tensor, size: int = 1024) -> Tensor:
+    """What the network sees of a picture: squeezed to a square, antialiased, and normalised.
+
+    Args:
+        rgb: uint8 (H, W, 3).
+        size: side of the square, a multiple of 32; the official checkpoint was trained at 1024.
+
+    Returns:
+        float32 (1, 3, size, size), on the device of `rgb`.
+
+    Raises:
+        ValueError: `rgb` is no such picture.
+    """
+    pixels = rgb if isinstance(rgb, Tensor) else torch.tensor(rgb)
+    if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ValueError(f"BiRefNet takes uint8 (H, W, 3), not {pixels.dtype} {tuple(pixels.shape)}.")
+    planes = pixels.permute(2, 0, 1)[None].float() / 255
+    planes = F.interpolate(planes, (size, size), mode="bilinear", antialias=True)
+    return (planes - planes.new_tensor(_MEAN).view(3, 1, 1)) / planes.new_tensor(_STD).view(3, 1, 1)
+
+
+@torch.inference_mode()
+def matte(model: BiRefNet, rgb: Picture | Tensor, size: int = 1024) -> Matte:
+    """How much of each pixel is subject.
+
+    Args:
+        model: where it lies the work is done, in the type of its weights.
+        rgb: uint8 (H, W, 3).
+        size: side of the square that the network sees, a multiple of 32.
+
+    Returns:
+        float32 (H, W) in [0, 1], at the picture's own size.
+
+    Raises:
+        ValueError: `rgb` is no such picture, or `size` no such multiple.
+    """
+    weights = next(model.parameters())
+    pixels = (rgb if isinstance(rgb, Tensor) else torch.tensor(rgb)).to(weights.device)
+    logits = model(to_input(pixels, size).to(weights.dtype))
+    # As in `to_input`, pixel centres keep their place: the way back undoes the way there.
+    alpha = F.interpolate(logits.float().sigmoid(), pixels.shape[:2], mode="bilinear", antialias=True)
+    return alpha[0, 0].clamp(0, 1).cpu().numpy()
+
+
+def load_birefnet(
+    source: Path | Mapping[str, Tensor],
+    *,
+    config: BiRefNetConfig = GENERAL,
+    dtype: torch.dtype = torch.float16,
+    device: torch.device | str = "cpu",
+) -> BiRefNet:
+    """The network with the weights of `source`, cast to `dtype`.
+
+    Raises:
+        AdAgentError: `model_unavailable`; as `inference_state` says.
+    """
+    with torch.device("meta"):
+        model = BiRefNet(config)
+    state = inference_state(source, config)
+    model.load_state_dict({name: value.to(device, dtype) for name, value in state.items()}, assign=True)
+    return model
+
+
+def inference_state(source: Path | Mapping[str, Tensor], config: BiRefNetConfig = GENERAL) -> dict[str, Tensor]:
+    """What inference needs of a checkpoint, exactly the names and shapes of `BiRefNet(config).state_dict()`.
+
+    Args:
+        source: a safetensors file, never a pickle, or what it holds.
+        config: for which network.
+
+    Raises:
+        AdAgentError: `model_unavailable`; no such file, or names or shapes that are not this network's.
+    """
+    state = _read(source) if isinstance(source, Path) else source
+    with torch.device("meta"):
+        wanted = {name: value.shape for name, value in BiRefNet(config).state_dict().items()}
+    found = {name: value for name, value in state.items() if not _UNUSED.fullmatch(name)}
+    faults = {
+        "missing": sorted(wanted.keys() - found.keys()),
+        "unexpected": sorted(found.keys() - wanted.keys()),
+        "of another shape": [
+            f"{name} {tuple(found[name].shape)} for {tuple(shape)}"
+            for name, shape in wanted.items()
+            if name in found and found[name].shape != shape
+        ],
+    }
+    told = [
+        f"{len(names)} {what} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
+        for what, names in faults.items()
+        if names
+    ]
+    if told:
+        raise _refused(f"These are not the weights of this BiRefNet: {'; '.join(told)}.")
+    return found
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise _refused(f"{path} cannot be read as a safetensors file ({error}).") from error
+
+
+def _refused(what: str) -> AdAgentError:
+    remedy = "Fetch model.safetensors of the general BiRefNet checkpoint again, or point the setting at it."
+    return AdAgentError(ErrorCode.MODEL_UNAVAILABLE, f"{what} {remedy}")
+
+
+def deform_conv(x: Tensor, weight: Tensor, offset: Tensor, modulation: Tensor) -> Tensor:
+    """Modulated deformable convolution, stride 1, centred, without bias; zero outside the map.
+
+    Tap t = ty * k + tx of output (y, x) reads `x` bilinearly at (y - k//2 + ty + dy, x - k//2 + tx + dx). Positions and
+    samples are float32 even for half types: float16 positions are 1/4 pixel apart beyond column 256.
+
+    Args:
+        x: (B, C, H, W).
+        weight: (O, C, k, k), k odd.
+        offset: (B, 2 k k, H, W), pixels; channel 2t is dy, 2t + 1 is dx.
+        modulation: (B, k k, H, W), factor of each tap.
+
+    Returns:
+        (B, O, H, W) in the type of `x`.
+    """
+    batch, _, height, width = x.shape
+    kernel = weight.shape[-1]
+    wide = torch.promote_types(x.dtype, torch.float32)
+    source, offset = x.to(wide), offset.unflatten(1, (-1, 2))
+    rows = torch.arange(height, device=x.device, dtype=wide)[:, None] - kernel // 2
+    columns = torch.arange(width, device=x.device, dtype=wide) - kernel // 2
+    # All columns of a 7 x 7 kernel at once would be 822 MB at a quarter of 1024 x 1024: so many taps as fit the bound.
+    step = max(1, _COLUMN_BYTES // (source.numel() * source.itemsize))
+    total = x.new_zeros((batch, weight.shape[0], height * width), dtype=wide)
+    for first in range(0, kernel**2, step):
+        tap = torch.arange(first, min(first + step, kernel**2), device=x.device)[:, None, None]
+        taps = slice(first, first + step)
+        y = offset[:, taps, 0].to(wide) + (rows + tap // kernel)
+        x_ = offset[:, taps, 1].to(wide) + (columns + tap % kernel)
+        grid = torch.stack(((2 * x_ + 1) / width - 1, (2 * y + 1) / height - 1), -1).flatten(1, 2)
+        samples = F.grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        samples *= modulation[:, taps].to(wide).flatten(1, 2)[:, None]
+        samples = samples.to(x.dtype).view(batch, -1, height * width)
+        total += weight.flatten(2)[:, :, taps].flatten(1) @ samples
+    return total.to(x.dtype).view(batch, -1, height, width)
+
+
+def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size, mode="bilinear", align_corners=True)
+
+
+def _like(x: Tensor, reference: Tensor) -> Tensor:
+    return _resize(x, cast("tuple[int, int]", reference.shape[-2:]))
+
+
+def _named(**layers: nn.Module) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(layers))
+
+
+class _BatchNorm(nn.Module):
+    """Without the counter of batches, which is no weight."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.running_mean, self.running_var = nn.Buffer(torch.zeros(channels)), nn.Buffer(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=1e-5)
+
+
+class _Attention(nn.Module):
+    def __init__(self, channels: int, heads: int, window: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, tokens: Tensor, relative: Tensor, apart: Tensor | None) -> Tensor:
+        bias = self.relative_position_bias_table.T[:, relative][None]
+        if apart is not None:
+            bias = bias.masked_fill(apart, -torch.inf)
+        query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        return self.proj(mixed.transpose(1, 2).flatten(2))
+
+
+class _Block(nn.Module):
+    def __init__(self, channels: int, heads: int, window: int, shift: int) -> None:
+        super().__init__()
+        self.window, self.shift = window, shift
+        self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.attn = _Attention(channels, heads, window)
+        self.mlp = _named(fc1=nn.Linear(channels, 4 * channels), act=nn.GELU(), fc2=nn.Linear(4 * channels, channels))
+
+    def forward(self, x: Tensor, relative: Tensor, apart: Tensor) -> Tensor:
+        """`x` (B, H, W, C) after attention and MLP; `apart` counts in shifted blocks only."""
+        _, height, width, channels = x.shape
+        # Padding comes after the norm and is not masked: its tokens are zeros, and keys like any other.
+        y = F.pad(self.norm1(x), (0, 0, 0, -width % self.window, 0, -height % self.window))
+        y = y.roll((-self.shift, -self.shift), (1, 2))
+        windows = _windows(y, self.window)
+        tokens = self.attn(windows.reshape(-1, self.window**2, channels), relative, apart if self.shift else None)
+        y = tokens.view(windows.shape).transpose(2, 3).reshape(y.shape)
+        x = x + y.roll((self.shift, self.shift), (1, 2))[:, :height, :width]
+        return x + self.mlp(self.norm2(x))
+
+
+def _windows(x: Tensor, side: int) -> Tensor:
+    """(B, H, W, C) as (B, H / side, W / side, side, side, C)."""
+    return x.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3)
+
+
+def _relative_positions(window: int, device: torch.device) -> Tensor:
+    """Row of the bias table for each query and key of a window, (tokens, tokens)."""
+    token = torch.arange(window**2, device=device)
+    row, column = token // window, token % window
+    rows, columns = row[:, None] - row + window - 1, column[:, None] - column + window - 1
+    return rows * (2 * window - 1) + columns
+
+
+def _strangers(height: int, width: int, window: int, device: torch.device) -> Tensor:
+    """Which tokens of a window only the cyclic shift brought together, (windows, 1, tokens, tokens)."""
+
+    def regions(length: int) -> Tensor:
+        place = torch.arange(length, device=device)
+        return (place >= length - window).long() + (place >= length - window // 2)
+
+    region = 3 * regions(height)[:, None] + regions(width)
+    tokens = _windows(region[None, ..., None], window).reshape(-1, window**2)
+    return (tokens[:, :, None] != tokens[:, None])[:, None]
+
+
+class _Merging(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * channels)
+        self.reduction = nn.Linear(4 * channels, 2 * channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
+        return self.reduction(self.norm(_windows(x, 2).transpose(3, 4).flatten(3)))
+
+
+class _PatchEmbedding(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, channels, 4, 4)
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, 3 colours) of patches, channels last."""
+        x = F.pad(x, (0, -x.shape[3] % 4, 0, -x.shape[2] % 4))
+        return self.norm(self.proj(x).permute(0, 2, 3, 1))
+
+
+class _Stage(nn.Module):
+    def __init__(self, channels: int, depth: int, heads: int, window: int, *, last: bool) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(_Block(channels, heads, window, i % 2 * (window // 2)) for i in range(depth))
+        self.downsample = nn.Identity() if last else _Merging(channels)
+
+
+class _Swin(nn.Module):
+    def __init__(self, config: BiRefNetConfig) -> None:
+        super().__init__()
+        self.window = config.window
+        self.patch_embed = _PatchEmbedding(config.embed_dim)
+        self.layers = nn.ModuleList()
+        for i, (depth, heads) in enumerate(zip(config.depths, config.heads, strict=True)):
+            channels, last = config.embed_dim << i, i == len(config.depths) - 1
+            self.layers.append(_Stage(channels, depth, heads, config.window, last=last))
+            self.add_module(f"norm{i}", nn.LayerNorm(channels))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Maps of `image` at 1/4, 1/8, 1/16 and 1/32, (B, C, H, W)."""
+        relative, window = _relative_positions(self.window, image.device), self.window
+        x, maps = self.patch_embed(image), []
+        for i, stage in enumerate(cast("list[_Stage]", self.layers)):
+            batch, height, width, _ = x.shape
+            apart = _strangers(height + -height % window, width + -width % window, window, image.device)
+            apart = apart.repeat(batch, 1, 1, 1)
+            for block in stage.blocks:
+                x = block(x, relative, apart)
+            maps.append(self.get_submodule(f"norm{i}")(x).permute(0, 3, 1, 2).contiguous())
+            x = stage.downsample(x)
+        return maps
+
+
+class _DeformableConv(nn.Module):
+    def __init__(self, channels: int, out: int, kernel: int) -> None:
+        super().__init__()
+        self.offset_conv = nn.Conv2d(channels, 2 * kernel**2, kernel, padding=kernel // 2)
+        self.modulator_conv = nn.Conv2d(channels, kernel**2, kernel, padding=kernel // 2)
+        self.regular_conv = nn.Conv2d(channels, out, kernel, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        modulation = 2 * self.modulator_conv(x).sigmoid()
+        return deform_conv(x, self.regular_conv.weight, self.offset_conv(x), modulation)
+
+
+def _branch(channels: int, out: int, kernel: int) -> nn.Sequential:
+    return _named(atrous_conv=_DeformableConv(channels, out, kernel), bn=_BatchNorm(out), relu=nn.ReLU())
+
+
+class _Aspp(nn.Module):
+    def __init__(self, channels: int, branch: int) -> None:
+        super().__init__()
+        self.aspp1 = _branch(channels, branch, 1)
+        self.aspp_deforms = nn.ModuleList(_branch(channels, branch, kernel) for kernel in (1, 3, 7))
+        self.global_avg_pool = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, branch, 1, bias=False), _BatchNorm(branch), nn.ReLU()
+        )
+        self.conv1 = nn.Conv2d(5 * branch, channels, 1, bias=False)
+        self.bn1 = _BatchNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        branches = [branch(x) for branch in (self.aspp1, *self.aspp_deforms)]
+        branches.append(self.global_avg_pool(x).expand_as(branches[0]))
+        return self.bn1(self.conv1(torch.cat(branches, 1))).relu()
+
+
+def _decoder_block(channels: int, out: int, config: BiRefNetConfig) -> nn.Sequential:
+    inner = config.decoder_dim
+    return _named(
+        conv_in=nn.Conv2d(channels, inner, 3, padding=1),
+        bn_in=_BatchNorm(inner),
+        relu=nn.ReLU(),
+        dec_att=_Aspp(inner, config.aspp_dim),
+        conv_out=nn.Conv2d(inner, out, 3, padding=1),
+        bn_out=_BatchNorm(out),
+    )
+
+
+class _Decoder(nn.ModuleDict):
+    def __init__(self, config: BiRefNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, inner = 2 * config.embed_dim, config.decoder_dim
+        pictures = {1: width // 8, 2: width // 4, 3: width // 2, 4: width, 5: width}
+        for n, out in pictures.items():
+            first = nn.Conv2d(3 * (1 if n == 1 else 4**n), inner, 3, padding=1)
+            self[f"ipt_blk{n}"] = _named(conv1=first, conv_out=nn.Conv2d(inner, out, 3, padding=1))
+        for n, channels, out in ((4, 8, 4), (3, 4, 2), (2, 2, 1)):
+            self[f"decoder_block{n}"] = _decoder_block(width * channels + pictures[n + 1], width * out, config)
+            self[f"gdt_convs_{n}"] = nn.Sequential(nn.Conv2d(width * out, 16, 3, padding=1), _BatchNorm(16), nn.ReLU())
+            self[f"gdt_convs_attn_{n}"] = nn.Sequential(nn.Conv2d(16, 1, 1))
+            self[f"lateral_block{n}"] = _named(conv=nn.Conv2d(width * out, width * out, 1))
+        self["decoder_block1"] = _decoder_block(width + pictures[2], width // 2, config)
+        self["conv_out1"] = nn.Sequential(nn.Conv2d(width // 2 + pictures[1], 1, 1))
+
+    def forward(self, image: Tensor, skips: list[Tensor], p: Tensor) -> Tensor:
+        for n, skip in zip((4, 3, 2), reversed(skips), strict=True):
+            p = self[f"decoder_block{n}"](self._with_picture(n + 1, p, image))
+            p = p * self[f"gdt_convs_attn_{n}"](self[f"gdt_convs_{n}"](p)).sigmoid()
+            p = _like(p, skip) + self[f"lateral_block{n}"](skip)
+        p = self["decoder_block1"](self._with_picture(2, p, image))
+        # A 1 x 1 convolution and a resize may change places: one channel at full size instead of all.
+        weight, bias = self["conv_out1"].get_parameter("0.weight"), self["conv_out1"].get_parameter("0.bias")
+        own, picture = weight.split((p.shape[1], weight.shape[1] - p.shape[1]), 1)
+        return _like(F.conv2d(p, own), image) + F.conv2d(self["ipt_blk1"](image), picture, bias)
+
+    def _with_picture(self, n: int, p: Tensor, image: Tensor) -> Tensor:
+        """`p` with what the picture says, cut into tiles of the size of `p` that are stacked as channels."""
+        tiles = image.unflatten(3, (-1, p.shape[3])).unflatten(2, (-1, p.shape[2]))
+        order = (0, 4, 2, 1, 3, 5) if self.config.colour_last_tiles else (0, 1, 2, 4, 3, 5)
+        return torch.cat((p, self[f"ipt_blk{n}"](tiles.permute(order).flatten(1, 3))), 1)
