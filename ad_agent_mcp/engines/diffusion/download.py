@@ -1,8 +1,9 @@
 # pyright: basic
 """Downloading models from the hub: only what a preset needs, resumable. Knows nothing about what is done with them."""
 
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ...contract.errors import AdAgentError, ErrorCode
@@ -32,40 +33,44 @@ def fetch(library: ModelLibrary, preset: Preset, role: str, *, progress: Progres
         return location.folder
     except FileNotFoundError as missing:
         if location.repo is None:
-            raise unavailable(f"{location.folder} is not complete: {missing}") from None
+            raise unavailable(f"{location.folder} is not such a model: {missing}") from None
     if library.offline:
         raise unavailable(f"{location.name} is not here, and AD_AGENT_OFFLINE=1 forbids downloading it")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the hub's library is imported
     try:
         from huggingface_hub import HfApi, constants, snapshot_download
-        from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
+        from huggingface_hub.errors import HTTPError
     except ImportError:
         raise unavailable("Downloading needs the extra: pip install 'ad-agent-mcp[diffusion]'") from None
     try:
         info = HfApi().model_info(location.repo, revision=location.revision, files_metadata=True)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-        names = {name for component in components for name in wanted_files(sizes, component)}
+        names = _choose(sizes, components, location)
         library.pin(location, str(info.sha))
         location = library.locate(preset, role)
         wanted = sum(sizes[name] for name in names)
         before = sum(sizes[name] for name in names if (location.folder / name).is_file())
-        _check_room(library.models_dir, wanted - _here(location.folder.parent.parent / "blobs"))
+        _check_room(library.models_dir, wanted - _bytes_in(location.folder.parent.parent / "blobs"))
         snapshot_download(
             location.repo,
             revision=location.revision,
             cache_dir=library.models_dir / "hub",
-            allow_patterns=sorted(names),
+            allow_patterns=names,
             tqdm_class=_bar(lambda arrived: progress(min(before + arrived, wanted), wanted)),
         )
-        progress(wanted, wanted)
-        return location.folder
-    except FileNotFoundError as missing:
-        raise unavailable(f"{location.name} has not what the preset {preset.name} needs: {missing}") from missing
-    except OfflineModeIsEnabled as error:
-        raise unavailable(f"{location.name} is not here, and HF_HUB_OFFLINE forbids downloading it") from error
     except (HTTPError, OSError) as error:
         if isinstance(error, OSError) and is_disk_full(error):
             raise _no_room(library.models_dir) from error
         raise unavailable(_explain(error, location, preset, constants.ENDPOINT)) from error
+    progress(wanted, wanted)
+    return location.folder
+
+
+def _choose(names: Iterable[str], components: Iterable[Component], location: Location) -> list[str]:
+    try:
+        return sorted({name for component in components for name in wanted_files(names, component)})
+    except FileNotFoundError as missing:
+        raise unavailable(f"{location.name} is not such a model: {missing}") from None
 
 
 def _explain(error: Exception, location: Location, preset: Preset, hub: str) -> str:
@@ -95,7 +100,7 @@ def _explain(error: Exception, location: Location, preset: Preset, hub: str) -> 
     )
 
 
-def _here(blobs: Path) -> int:
+def _bytes_in(blobs: Path) -> int:
     return sum(path.stat().st_size for path in blobs.iterdir()) if blobs.is_dir() else 0
 
 

@@ -18,7 +18,7 @@ import platformdirs
 from ...config import Settings
 from ...contract.errors import AdAgentError, ErrorCode
 from ...files import write_atomically
-from .presets import Component, Preset
+from .presets import GIB, Component, Preset, Source
 
 FORMAT = 1
 """Of the prepared files; a component prepared in another format is stale."""
@@ -30,12 +30,12 @@ _SHARDS = re.compile(r"-of-(\d{5})\.")
 
 
 class State(StrEnum):
-    """How far a component is."""
+    """How far a component is, the least first."""
 
     ABSENT = "absent"
+    STALE = "stale"
     FETCHED = "fetched"
     PREPARED = "prepared"
-    STALE = "stale"
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,16 @@ class Location:
     revision: str
     folder: Path
     key: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One source of a preset as it is on this machine; `state` is its least advanced component's."""
+
+    source: Source
+    location: Location
+    state: State
+    size_bytes: int
 
 
 class ModelLibrary:
@@ -120,6 +130,21 @@ class ModelLibrary:
         """How far each component of `preset` is."""
         return {component.name: self.state(preset, component) for component in preset.components}
 
+    def sizes(self, preset: Preset) -> dict[str, tuple[int, ...]]:
+        """Bytes of each segment of the networks: as prepared, else as published."""
+        return {component.name: self._segments(preset, component) for component in preset.components if component.network}
+
+    def standing(self, preset: Preset, role: str) -> Standing:
+        """How far a source is as a whole, and how much room it takes."""
+        location = self.locate(preset, role)
+        states = {self.state(preset, component) for component in preset.components if component.role == role}
+        worst = min(states, key=list(State).index)
+        folders = [self.prepared_root(location)]
+        if location.repo is not None:
+            folders.append(location.folder.parent.parent / "blobs")
+        files = [path for folder in folders if folder.is_dir() for path in folder.rglob("*") if path.is_file()]
+        return Standing(preset.source(role), location, worst, sum(path.stat().st_size for path in files))
+
     def prepared(self, preset: Preset, name: str) -> Path:
         """The folder of a prepared component.
 
@@ -158,6 +183,12 @@ class ModelLibrary:
         """Size and time of each source file, by which a change of a local folder is seen."""
         stats = {path.name: path.stat() for path in self.source_files(location, component)}
         return {name: [stat.st_size, 0 if location.repo else stat.st_mtime_ns] for name, stat in stats.items()}
+
+    def _segments(self, preset: Preset, component: Component) -> tuple[int, ...]:
+        if self.state(preset, component) is not State.PREPARED:
+            return tuple(int(gib * GIB) for gib in component.nominal_gib)
+        folder = self.prepared_root(self.locate(preset, component.role)) / component.name
+        return tuple(_data_bytes(path) for path in sorted(folder.glob("*.safetensors")))
 
     def pin(self, location: Location, commit: str) -> None:
         """Keep to `commit` of a branch from now on."""
@@ -216,6 +247,12 @@ def remedy(preset: Preset, states: Iterable[State]) -> str:
 def unavailable(message: str) -> AdAgentError:
     """The error for a model that cannot be used as things are."""
     return AdAgentError(ErrorCode.MODEL_UNAVAILABLE, message)
+
+
+def _data_bytes(path: Path) -> int:
+    """How much of a safetensors file is tensors."""
+    with path.open("rb") as file:
+        return path.stat().st_size - 8 - int.from_bytes(file.read(8), "little")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

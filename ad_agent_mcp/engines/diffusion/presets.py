@@ -143,6 +143,8 @@ _MODELS: Mapping[str, tuple[str, ...]] = {
     Stage.TEXT_CUT_OUT: ("birefnet",),
     Stage.BLEND: ("transformer", "flux_vae"),
 }
+STAGES = tuple(_MODELS)
+"""Every stage that runs models, in the order of a whole job."""
 # The modulation table, 0.19 GiB, is part of every stage that comes after it.
 _ACTIVATIONS: Mapping[str, Activation] = {
     TEXT: Activation(0.5, 0),
