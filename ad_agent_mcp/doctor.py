@@ -95,7 +95,9 @@ def _engine(settings: Settings) -> Iterator[Finding]:
             return
         preset, library = preset_named(settings.preset), ModelLibrary.of(settings)
         for source in preset.sources:
-            yield _model(preset, library.standing(preset, source.role), is_mine=bool(library.overrides.get(source.role)))
+            yield _model(
+                preset, library.standing(preset, source.role), is_mine=bool(library.overrides.get(source.role))
+            )
     except (AdAgentError, ValueError) as error:
         yield Finding("engine", "missing", str(error))
 

@@ -15,8 +15,8 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 class Hub:
     """Serves `folder / owner / name` as models.
 
-    `gated` holds the ids that nobody may read, `asked` every path that was asked for, and a file called `cut_after`
-    breaks off after so many bytes, once.
+    `gated` holds the ids that nobody may read, `asked` every path that was asked for; a file in `cut_after` breaks off
+    after so many bytes, once; `begun_at` tells from which byte on weights were sent.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -25,6 +25,7 @@ class Hub:
         self.gated: set[str] = set()
         self.asked: list[str] = []
         self.cut_after: dict[str, int] = {}
+        self.begun_at: list[int] = []
         self.url = ""
 
     def files(self, repo: str) -> dict[str, Path]:
@@ -54,20 +55,29 @@ class _Handler(BaseHTTPRequestHandler):
             return self.send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
         if repo in self.hub.gated and (parts[2] == "resolve" or "tree" in parts):
             return self.send(403, b"{}", {"X-Error-Code": "GatedRepo"})
-        if parts[2] in ("revision", "tree") and parts[3] not in ("main", self.hub.commit):
+        if parts[2] == "revision" and parts[3] not in ("main", COMMIT, self.hub.commit):
             return self.send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
         if parts[2] == "revision":
             siblings = [{"rfilename": name, "size": file.stat().st_size} for name, file in files.items()]
-            return self.send_json({"id": repo, "sha": self.hub.commit, "siblings": siblings})
+            return self.send_json(
+                {"id": repo, "sha": self.hub.commit if parts[3] == "main" else parts[3], "siblings": siblings}
+            )
         if parts[2] == "tree":
             entries = [
-                {"type": "file", "path": name, "size": file.stat().st_size, "oid": hashlib.sha1(name.encode()).hexdigest()}
+                {
+                    "type": "file",
+                    "path": name,
+                    "size": file.stat().st_size,
+                    "oid": hashlib.sha1(name.encode()).hexdigest(),
+                }
                 for name, file in files.items()
             ]
             return self.send_json(entries)
         data = files["/".join(parts[4:])].read_bytes()
-        headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": self.hub.commit}
+        headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": parts[3]}
         begin = int((self.headers.get("Range") or "bytes=0-")[6:].partition("-")[0])
+        if with_body and parts[-1].endswith(".safetensors"):
+            self.hub.begun_at.append(begin)
         status = 206 if begin else 200
         if begin:
             headers["Content-Range"] = f"bytes {begin}-{len(data) - 1}/{len(data)}"

@@ -1,7 +1,6 @@
 # pyright: basic
 """Downloading models from the hub: only what a preset needs, resumable. Knows nothing about what is done with them."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -36,12 +35,12 @@ def fetch(library: ModelLibrary, preset: Preset, role: str, *, progress: Progres
             raise unavailable(f"{location.folder} is not such a model: {missing}") from None
     if library.offline:
         raise unavailable(f"{location.name} is not here, and AD_AGENT_OFFLINE=1 forbids downloading it")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the hub's library is imported
     try:
         from huggingface_hub import HfApi, constants, snapshot_download
         from huggingface_hub.errors import HTTPError
     except ImportError:
         raise unavailable("Downloading needs the extra: pip install 'ad-agent-mcp[diffusion]'") from None
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     try:
         info = HfApi().model_info(location.repo, revision=location.revision, files_metadata=True)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
@@ -91,7 +90,9 @@ def _explain(error: Exception, location: Location, preset: Preset, hub: str) -> 
     if isinstance(error, RevisionNotFoundError):
         return f"{location.repo} has no revision {location.revision!r}; correct {setting}"
     if isinstance(error, RepositoryNotFoundError):
-        return f"{location.repo} was not found at {hub}, or is private; correct {setting}, or log in with `hf auth login`"
+        return (
+            f"{location.repo} was not found at {hub}, or is private; correct {setting}, or log in with `hf auth login`"
+        )
     if status is not None:
         return f"{hub} answered {status} for {location.repo}; try again later. What has arrived is kept"
     return (

@@ -23,7 +23,7 @@ from .presets import GIB, Component, Preset, Source
 FORMAT = 1
 """Of the prepared files; a component prepared in another format is stale."""
 ROLES = ("flux", "sdxl", "controlnet", "segmentation")
-_HUB_ID = re.compile(r"([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
+_HUB_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*?)(?:@([\w./-]+))?")
 _COPIED = (".json", ".txt", ".model")
 _WEIGHTS = re.compile(r"(?:diffusion_pytorch_)?model(\.fp16)?(?:-\d{5}-of-\d{5})?\.safetensors")
 _SHARDS = re.compile(r"-of-(\d{5})\.")
@@ -98,7 +98,9 @@ class ModelLibrary:
         name = self.overrides.get(role) or f"{published.repo}@{published.revision}"
         folder = Path(name).expanduser().absolute()
         if folder.is_dir():
-            return Location(role, name, None, "", folder, f"local-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}")
+            return Location(
+                role, name, None, "", folder, f"local-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+            )
         match = _HUB_ID.fullmatch(name)
         if match is None:
             setting = f"AD_AGENT_{role.upper()}_MODEL"
@@ -132,7 +134,9 @@ class ModelLibrary:
 
     def sizes(self, preset: Preset) -> dict[str, tuple[int, ...]]:
         """Bytes of each segment of the networks: as prepared, else as published."""
-        return {component.name: self._segments(preset, component) for component in preset.components if component.network}
+        return {
+            component.name: self._segments(preset, component) for component in preset.components if component.network
+        }
 
     def standing(self, preset: Preset, role: str) -> Standing:
         """How far a source is as a whole, and how much room it takes."""
@@ -161,7 +165,9 @@ class ModelLibrary:
 
     def manifest(self, location: Location) -> Mapping[str, Any]:
         """What is prepared of a source: by component `format`, `files` (sizes) and `sources` (size, time)."""
-        return cast("Mapping[str, Any]", _read_json(self.prepared_root(location) / "manifest.json").get("components", {}))
+        return cast(
+            "Mapping[str, Any]", _read_json(self.prepared_root(location) / "manifest.json").get("components", {})
+        )
 
     def record(self, location: Location, name: str, entry: Mapping[str, Any]) -> None:
         """Note in the manifest that a component is prepared."""
@@ -176,7 +182,9 @@ class ModelLibrary:
             FileNotFoundError: some are missing; names one.
         """
         folder = location.folder / component.subfolder
-        here = [f"{component.subfolder}/{path.name}".lstrip("/") for path in folder.iterdir()] if folder.is_dir() else []
+        here = (
+            [f"{component.subfolder}/{path.name}".lstrip("/") for path in folder.iterdir()] if folder.is_dir() else []
+        )
         return [location.folder / name for name in wanted_files(here, component)]
 
     def fingerprint(self, location: Location, component: Component) -> dict[str, list[int]]:

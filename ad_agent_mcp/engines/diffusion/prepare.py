@@ -184,7 +184,7 @@ def _converted(name: str, found: str, component: Component, source: _Source) -> 
 def _quantised(name: str, found: str, component: Component, source: _Source) -> Iterator[_Entry]:
     """A block's matrix as 8-bit rows with their scales; anything else as it is."""
     shape = source.shape(found)
-    if len(shape) != 2 or not _BLOCK_LINEAR.fullmatch(name):
+    if len(shape) != 2 or shape[0] % 16 or shape[1] % 16 or not _BLOCK_LINEAR.fullmatch(name):
         yield _converted(name, found, component, source)
         return
     from .fp8 import quantise_rows
