@@ -112,6 +112,21 @@ def _doctor(settings: Settings, options: argparse.Namespace) -> int:
     return run_doctor(settings, Console())
 
 
+def _models(settings: Settings, options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from . import models
+
+    console = Console()
+    match options.action:
+        case "fetch":
+            return models.fetch_models(settings, options.preset, options.source or (), console)
+        case "prepare":
+            return models.prepare_models(settings, options.preset, options.component, console)
+        case _:
+            return models.list_models(settings, options.preset, console)
+
+
 def _jobs(settings: Settings, options: argparse.Namespace) -> int:
     from .server.retention import prune
     from .server.store import JobStore
@@ -153,7 +168,15 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
     return EXIT_FAILED if any(check.passed is False for check in results) else 0
 
 
-_COMMANDS = {"serve": _serve, "demo": _demo, "generate": _generate, "doctor": _doctor, "jobs": _jobs, "verify": _verify}
+_COMMANDS = {
+    "serve": _serve,
+    "demo": _demo,
+    "generate": _generate,
+    "doctor": _doctor,
+    "models": _models,
+    "jobs": _jobs,
+    "verify": _verify,
+}
 
 
 def _literal(value: str) -> Any:
@@ -201,6 +224,21 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any other field")
     generate.add_argument("--out", type=Path, default=Path("out"), help="folder for the pictures")
     commands.add_parser("doctor", help="what this machine can do, and what it lacks; exit 1 when something is missing")
+    models = commands.add_parser("models", help="the diffusion engine's models").add_subparsers(
+        dest="action", metavar="ACTION", required=True
+    )
+    preset = argparse.ArgumentParser(add_help=False)
+    preset.add_argument("--preset", help="instead of AD_AGENT_PRESET")
+    models.add_parser("list", parents=[preset], help="licences, sizes, and what is ready; exit 1 when not all is")
+    fetch = models.add_parser(
+        "fetch",
+        parents=[preset],
+        help="download; goes on where it was cut off",
+        epilog="FLUX.1-dev is gated: accept its licence on its page, then run `hf auth login` or set HF_TOKEN.",
+    )
+    fetch.add_argument("--source", action="append", help="only this one; may be repeated")
+    prepare = models.add_parser("prepare", parents=[preset], help="convert what was fetched for fast loading")
+    prepare.add_argument("component", nargs="*", help="only these")
     jobs = commands.add_parser("jobs", help="stored jobs").add_subparsers(dest="action", metavar="ACTION")
     jobs.add_parser("list", help="all, newest first")
     jobs.add_parser("gc", help="remove what is over AD_AGENT_KEEP_JOBS, _DAYS and _GB")

@@ -1,5 +1,6 @@
 """`ad-agent-mcp doctor`: what this machine can do, what it lacks, and the remedy."""
 
+import contextlib
 import errno
 import shutil
 import socket
@@ -15,6 +16,10 @@ from rich.table import Table
 from . import __version__
 from .config import EngineChoice, Settings
 from .contract.errors import AdAgentError
+from .engines.diffusion.choice import choose_engine, plan_for
+from .engines.diffusion.library import ModelLibrary, Standing, State, remedy
+from .engines.diffusion.memory_plan import rows
+from .engines.diffusion.presets import Preset, preset_named
 from .files import write_atomically
 from .imaging.fonts import FontCatalog
 from .server.metrics import WANTED_VRAM_GB, SystemMonitor
@@ -41,6 +46,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything a job needs."""
     yield Finding("ad-agent-mcp", "ok", f"{__version__}, Python {sys.version.split()[0]}")
     yield from _machine(settings)
+    yield from _engine(settings)
     yield from _data(settings)
     yield from _fonts(settings)
     yield _port()
@@ -58,6 +64,9 @@ def run_doctor(settings: Settings, console: Console) -> int:
     for finding in findings:
         table.add_row(finding.what, f"[{styles[finding.verdict]}]{finding.verdict}[/]", finding.text)
     console.print(table)
+    with contextlib.suppress(AdAgentError, ValueError):  # the findings have said it
+        if (plan := _memory_plan(settings)) is not None:
+            console.print("", plan)
     return 1 if any(finding.verdict == "missing" for finding in findings) else 0
 
 
@@ -75,10 +84,55 @@ def _machine(settings: Settings) -> Iterator[Finding]:
     if not metrics.gpu_info:
         verdict: Verdict = "missing" if settings.require_gpu else "note"
         yield Finding("GPU", verdict, "no NVIDIA GPU is visible; the driver and, in a container, --gpus all are needed")
-    if settings.engine is EngineChoice.DIFFUSION:
-        yield Finding("engine", "missing", "diffusion is not part of this version; set AD_AGENT_ENGINE=draft")
-    else:
-        yield Finding("engine", "ok", "draft: a job makes its ad on the CPU, in a few seconds")
+
+
+def _engine(settings: Settings) -> Iterator[Finding]:
+    free_vram, free_ram = _free_bytes()
+    try:
+        choice = choose_engine(settings, free_vram_bytes=free_vram, free_ram_bytes=free_ram)
+        yield Finding("engine", "ok" if choice.is_ready else "missing", choice.reason)
+        if settings.engine is EngineChoice.DRAFT:
+            return
+        preset, library = preset_named(settings.preset), ModelLibrary.of(settings)
+        for source in preset.sources:
+            yield _model(
+                preset, library.standing(preset, source.role), is_mine=bool(library.overrides.get(source.role))
+            )
+    except (AdAgentError, ValueError) as error:
+        yield Finding("engine", "missing", str(error))
+
+
+def _model(preset: Preset, standing: Standing, *, is_mine: bool) -> Finding:
+    source = standing.source
+    licence = "" if is_mine else f"{source.licence}{'' if source.is_commercial else ', not for commercial use'}; "
+    text = f"{standing.location.name}: {licence}{standing.state}, {standing.size_bytes / 1e9:.1f} GB on disk"
+    if standing.state is State.PREPARED:
+        return Finding(f"model {source.role}", "ok", text)
+    return Finding(f"model {source.role}", "note", f"{text}. {remedy(preset, [standing.state])}")
+
+
+def _memory_plan(settings: Settings) -> Table | None:
+    """What the preset's models would take on the GPU, or without one, if asked for, on the CPU."""
+    free_vram, free_ram = _free_bytes()
+    if settings.engine is EngineChoice.DRAFT or (free_vram is None and settings.engine is EngineChoice.AUTO):
+        return None
+    preset = preset_named(settings.preset)
+    library = ModelLibrary.of(settings)
+    plan = plan_for(settings, preset, library, free_vram_bytes=free_vram, free_ram_bytes=free_ram)
+    where = "GPU" if free_vram is not None else "CPU: no GPU is visible, so models take ordinary memory"
+    heading, *stages = rows(plan)
+    words = f"{plan.verdict.replace('_', ' ')}: {plan.why}; {plan.host_bytes / 2**30:.1f} GiB of host memory"
+    table = Table(*heading, title=f"preset {preset.name} at 1024 x 1024 on the {where}", caption=words, show_edge=False)
+    for stage in stages:
+        table.add_row(*stage)
+    return table
+
+
+def _free_bytes() -> tuple[int | None, int]:
+    """Free memory of the first GPU (None without one) and of the host."""
+    metrics = SystemMonitor().sample()
+    vram = [(gpu.vram_total_mb - gpu.vram_used_mb) << 20 for gpu in metrics.gpu_info]
+    return (vram[0] if vram else None), int((metrics.ram_total_gb - metrics.ram_used_gb) * 2**30)
 
 
 def _data(settings: Settings) -> Iterator[Finding]:

@@ -1,0 +1,81 @@
+"""Which engine a machine gets, and why. Imports no model library; whoever asks says what memory is free."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from ...config import EngineChoice, Settings
+from ...contract.stages import EngineName
+from .library import ModelLibrary, State, remedy
+from .memory_plan import MemoryPlan, host_budget, plan_memory, vram_budget
+from .presets import MEGAPIXEL, STAGES, Preset, preset_named
+
+LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "safetensors")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine and the reason for it.
+
+    Attributes:
+        reason: one sentence; with what to do where something is missing.
+        is_ready: whether jobs can run on it as things are.
+        plan: of the diffusion engine's memory; None where it does not come to that.
+    """
+
+    engine: EngineName
+    reason: str
+    is_ready: bool = True
+    plan: MemoryPlan | None = None
+
+
+def choose_engine(settings: Settings, *, free_vram_bytes: int | None, free_ram_bytes: int) -> Choice:
+    """The engine for `settings` on this machine.
+
+    Args:
+        settings: `auto` falls back to draft where something is missing; `diffusion` does not.
+        free_vram_bytes: of the GPU to use; None where none is visible.
+        free_ram_bytes: of the host.
+
+    Raises:
+        AdAgentError: `invalid_request`; the preset is unknown.
+        ValueError: the setting of a model makes no sense.
+    """
+    if settings.engine is EngineChoice.DRAFT:
+        return Choice(EngineName.DRAFT, "AD_AGENT_ENGINE=draft: a job makes its ad on the CPU, in a few seconds.")
+    preset = preset_named(settings.preset)
+    library = ModelLibrary.of(settings)
+    plan = None
+    if absent := [name for name in LIBRARIES if find_spec(name) is None]:
+        obstacle = f"{', '.join(absent)} not installed: pip install 'ad-agent-mcp[diffusion]'."
+    elif free_vram_bytes is None and settings.engine is EngineChoice.AUTO:
+        obstacle = "no NVIDIA GPU is visible; the driver and, in a container, --gpus all are needed."
+    elif lacking := {name: state for name, state in library.states(preset).items() if state is not State.PREPARED}:
+        obstacle = f"{len(lacking)} models of preset {preset.name} are not prepared. {remedy(preset, lacking.values())}"
+    else:
+        plan = plan_for(settings, preset, library, free_vram_bytes=free_vram_bytes, free_ram_bytes=free_ram_bytes)
+        obstacle = f"{plan.why}. {_SMALLER}" if plan.verdict == "does_not_fit" else ""
+    if not obstacle:
+        where = "" if free_vram_bytes is not None else " on the CPU, which takes very long: no NVIDIA GPU is visible"
+        return Choice(EngineName.DIFFUSION, f"diffusion{where}, preset {preset.name}.", plan=plan)
+    if settings.engine is EngineChoice.AUTO:
+        return Choice(EngineName.DRAFT, f"draft, because {obstacle}", plan=plan)
+    return Choice(EngineName.DIFFUSION, f"AD_AGENT_ENGINE=diffusion, but {obstacle}", is_ready=False, plan=plan)
+
+
+_SMALLER = "Free GPU memory, choose AD_AGENT_PRESET=fast, or raise AD_AGENT_VRAM_BUDGET_GB."
+
+
+def plan_for(
+    settings: Settings, preset: Preset, library: ModelLibrary, *, free_vram_bytes: int | None, free_ram_bytes: int
+) -> MemoryPlan:
+    """The memory plan of a whole job of one megapixel; without a GPU, of the host's memory."""
+    on_host = host_budget(settings.host_budget_gb, free_ram_bytes)
+    return plan_memory(
+        preset,
+        library.sizes(preset),
+        STAGES,
+        MEGAPIXEL,
+        vram_budget=on_host if free_vram_bytes is None else vram_budget(settings.vram_budget_gb, free_vram_bytes),
+        host_budget=on_host,
+        is_jit=settings.residency == "jit",
+    )

@@ -1,0 +1,270 @@
+"""Where models are: on the hub, in a local folder, prepared. Knows nothing about tensors.
+
+A source is downloaded into `<models_dir>/hub` and prepared into `<models_dir>/prepared/<source key>`, whose
+`manifest.json` names the components that are whole. Whoever runs models reads the prepared folder alone.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self, cast
+
+import platformdirs
+
+from ...config import Settings
+from ...contract.errors import AdAgentError, ErrorCode
+from ...files import write_atomically
+from .presets import GIB, Component, Preset, Source
+
+FORMAT = 1
+"""Of the prepared files; a component prepared in another format is stale."""
+ROLES = ("flux", "sdxl", "controlnet", "segmentation")
+_HUB_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*?)(?:@([\w./-]+))?")
+_COPIED = (".json", ".txt", ".model")
+_WEIGHTS = re.compile(r"(?:diffusion_pytorch_)?model(\.fp16)?(?:-\d{5}-of-\d{5})?\.safetensors")
+_SHARDS = re.compile(r"-of-(\d{5})\.")
+
+
+class State(StrEnum):
+    """How far a component is, the least first."""
+
+    ABSENT = "absent"
+    STALE = "stale"
+    FETCHED = "fetched"
+    PREPARED = "prepared"
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where one role's source is.
+
+    Attributes:
+        name: as it was configured, `owner/name@revision` or a path.
+        repo: hub id, or None for a local folder.
+        revision: the commit if it is known, else the branch; empty for a local folder.
+        folder: its files, which may not be there yet.
+        key: name of its prepared folder.
+    """
+
+    role: str
+    name: str
+    repo: str | None
+    revision: str
+    folder: Path
+    key: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One source of a preset as it is on this machine; `state` is its least advanced component's."""
+
+    source: Source
+    location: Location
+    state: State
+    size_bytes: int
+
+
+class ModelLibrary:
+    """The models of one machine.
+
+    Args:
+        models_dir: where they are kept; None: the user's cache.
+        offline: whether the network is not to be touched.
+        overrides: by role, a hub id (`owner/name` or `owner/name@revision`) or a local folder.
+    """
+
+    def __init__(self, models_dir: Path | None, *, offline: bool, overrides: Mapping[str, str | None]) -> None:
+        self.models_dir = models_dir or platformdirs.user_cache_path("ad-agent-mcp", appauthor=False) / "models"
+        self.offline = offline
+        self.overrides = overrides
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The library that `settings` describe."""
+        chosen = (settings.flux_model, settings.sdxl_model, settings.controlnet_model, settings.segmentation_model)
+        return cls(settings.models_dir, offline=settings.offline, overrides=dict(zip(ROLES, chosen, strict=True)))
+
+    def locate(self, preset: Preset, role: str) -> Location:
+        """Where the source of `role` is.
+
+        Raises:
+            ValueError: the setting is neither a hub id nor an existing folder.
+        """
+        published = preset.source(role)
+        name = self.overrides.get(role) or f"{published.repo}@{published.revision}"
+        folder = Path(name).expanduser().absolute()
+        if folder.is_dir():
+            return Location(
+                role, name, None, "", folder, f"local-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+            )
+        match = _HUB_ID.fullmatch(name)
+        if match is None:
+            setting = f"AD_AGENT_{role.upper()}_MODEL"
+            raise ValueError(f"{setting}: {name!r} is neither an existing folder nor owner/name[@revision] on the hub")
+        repo = match[1]
+        wanted = match[2] or (published.revision if repo == published.repo else "main")
+        revision = str(_read_json(self._pins).get(f"{repo}@{wanted}", wanted))
+        owner_name = repo.replace("/", "--")
+        folder = self.models_dir / "hub" / f"models--{owner_name}" / "snapshots" / revision
+        return Location(role, name, repo, revision, folder, f"{owner_name}@{revision.replace('/', '--')[:12]}")
+
+    def state(self, preset: Preset, component: Component) -> State:
+        """How far `component` is."""
+        location = self.locate(preset, component.role)
+        recorded = self.manifest(location).get(component.name)
+        try:
+            sources = self.fingerprint(location, component)
+        except FileNotFoundError:
+            sources = None
+        if recorded is None:
+            return State.ABSENT if sources is None else State.FETCHED
+        folder = self.models_dir / "prepared" / location.key / component.name
+        sizes = {path.name: path.stat().st_size for path in folder.iterdir()} if folder.is_dir() else {}
+        if recorded["format"] != FORMAT or sizes != recorded["files"]:
+            return State.STALE
+        return State.PREPARED if sources in (None, recorded["sources"]) else State.STALE
+
+    def states(self, preset: Preset) -> dict[str, State]:
+        """How far each component of `preset` is."""
+        return {component.name: self.state(preset, component) for component in preset.components}
+
+    def sizes(self, preset: Preset) -> dict[str, tuple[int, ...]]:
+        """Bytes of each segment of the networks: as prepared, else as published."""
+        return {
+            component.name: self._segments(preset, component) for component in preset.components if component.network
+        }
+
+    def standing(self, preset: Preset, role: str) -> Standing:
+        """How far a source is as a whole, and how much room it takes."""
+        location = self.locate(preset, role)
+        states = {self.state(preset, component) for component in preset.components if component.role == role}
+        worst = min(states, key=list(State).index)
+        folders = [self.prepared_root(location)]
+        if location.repo is not None:
+            folders.append(location.folder.parent.parent / "blobs")
+        files = [path for folder in folders if folder.is_dir() for path in folder.rglob("*") if path.is_file()]
+        return Standing(preset.source(role), location, worst, sum(path.stat().st_size for path in files))
+
+    def prepared(self, preset: Preset, name: str) -> Path:
+        """The folder of a prepared component.
+
+        Raises:
+            AdAgentError: `model_unavailable`; it is not prepared.
+        """
+        component = next(component for component in preset.components if component.name == name)
+        if (state := self.state(preset, component)) is not State.PREPARED:
+            raise unavailable(f"The model {name} of preset {preset.name} is {state}. {remedy(preset, [state])}")
+        return self.prepared_root(self.locate(preset, component.role)) / name
+
+    def prepared_root(self, location: Location) -> Path:
+        return self.models_dir / "prepared" / location.key
+
+    def manifest(self, location: Location) -> Mapping[str, Any]:
+        """What is prepared of a source: by component `format`, `files` (sizes) and `sources` (size, time)."""
+        return cast(
+            "Mapping[str, Any]", _read_json(self.prepared_root(location) / "manifest.json").get("components", {})
+        )
+
+    def record(self, location: Location, name: str, entry: Mapping[str, Any]) -> None:
+        """Note in the manifest that a component is prepared."""
+        components = {**self.manifest(location), name: entry}
+        content = {"source": location.name, "revision": location.revision, "components": components}
+        write_atomically(self.prepared_root(location) / "manifest.json", json.dumps(content, indent=1).encode())
+
+    def source_files(self, location: Location, component: Component) -> list[Path]:
+        """The files of a source that `component` is made of, configuration first.
+
+        Raises:
+            FileNotFoundError: some are missing; names one.
+        """
+        folder = location.folder / component.subfolder
+        here = (
+            [f"{component.subfolder}/{path.name}".lstrip("/") for path in folder.iterdir()] if folder.is_dir() else []
+        )
+        return [location.folder / name for name in wanted_files(here, component)]
+
+    def fingerprint(self, location: Location, component: Component) -> dict[str, list[int]]:
+        """Size and time of each source file, by which a change of a local folder is seen."""
+        stats = {path.name: path.stat() for path in self.source_files(location, component)}
+        return {name: [stat.st_size, 0 if location.repo else stat.st_mtime_ns] for name, stat in stats.items()}
+
+    def _segments(self, preset: Preset, component: Component) -> tuple[int, ...]:
+        if self.state(preset, component) is not State.PREPARED:
+            return tuple(int(gib * GIB) for gib in component.nominal_gib)
+        folder = self.prepared_root(self.locate(preset, component.role)) / component.name
+        return tuple(_data_bytes(path) for path in sorted(folder.glob("*.safetensors")))
+
+    def pin(self, location: Location, commit: str) -> None:
+        """Keep to `commit` of a branch from now on."""
+        if location.revision != commit:
+            self.models_dir.mkdir(parents=True, exist_ok=True)
+            pins = {**_read_json(self._pins), f"{location.repo}@{location.revision}": commit}
+            write_atomically(self._pins, json.dumps(pins, indent=1).encode())
+
+    @property
+    def _pins(self) -> Path:
+        return self.models_dir / "pins.json"
+
+
+def wanted_files(names: Iterable[str], component: Component) -> list[str]:
+    """Which of a source's files `component` is made of, configuration first.
+
+    Weights are taken from safetensors files alone, in half precision where that is what gets prepared.
+
+    Args:
+        names: paths in the source, with `/`.
+        component: what is wanted.
+
+    Raises:
+        FileNotFoundError: some are missing; says which.
+    """
+    prefix = f"{component.subfolder}/" if component.subfolder else ""
+    here = sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix))
+    here = [name for name in here if "/" not in name]
+    if not component.network:
+        if found := [name for name in here if name.endswith(_COPIED)]:
+            return [prefix + name for name in found]
+        raise FileNotFoundError(f"{prefix or 'the folder'} is missing or empty")
+    config = [name for name in here if name == "config.json"]
+    if not config and component.network != "BiRefNet":
+        raise FileNotFoundError(f"{prefix}config.json is missing")
+    variants: dict[str, list[str]] = {}
+    for name in here:
+        if match := _WEIGHTS.fullmatch(name):
+            variants.setdefault(match[1] or "", []).append(name)
+    for variant in (".fp16", "") if component.dtype == "float16" else ("", ".fp16"):
+        shards = variants.get(variant, [])
+        if shards and (len(shards) == 1 if (of := _SHARDS.search(shards[0])) is None else len(shards) == int(of[1])):
+            return [prefix + name for name in (*config, *shards)]
+    pickled = any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in here)
+    why = "its weights are pickles, which may run code: convert them to safetensors" if pickled else "no whole weights"
+    raise FileNotFoundError(f"{prefix or component.name}: {why}")
+
+
+def remedy(preset: Preset, states: Iterable[State]) -> str:
+    """What to do about components that are not prepared."""
+    needs_fetch = State.ABSENT in states
+    fetch = f"`ad-agent-mcp models fetch --preset {preset.name}`, then "
+    return f"Run {fetch if needs_fetch else ''}`ad-agent-mcp models prepare --preset {preset.name}`."
+
+
+def unavailable(message: str) -> AdAgentError:
+    """The error for a model that cannot be used as things are."""
+    return AdAgentError(ErrorCode.MODEL_UNAVAILABLE, message)
+
+
+def _data_bytes(path: Path) -> int:
+    """How much of a safetensors file is tensors."""
+    with path.open("rb") as file:
+        return path.stat().st_size - 8 - int.from_bytes(file.read(8), "little")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}

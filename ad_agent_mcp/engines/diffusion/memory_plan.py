@@ -1,0 +1,120 @@
+"""How a preset's models take turns on the device, computed before anything is loaded. Arithmetic on sizes alone.
+
+The schedule is the one by which models are moved when a job runs; told is a job that comes after another like it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from .presets import GIB, Preset
+from .schedule import Part, Schedule, Step, Use
+
+CONTEXT_BYTES = int(0.75 * GIB)
+"""Of the device's memory, what the driver takes besides."""
+HOST_RESERVE_BYTES = 4 * GIB
+"""Of the host's free memory, what is left to the processes themselves."""
+
+Verdict = Literal["fits", "fits_with_moves", "does_not_fit"]
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage: bytes of weights and bytes at most on the device, and weights that come in and go for it."""
+
+    stage: str
+    resident_bytes: int
+    peak_bytes: int
+    moves_in_bytes: int
+    moves_out_bytes: int
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """The whole job.
+
+    Attributes:
+        stages: in order; those that run no model are left out.
+        host_bytes: host memory for copies of what has to come back.
+        why: the verdict in words.
+    """
+
+    stages: tuple[StagePlan, ...]
+    host_bytes: int
+    verdict: Verdict
+    why: str
+
+
+def vram_budget(setting_gb: float | None, free_bytes: int) -> int:
+    """Device memory that models may use: the setting, or what is free less the driver's share."""
+    return int(setting_gb * GIB) if setting_gb else max(0, free_bytes - CONTEXT_BYTES)
+
+
+def host_budget(setting_gb: float | None, free_bytes: int) -> int:
+    """Host memory that copies of models may use: the setting, or what is free less the processes' own."""
+    return int(setting_gb * GIB) if setting_gb else max(0, free_bytes - HOST_RESERVE_BYTES)
+
+
+def plan_memory(
+    preset: Preset,
+    sizes: Mapping[str, Sequence[int]],
+    stages: Sequence[str],
+    pixels: int,
+    *,
+    vram_budget: int,
+    host_budget: int,
+    is_jit: bool = False,
+) -> MemoryPlan:
+    """Plan a job.
+
+    Args:
+        preset: which models run in which stage, and what they need besides their weights.
+        sizes: bytes of each component's segments.
+        stages: of the job, in order.
+        pixels: of the picture.
+        vram_budget: device memory to stay within, in bytes.
+        host_budget: host memory for copies of models; what is beyond it is read from disk.
+        is_jit: nothing stays on the device from one stage to the next.
+    """
+    streamed = {component.name for component in preset.components if component.is_streamed}
+    stages = [stage for stage in stages if preset.models_of(stage)]
+    parts = [
+        Part(f"{name}/{index}", name, size)
+        for name, segments in sizes.items()
+        if name not in streamed
+        for index, size in enumerate(segments)
+    ]
+    uses = [Use(stage, preset.models_of(stage), preset.workspace_bytes(stage, pixels)) for stage in stages]
+    schedule = Schedule(parts, uses, budget_bytes=vram_budget)
+    steps = schedule.simulate(is_jit=is_jit)[-len(uses) :]
+    for step in steps:
+        if step.moves.lacking_bytes:
+            needed = (vram_budget + step.moves.lacking_bytes) / GIB
+            why = f"{step.use.stage} needs {needed:.1f} GiB on the device, and {vram_budget / GIB:.1f} GiB may be used"
+            return MemoryPlan((), 0, "does_not_fit", why)
+    streams = [sum(sum(sizes[name]) for name in use.models if name in streamed) for use in uses]
+    plans = [_stage(step, schedule, stream, is_jit=is_jit) for step, stream in zip(steps, streams, strict=True)]
+    returning = {part for step in steps for part in (*step.moves.loaded, *step.ahead)}
+    host = schedule.size(returning) + sum(streams)
+    moved = sum(plan.moves_in_bytes for plan in plans)
+    why = f"{moved / GIB:.1f} GiB are moved to the device in every job"
+    if not returning:
+        why = f"models stay on the device; {moved / GIB:.1f} GiB pass through it in every job"
+    if host > host_budget:
+        why += f", {(host - host_budget) / GIB:.1f} GiB of which are read from disk"
+    return MemoryPlan(tuple(plans), min(host, host_budget), "fits_with_moves" if returning else "fits", why)
+
+
+def _stage(step: Step, schedule: Schedule, stream: int, *, is_jit: bool) -> StagePlan:
+    resident = step.peak_bytes - step.use.workspace_bytes
+    moved_in = schedule.size((*step.moves.loaded, *step.ahead)) + stream
+    moved_out = resident if is_jit else schedule.size(step.moves.evicted)
+    return StagePlan(step.use.stage, resident, step.peak_bytes, moved_in, moved_out)
+
+
+def rows(plan: MemoryPlan) -> Iterator[tuple[str, ...]]:
+    """The plan as a table in GiB, its heading first."""
+    yield "stage", "weights GiB", "peak GiB", "in GiB", "out GiB"
+    for stage in plan.stages:
+        numbers = (stage.resident_bytes, stage.peak_bytes, stage.moves_in_bytes, stage.moves_out_bytes)
+        yield str(stage.stage), *(f"{number / GIB:.1f}" for number in numbers)

@@ -1,0 +1,199 @@
+# pyright: basic
+"""Preparing models: a source's files become flat files of the wanted type, split as they will be moved.
+
+One tensor is in memory at a time. A component appears as a whole or not at all. Knows nothing about devices.
+"""
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ...contract.errors import AdAgentError, ErrorCode
+from ...files import sync_folder
+from .flat import write_flat
+from .library import FORMAT, ModelLibrary, State, remedy, unavailable
+from .networks import empty_network, weights_of
+from .presets import Component, Preset
+
+Progress = Callable[[int, int], None]
+"""Told the bytes written and the bytes to write; what it raises ends the preparation."""
+_Entry = tuple[str, torch.dtype, tuple[int, ...], Callable[[], Tensor]]
+
+_MODULATION = re.compile(r"(^|\.)norm\w*\.linear\.\w+")
+_BLOCK_LINEAR = re.compile(r"(single_)?transformer_blocks\..*\.weight")
+_SINGLE_BLOCK = re.compile(r"single_transformer_blocks\.(\d+)\.")
+_EVICTED_SHARE = 24 / 38
+"""Of the single blocks, from the last on: the part of FLUX that makes room for SDXL."""
+_LEGACY = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+
+
+def prepare(library: ModelLibrary, preset: Preset, component: Component, *, progress: Progress) -> Path:
+    """Prepare one component, unless it is prepared already.
+
+    Returns:
+        The prepared folder.
+
+    Raises:
+        AdAgentError: `model_unavailable` (the source is not there, or is not such a model) or `storage_full`.
+        OSError: a file cannot be read or written.
+    """
+    location = library.locate(preset, component.role)
+    target = library.prepared_root(location) / component.name
+    if library.state(preset, component) is State.PREPARED:
+        return target
+    try:
+        files = library.source_files(location, component)
+    except FileNotFoundError as missing:
+        raise unavailable(f"{location.name}: {missing}. {remedy(preset, [State.ABSENT])}") from None
+    sources = library.fingerprint(location, component)
+    partial = target.with_name(f".{component.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        _write(component, files, partial, progress)
+    except (SafetensorError, KeyError, ValueError) as error:
+        shutil.rmtree(partial)
+        raise unavailable(f"{location.name} cannot be used as {component.name}: {error}") from error
+    except BaseException:
+        shutil.rmtree(partial)
+        raise
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+    sync_folder(target.parent)
+    sizes = {path.name: path.stat().st_size for path in target.iterdir()}
+    library.record(location, component.name, {"format": FORMAT, "files": sizes, "sources": sources})
+    return target
+
+
+def _write(component: Component, files: Sequence[Path], folder: Path, progress: Progress) -> None:
+    weights = [path for path in files if path.suffix == ".safetensors" and component.network]
+    for path in files:
+        if path not in weights:
+            shutil.copyfile(path, folder / path.name)
+    if not component.network:
+        return
+    config = folder / "config.json"
+    if not config.exists():
+        config.write_text("{}")
+    with ExitStack() as stack:
+        source = _Source([stack.enter_context(safe_open(path, framework="pt")) for path in weights])
+        wanted = weights_of(empty_network(component, json.loads(config.read_text("utf-8"))))
+        segments = _segments(component, source.matched(wanted), source)
+        total = sum(_size(entry) for entries in segments.values() for entry in entries)
+        if total > (free := shutil.disk_usage(folder).free):
+            raise AdAgentError(
+                ErrorCode.STORAGE_FULL,
+                f"Preparing {component.name} takes {total / 1e9:.1f} GB, and the disk of {folder.parent} has "
+                f"{free / 1e9:.1f} GB free. Free some, or set AD_AGENT_MODELS_DIR to another disk.",
+            )
+        counted = _Count(progress, total)
+        for segment, entries in segments.items():
+            write_flat(folder / f"{segment}.safetensors", [counted(entry) for entry in entries])
+        progress(total, total)
+
+
+class _Count:
+    """Tells how many bytes were written before each tensor."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def __call__(self, entry: _Entry) -> _Entry:
+        def make() -> Tensor:
+            self._progress(self._done, self._total)
+            self._done += _size(entry)
+            return entry[-1]()
+
+        return (*entry[:-1], make)
+
+
+class _Source:
+    """The tensors of one source, in however many files."""
+
+    def __init__(self, files: Sequence[safe_open]) -> None:
+        self._files = {name: file for file in files for name in file.keys()}  # noqa: SIM118 -- it is no dict
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._files[name].get_slice(name).get_shape())
+
+    def read(self, name: str) -> Tensor:
+        return self._files[name].get_tensor(name)
+
+    def matched(self, wanted: Mapping[str, Tensor]) -> dict[str, str]:
+        """The source's name of each wanted tensor, which older programs may have called otherwise.
+
+        Raises:
+            ValueError: one is missing, or of another shape.
+        """
+        found: dict[str, str] = {}
+        for name, tensor in wanted.items():
+            match = next((alias for alias in _aliases(name) if alias in self._files), None)
+            if match is None:
+                raise ValueError(f"it has no weights {name}")
+            if self.shape(match) != tuple(tensor.shape):
+                raise ValueError(f"its {match} is {self.shape(match)}, and config.json asks for {tuple(tensor.shape)}")
+            found[name] = match
+        return found
+
+
+def _aliases(name: str) -> Iterator[str]:
+    if name == "shared.weight":
+        yield "encoder.embed_tokens.weight"
+    yield name
+    yield f"text_model.{name}"
+    yield name.removeprefix("text_model.")
+    for new, old in _LEGACY.items():
+        if f".{new}." in name:
+            yield name.replace(f".{new}.", f".{old}.")
+
+
+def _segments(component: Component, names: Mapping[str, str], source: _Source) -> dict[str, list[_Entry]]:
+    """What goes into which file of the component."""
+    if component.role != "flux" or component.subfolder != "transformer":
+        return {"a": [_converted(name, found, component, source) for name, found in names.items()]}
+    modulates = component.name == "modulation"
+    names = {name: found for name, found in names.items() if bool(_MODULATION.search(name)) is modulates}
+    if modulates:
+        return {"a": [_converted(name, found, component, source) for name, found in names.items()]}
+    if component.dtype == "float8_e4m3fn":
+        return {"a": [entry for name, found in names.items() for entry in _quantised(name, found, component, source)]}
+    blocks = 1 + max((int(match[1]) for name in names if (match := _SINGLE_BLOCK.match(name))), default=0)
+    first_evicted = blocks - round(blocks * _EVICTED_SHARE)
+    segments: dict[str, list[_Entry]] = {"a": [], "b": []}
+    for name, found in names.items():
+        match = _SINGLE_BLOCK.match(name)
+        segment = "b" if match and int(match[1]) >= first_evicted else "a"
+        segments[segment].append(_converted(name, found, component, source))
+    return segments
+
+
+def _converted(name: str, found: str, component: Component, source: _Source) -> _Entry:
+    dtype = getattr(torch, component.dtype) if component.dtype != "float8_e4m3fn" else torch.bfloat16
+    return name, dtype, source.shape(found), lambda: source.read(found).to(dtype)
+
+
+def _quantised(name: str, found: str, component: Component, source: _Source) -> Iterator[_Entry]:
+    """A block's matrix as 8-bit rows with their scales; anything else as it is."""
+    shape = source.shape(found)
+    if len(shape) != 2 or shape[0] % 16 or shape[1] % 16 or not _BLOCK_LINEAR.fullmatch(name):
+        yield _converted(name, found, component, source)
+        return
+    from .fp8 import quantise_rows
+
+    pair = lru_cache(maxsize=1)(lambda: quantise_rows(source.read(found)))
+    yield name, torch.float8_e4m3fn, shape, lambda: pair()[0]
+    yield f"{name}_scale", torch.float32, (shape[0], 1), lambda: pair()[1]
+
+
+def _size(entry: _Entry) -> int:
+    _, dtype, shape, _ = entry
+    return math.prod(shape) * dtype.itemsize

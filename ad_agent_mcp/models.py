@@ -1,0 +1,104 @@
+"""`ad-agent-mcp models list | fetch | prepare`: the diffusion engine's models on this machine."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
+
+from .config import Settings
+from .contract.errors import invalid
+from .engines.diffusion.download import fetch
+from .engines.diffusion.library import ModelLibrary, State, remedy
+from .engines.diffusion.presets import Preset, preset_named
+
+
+def list_models(settings: Settings, preset_name: str | None, console: Console) -> int:
+    """Show every component of a preset.
+
+    Returns:
+        0, or 1 when the preset cannot run as things are.
+    """
+    preset, library = _chosen(settings, preset_name)
+    console.print(f"{preset.name}: {preset.title}; models are kept in {library.models_dir}", soft_wrap=True)
+    sources = Table("source", "from", "licence", "commercial use", "on disk", "to download", show_edge=False)
+    for source in preset.sources:
+        standing = library.standing(preset, source.role)
+        mine = bool(library.overrides.get(source.role))
+        licence = ("yours to check", "") if mine else (source.licence, "yes" if source.is_commercial else "[red]no[/]")
+        coming = f"{source.download_gb:.1f} GB" if standing.state is State.ABSENT and not mine else ""
+        sources.add_row(source.role, standing.location.name, *licence, f"{standing.size_bytes / 1e9:.1f} GB", coming)
+    console.print(sources, "")
+    states = library.states(preset)
+    components = Table("component", "source", "state", show_edge=False)
+    for component in preset.components:
+        components.add_row(component.name, component.role, states[component.name])
+    console.print(components)
+    if set(states.values()) == {State.PREPARED}:
+        return 0
+    console.print(f"\n{remedy(preset, states.values())}", soft_wrap=True)
+    return 1
+
+
+def fetch_models(settings: Settings, preset_name: str | None, roles: Sequence[str], console: Console) -> int:
+    """Download the sources of a preset; `roles` names some of them, none means all.
+
+    Raises:
+        AdAgentError: a source cannot be had; says what to do.
+    """
+    preset, library = _chosen(settings, preset_name)
+    for source in preset.sources:
+        if roles and source.role not in roles:
+            continue
+        if not library.overrides.get(source.role):
+            note = "" if source.is_commercial else ": not for commercial use"
+            console.print(f"{source.repo}, {source.licence}{note} ({source.licence_url})", soft_wrap=True)
+        with _bar(console, f"fetch {source.role}") as tell:
+            fetch(library, preset, source.role, progress=tell)
+    return 0
+
+
+def prepare_models(settings: Settings, preset_name: str | None, names: Sequence[str], console: Console) -> int:
+    """Prepare the components of a preset; `names` names some of them, none means all.
+
+    Raises:
+        AdAgentError: a source is not there, or the disk is full; says what to do.
+    """
+    preset, library = _chosen(settings, preset_name)
+    if unknown := set(names) - {component.name for component in preset.components}:
+        raise invalid(f"preset {preset.name} has no component {', '.join(sorted(unknown))}; `models list` shows them")
+    try:
+        from .engines.diffusion.prepare import prepare
+    except ImportError as error:
+        raise invalid(f"{error.name} is not installed: pip install 'ad-agent-mcp[diffusion]'") from None
+    for component in preset.components:
+        if not names or component.name in names:
+            with _bar(console, f"prepare {component.name}") as tell:
+                prepare(library, preset, component, progress=tell)
+    return 0
+
+
+def _chosen(settings: Settings, preset_name: str | None) -> tuple[Preset, ModelLibrary]:
+    return preset_named(preset_name or settings.preset), ModelLibrary.of(settings)
+
+
+class _Tell:
+    """Moves one progress bar; may be called by several threads."""
+
+    def __init__(self, progress: Progress, title: str) -> None:
+        self._progress = progress
+        self._task = progress.add_task(title, total=None)
+
+    def __call__(self, done: int, total: int) -> None:
+        self._progress.update(self._task, completed=done, total=total)
+
+
+@contextmanager
+def _bar(console: Console, title: str) -> Iterator[_Tell]:
+    columns = (TextColumn("{task.description:<26}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+        tell = _Tell(progress, title)
+        yield tell
+        if progress.tasks[0].total is None:
+            tell(1, 1)
