@@ -4,6 +4,7 @@
 Knows what is painted with what, and in which order; what is on the device when is residency's affair.
 """
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,9 +12,11 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import psutil
 import torch
 from PIL import Image
 
+from ...config import Settings
 from ...contract.layout import Box
 from ...contract.schemas import CompositionMode, GenerateRequest
 from ...contract.stages import EngineName, Plan, Stage
@@ -22,15 +25,20 @@ from ...imaging.edges import canny_map
 from ...imaging.picture import Matte, Picture, alpha_over, blur, dilate, erode, floats, mix, resize, to_bytes
 from ...imaging.relief import paint_letters
 from ..base import CutOut, Scene, StageReport
+from .devices import CpuDevice, CudaDevice, Device
+from .library import ModelLibrary, unavailable
+from .memory_plan import host_budget, vram_budget
 from .models import Models
 from .modulation import Row, flux_rows
-from .presets import ENCODE, TABLE
+from .presets import ENCODE, TABLE, preset_named
 from .prompts import FLUX_STAGES, Prompt, prompts_of, unused_fields
 from .residency import Residency, Use
+from .text import PromptCache
 
 logger = logging.getLogger(__name__)
 
-_SDXL_PIXELS = 1024 * 1024
+ROUNDING_BYTES = 256 << 20
+"""What torch may reserve above what is asked of it."""
 _SDXL_MULTIPLE = 64
 _FLOOR_Y = 0.7
 _MIN_LETTER_IOU = 0.85
@@ -150,7 +158,7 @@ class DiffusionEngine:
         """See `Engine`: SDXL over the mask's edges; nothing is transparent yet."""
         self._report_unused(report)
         self._encode(report)
-        width, height = sdxl_size(mask.shape[1], mask.shape[0])
+        width, height = sdxl_size(mask.shape[1] / mask.shape[0], self._models.sdxl_side)
         edges = Image.fromarray(canny_map(mask, (width, height)))
         steps = request.num_inference_steps or self._preset.text_steps
         prompt = self._state.prompts[Stage.TEXT_PAINT]
@@ -167,13 +175,13 @@ class DiffusionEngine:
                 width=width,
                 height=height,
                 num_inference_steps=steps,
-                guidance_scale=self._preset.sdxl_guidance,
-                controlnet_conditioning_scale=self._preset.controlnet_scale,
+                guidance_scale=self._preset.text_guidance,
+                controlnet_conditioning_scale=self._preset.edge_scale,
                 generator=_generator(seed),
                 callback_on_step_end=_step_callback(report, steps, self._models.device),
-                output_type="np",
+                output_type="latent",
             )
-            return to_bytes(result.images[0])
+            return self._models.sdxl_picture(result.images)
 
         painted = self._run(Stage.TEXT_PAINT, body, report)
         rgb = cv2.resize(painted, (mask.shape[1], mask.shape[0]), interpolation=cv2.INTER_AREA)
@@ -367,12 +375,15 @@ class DiffusionEngine:
             )
 
 
-def sdxl_size(width: int, height: int) -> tuple[int, int]:
-    """The size at which SDXL paints lettering of this shape: about a megapixel, sides in multiples of 64."""
-    aspect = min(4.0, max(0.25, width / height))
-    ideal = (_SDXL_PIXELS * aspect) ** 0.5
-    wide = max(_SDXL_MULTIPLE, round(ideal / _SDXL_MULTIPLE) * _SDXL_MULTIPLE)
-    return wide, max(_SDXL_MULTIPLE, round(ideal / aspect / _SDXL_MULTIPLE) * _SDXL_MULTIPLE)
+def sdxl_size(aspect: float, side: int) -> tuple[int, int]:
+    """Width and height at which SDXL paints a picture of this width by height: as many pixels as it was trained on."""
+    aspect = min(4.0, max(0.25, aspect))
+    width, height = side * aspect**0.5, side / aspect**0.5
+    return _multiple(width), _multiple(height)
+
+
+def _multiple(length: float) -> int:
+    return max(1, round(length / _SDXL_MULTIPLE)) * _SDXL_MULTIPLE
 
 
 def _step_callback(report: StageReport, total: int, device: torch.device) -> Callable[..., dict[str, Any]]:
@@ -411,3 +422,38 @@ def _size(image: Picture) -> tuple[int, int]:
 
 def _pillow(image: Picture) -> Image.Image:
     return Image.fromarray(image)
+
+
+def open_engine(settings: Settings) -> DiffusionEngine:
+    """The engine for `settings`, on the GPU if there is one. Loads no weights.
+
+    Raises:
+        AdAgentError: `model_unavailable`; a model is not prepared, or is not what its configuration says.
+    """
+    preset, library = preset_named(settings.preset), ModelLibrary.of(settings)
+    on_host = host_budget(settings.host_budget_gb, psutil.virtual_memory().available)
+    if torch.cuda.is_available():
+        torch.backends.cuda.matmul.allow_tf32 = True
+        cap = vram_budget(settings.vram_budget_gb, torch.cuda.mem_get_info()[0])
+        device: Device = CudaDevice(cap_bytes=cap)
+        budget, host = cap - ROUNDING_BYTES, on_host
+    else:
+        device, budget, host = CpuDevice(), on_host, 0
+    residency = Residency(device, budget_bytes=budget, host_budget_bytes=host, policy=settings.residency)
+
+    def identity(role: str) -> str:
+        location = library.locate(preset, role)
+        return f"{location.key} {json.dumps(library.manifest(location), sort_keys=True)}"
+
+    try:
+        models = Models(
+            preset,
+            lambda name: library.prepared(preset, name),
+            identity=identity,
+            device=device.torch_device,
+            residency=residency,
+            cache=PromptCache(settings.data_dir / "prompts"),
+        )
+    except ValueError as error:
+        raise unavailable(str(error)) from error
+    return DiffusionEngine(models, residency)

@@ -23,7 +23,7 @@ from torch import nn
 from transformers import AutoTokenizer
 
 from ...contract.stages import Stage
-from ...imaging.picture import Matte, Picture
+from ...imaging.picture import Matte, Picture, to_bytes
 from . import birefnet
 from .flat import FlatFile
 from .fp8 import multiply_on, replace_linears
@@ -113,7 +113,6 @@ class Models:
                 add_watermarker=False,
             )
         )
-        self.sdxl.vae.config.force_upcast = False  # it runs in bfloat16, which does not overflow
         self._flux_words = FluxPipeline(
             scheduler=flux_scheduler,
             vae=None,
@@ -147,6 +146,17 @@ class Models:
         side = self._flux[Stage.BACKGROUND].vae_scale_factor * 2
         return (size[0] // side) * (size[1] // side)
 
+    @property
+    def sdxl_side(self) -> int:
+        """Side in pixels of the square pictures that SDXL was trained on."""
+        return self.sdxl.unet.config.sample_size * self.sdxl.vae_scale_factor
+
+    def sdxl_picture(self, latents: torch.Tensor) -> Picture:
+        """RGB of one image's SDXL `latents`; in the VAE's own type, because it overflows in float16."""
+        vae = self._shells["sdxl_vae"]
+        decoded = vae.decode((latents / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0]
+        return to_bytes(self.sdxl.image_processor.postprocess(decoded, output_type="np")[0])
+
     def use(self, stage: str, pixels: int) -> Use:
         """What `stage` needs on the device."""
         return Use(stage, self.preset.models_of(stage), self.preset.workspace_bytes(stage, pixels))
@@ -158,7 +168,7 @@ class Models:
 
     def matte(self, picture: Picture) -> Matte:
         """What BiRefNet takes for the foreground of an RGB picture."""
-        return birefnet.matte(self._shells["birefnet"], picture)
+        return birefnet.matte(self._shells["birefnet"], picture, self._matte_side)
 
     def shrinks(self) -> list[Callable[[], str | None]]:
         """Ways to need less memory, mildest first; each tells what it did, or None when it can do no more."""

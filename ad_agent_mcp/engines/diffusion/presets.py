@@ -13,8 +13,10 @@ from ...contract.stages import Stage
 
 GIB = 2**30
 MEGAPIXEL = 2**20
-TEXT = "text"
-"""The stage before all others: every prompt of the job, and the modulation table."""
+ENCODE = "encode"
+"""Every prompt of the job becomes numbers, before the first stage that paints."""
+TABLE = "table"
+"""The modulation of every FLUX step of the job is worked out."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class Preset:
     Attributes:
         steps: FLUX steps where the caller names none.
         text_steps: the same for SDXL.
+        text_guidance: classifier-free guidance of SDXL.
+        edge_scale: how strongly the letters' outlines steer SDXL; 1 is full.
         true_cfg_scale: above 1, negative prompts act on FLUX, and each of its steps takes twice as long.
         max_sequence_length: tokens of a FLUX prompt, always filled up, so that compiled code is used again.
         vae_tiles: side of a VAE tile in pixels, and the smaller ones to try when memory is short.
@@ -89,6 +93,8 @@ class Preset:
     text_steps: int = 28
     guidance: float = 3.5
     true_cfg_scale: float = 1.0
+    text_guidance: float = 7.0
+    edge_scale: float = 0.8
     max_sequence_length: int = 512
     is_compiled: bool = False
     vae_tiles: tuple[int, ...] = (512, 256)
@@ -108,7 +114,7 @@ class Preset:
 
     def workspace_bytes(self, stage: str, pixels: int) -> int:
         """Device memory beside the weights that `stage` needs for a picture of `pixels`."""
-        if "transformer" in _MODELS.get(stage, ()):
+        if "flux_vae" in _MODELS.get(stage, ()):
             return self.flux_activation.bytes_at(pixels)
         return _ACTIVATIONS[stage].bytes_at(pixels) if stage in _ACTIVATIONS else 0
 
@@ -135,8 +141,9 @@ COMPONENTS = (
 )
 
 _MODELS: Mapping[str, tuple[str, ...]] = {
-    TEXT: ("t5", "clip_l", "sdxl_clip_l", "sdxl_clip_g", "modulation"),
     Stage.CUT_OUT: ("birefnet",),
+    ENCODE: ("t5", "clip_l", "sdxl_clip_l", "sdxl_clip_g"),
+    TABLE: ("transformer", "modulation"),
     Stage.BACKGROUND: ("transformer", "flux_vae"),
     Stage.REFINE: ("transformer", "flux_vae"),
     Stage.TEXT_PAINT: ("unet", "controlnet", "sdxl_vae"),
@@ -147,7 +154,8 @@ STAGES = tuple(_MODELS)
 """Every stage that runs models, in the order of a whole job."""
 # The modulation table, 0.19 GiB, is part of every stage that comes after it.
 _ACTIVATIONS: Mapping[str, Activation] = {
-    TEXT: Activation(0.5, 0),
+    ENCODE: Activation(0.5, 0),
+    TABLE: Activation(0.5, 0),
     Stage.CUT_OUT: Activation(1.14, 0),  # always 1024 x 1024
     Stage.TEXT_PAINT: Activation(0.25, 0.57),
     Stage.TEXT_CUT_OUT: Activation(1.33, 0),
