@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
+import anyio.to_thread
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
@@ -18,7 +19,7 @@ from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo
 from ..imaging.decode import PictureLimits
 from ..imaging.fonts import FontCatalog
 from .intake import Intake
-from .metrics import WANTED_VRAM_GB, SystemMonitor
+from .metrics import Nvml, SystemMonitor, missing_vram
 from .prompts import add_prompts
 from .references import ReferenceReader, image_roots
 from .resources import add_resources
@@ -88,6 +89,7 @@ async def open_app(
     *,
     is_remote: bool = False,
     command: Sequence[str] = WORKER_COMMAND,
+    nvml: Nvml | None = None,
 ) -> AsyncGenerator[App]:
     """A server with its worker, for the length of the block.
 
@@ -95,11 +97,12 @@ async def open_app(
         settings: all of them.
         is_remote: whether clients come over HTTP.
         command: how to start a worker.
+        nvml: what tells of the GPUs; pynvml by default.
 
     Raises:
         AdAgentError: the data folder cannot be written, or there is no fitting GPU although one is required.
     """
-    monitor = SystemMonitor()
+    monitor = SystemMonitor(nvml)
     if settings.require_gpu:
         _require_gpu(monitor)
     store = JobStore(settings.data_dir)
@@ -123,17 +126,21 @@ async def open_app(
         updates.attach(server)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(updates.follow, service)
+            tasks.start_soon(_warn_of_missing_vram, desk)
             yield App(settings, server, desk, intake.limits)
             tasks.cancel_scope.cancel()
 
 
 def _require_gpu(monitor: SystemMonitor) -> None:
-    gpus = monitor.sample().gpu_info
-    free_gb = max(((gpu.vram_total_mb - gpu.vram_used_mb) / 1024 for gpu in gpus), default=0.0)
-    if free_gb < WANTED_VRAM_GB:
+    missing = missing_vram(monitor.gpus_at_start)
+    if missing is not None:
         raise AdAgentError(
             ErrorCode.MODEL_UNAVAILABLE,
-            f"AD_AGENT_REQUIRE_GPU is set, and {WANTED_VRAM_GB} GiB of free GPU memory are wanted; "
-            + (f"{free_gb:.1f} are free." if gpus else "no NVIDIA GPU is visible.")
-            + " ad-agent-mcp doctor tells more; unset it to use the draft engine.",
+            f"AD_AGENT_REQUIRE_GPU is set. {missing} ad-agent-mcp doctor tells more; unset it to use the draft engine.",
         )
+
+
+async def _warn_of_missing_vram(desk: Desk) -> None:
+    warning = await anyio.to_thread.run_sync(desk.vram_warning)
+    if warning is not None:
+        logger.warning("%s", warning)
