@@ -113,7 +113,7 @@ async def main():
             await client.call_tool(tool, {})
         await client.call_tool("generate", {"product_image": "/nowhere.png"})
 anyio.run(main)
-heavy = {"torch", "diffusers", "transformers", "accelerate", "cv2", "numpy"}
+heavy = {"torch", "diffusers", "transformers", "accelerate", "cv2", "numpy", "prometheus_client"}
 print(sorted(heavy & {name.partition(".")[0] for name in sys.modules}))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
