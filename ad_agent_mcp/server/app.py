@@ -32,6 +32,8 @@ from .worker_process import WORKER_COMMAND
 
 logger = logging.getLogger(__name__)
 
+QUIET_START_S = 1.0
+"""How long NVML, which takes its time, is left alone while a client asks its first questions."""
 INSTRUCTIONS = """\
 Makes advertising images from a product photo. Flow: call generate with product_image (a file path, or an ad:// URI \
 after an upload), bg_prompt (the scene, in English), text_content (the ad's words exactly as they shall read) and \
@@ -141,6 +143,7 @@ def _require_gpu(monitor: SystemMonitor) -> None:
 
 
 async def _warn_of_missing_vram(desk: Desk) -> None:
+    await anyio.sleep(QUIET_START_S)
     warning = await anyio.to_thread.run_sync(desk.vram_warning)
     if warning is not None:
         logger.warning("%s", warning)

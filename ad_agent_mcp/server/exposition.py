@@ -41,10 +41,9 @@ class _ServerCollector(Collector):
                 jobs.add_metric((engine, outcome), tally.ended[engine, outcome])
         yield jobs
         stages = HistogramMetricFamily("ad_agent_stage_seconds", "Duration of stages", labels=("engine", "stage"))
-        for (engine, stage), stage_tally in tally.stages.items():
-            bounds = (*map(str, BOUNDS_S), "+Inf")
-            buckets = list(zip(bounds, accumulate(stage_tally.counts), strict=True))
-            stages.add_metric((engine, stage), buckets, stage_tally.total_s)
+        for key, counts in tally.stages.items():
+            buckets = list(zip((*map(str, BOUNDS_S), "+Inf"), accumulate(counts), strict=True))
+            stages.add_metric(key, buckets, tally.stage_seconds[key])
         yield stages
         yield GaugeMetricFamily("ad_agent_jobs_running", "Jobs that have the worker", int(service.current is not None))
         yield GaugeMetricFamily("ad_agent_queue_length", "Jobs that wait for the worker", service.queue_length)
