@@ -60,8 +60,8 @@ $(PY):
 	@$(PY) -m pip install --quiet --group dev
 	@touch $@
 
-# Outside MCP clients, for the end-to-end tests.
+# Outside MCP clients, conformance suites and a tokenizer, for the end-to-end tests.
 $(CLIENTS)/node_modules/.stamp: $(CLIENTS)/package.json $(CLIENTS)/package-lock.json
-	@echo "Installing outside MCP clients into $(CLIENTS)/node_modules (once) ..."
+	@echo "Installing outside MCP clients and suites into $(CLIENTS)/node_modules (once) ..."
 	@cd $(CLIENTS) && npm ci --no-audit --no-fund --ignore-scripts --omit-lockfile-registry-resolved --loglevel=error
 	@touch $@

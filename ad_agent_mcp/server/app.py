@@ -8,10 +8,12 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-from mcp.server import MCPServer
+from mcp import MCPError
+from mcp.server import CacheHint, MCPServer, ServerRequestContext
+from mcp.server.context import CallNext, HandlerResult
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp.types import CallToolResult, InputRequiredResult
+from mcp.types import INVALID_PARAMS, CallToolResult, GetPromptResult, InputRequiredResult
 
 from .. import __version__
 from ..config import Settings
@@ -42,6 +44,10 @@ completed, then show the preview and tell the person where the file is. To chang
 resume_job_id and only the changed fields. pause_after_step lets the person approve a step first (approve_step). \
 The product's pixels and the words are never altered. Errors say what to do next; `fix` is a ready call."""
 
+LISTS = ("tools/list", "prompts/list", "resources/list", "resources/templates/list")
+"""What stays the same, and is the same for everyone, as long as a server runs."""
+LISTS_FRESH_MS = 5 * 60_000
+
 
 class AdServer(MCPServer[None]):
     """`MCPServer` whose failures carry our error codes, and whose messages stay within the budget."""
@@ -54,6 +60,19 @@ class AdServer(MCPServer[None]):
         except ToolError as failure:
             return within_budget(error_result(self._explain(name, failure)))
         return within_budget(result) if isinstance(result, CallToolResult) else result
+
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[None, Any] | None = None
+    ) -> GetPromptResult | InputRequiredResult:
+        prompts = {prompt.name: prompt for prompt in await self.list_prompts()}
+        if name not in prompts:
+            raise MCPError(INVALID_PARAMS, f"There is no prompt {name[:80]!r}. Prompts: {', '.join(prompts)}.")
+        known = {argument.name: argument.required for argument in prompts[name].arguments or ()}
+        needed = {argument for argument, is_required in known.items() if is_required}
+        if not needed <= (arguments or {}).keys() <= known.keys():
+            wanted = ", ".join(argument if argument in needed else f"{argument} (optional)" for argument in known)
+            raise MCPError(INVALID_PARAMS, f"The arguments of {name} are: {wanted or 'none'}.")
+        return await super().get_prompt(name, arguments, context)
 
     def _explain(self, name: str, failure: ToolError) -> ErrorInfo:
         cause = failure.__cause__
@@ -122,6 +141,8 @@ async def open_app(
             tools=make_tools(desk),
             log_level="WARNING",
             subscriptions=updates.bus,
+            cache_hints={method: CacheHint(LISTS_FRESH_MS, "public") for method in LISTS},
+            middleware=[_refuse_cursor],
         )
         add_resources(server, desk)
         add_prompts(server, desk)
@@ -131,6 +152,12 @@ async def open_app(
             tasks.start_soon(_warn_of_missing_vram, desk)
             yield App(settings, server, desk, intake.limits)
             tasks.cancel_scope.cancel()
+
+
+async def _refuse_cursor(ctx: ServerRequestContext[Any], call_next: CallNext) -> HandlerResult:
+    if ctx.method in LISTS and (ctx.params or {}).get("cursor") is not None:
+        raise MCPError(INVALID_PARAMS, "This list comes in one piece; ask without a cursor.")
+    return await call_next(ctx)
 
 
 def _require_gpu(monitor: SystemMonitor) -> None:

@@ -1,6 +1,7 @@
 """The `ad://` resources: pictures in ranges, jobs, fonts, the machine."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from .tools import Desk
 
 RANGE_BYTES = 600_000
 """Default and largest range of a picture in one message; base64 makes it a third larger."""
+
+_WHOLE_NUMBER = re.compile("[0-9]{1,15}")
 
 
 def add_resources(server: MCPServer[Any], desk: Desk) -> None:
@@ -64,7 +67,7 @@ def add_resources(server: MCPServer[Any], desk: Desk) -> None:
 
     @server.resource("ad://jobs/{job_id}/{name}.png{?offset,length}", mime_type="image/png")
     async def layer(  # pyright: ignore[reportUnusedFunction]
-        job_id: str, name: str, offset: int = 0, length: int = RANGE_BYTES
+        job_id: str, name: str, offset: str = "0", length: str = str(RANGE_BYTES)
     ) -> bytes:
         """A picture of a job as PNG, up to 600000 bytes from offset; read on until a range comes back shorter."""
         try:
@@ -77,7 +80,7 @@ def add_resources(server: MCPServer[Any], desk: Desk) -> None:
 
     @server.resource("ad://assets/{asset_id}{?offset,length}", mime_type="application/octet-stream")
     async def asset(  # pyright: ignore[reportUnusedFunction]
-        asset_id: str, offset: int = 0, length: int = RANGE_BYTES
+        asset_id: str, offset: str = "0", length: str = str(RANGE_BYTES)
     ) -> bytes:
         """An uploaded picture, up to 600000 bytes from offset."""
         try:
@@ -87,12 +90,12 @@ def add_resources(server: MCPServer[Any], desk: Desk) -> None:
         return await anyio.to_thread.run_sync(_read_range, path, offset, length)
 
 
-def _read_range(path: Path, offset: int, length: int) -> bytes:
-    if offset < 0 or length < 1:
-        raise ResourceError("offset must be 0 or more and length 1 or more.")
+def _read_range(path: Path, offset: str, length: str) -> bytes:
+    if not _WHOLE_NUMBER.fullmatch(offset) or not _WHOLE_NUMBER.fullmatch(length) or int(length) < 1:
+        raise ResourceNotFoundError("offset has to be a whole number, 0 or more, and length one of 1 or more.")
     with path.open("rb") as file:
-        file.seek(offset)
-        return file.read(min(length, RANGE_BYTES))
+        file.seek(int(offset))
+        return file.read(min(int(length), RANGE_BYTES))
 
 
 def _resource_error(error: AdAgentError) -> ResourceError:

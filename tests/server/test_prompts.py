@@ -1,8 +1,8 @@
 """Prompts and completions as clients get them."""
 
 import pytest
-from mcp import Client
-from mcp.types import PromptReference, ResourceTemplateReference, TextContent
+from mcp import Client, MCPError
+from mcp.types import INVALID_PARAMS, PromptReference, ResourceTemplateReference, TextContent
 
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.schemas import GenerateRequest
@@ -23,6 +23,20 @@ async def test_a_brief_keeps_the_words_and_pauses_for_the_person(settings: Setti
         assert isinstance(content, TextContent)
         assert "'봄 세일'" in content.text
         assert "pause_after_step 1" in content.text
+
+
+@pytest.mark.parametrize("era", ["auto", "legacy"])
+async def test_a_prompt_asked_for_wrongly_is_the_callers_error(era: str, settings: Settings):
+    async with app_with(settings, WORKER_COMMAND) as app, Client(app.server, mode=era) as client:
+        for name, arguments, told in (
+            ("no_such", {}, "ad_brief, revise_ad"),
+            ("revise_ad", {"job_id": "j"}, "job_id, change"),
+            ("ad_brief", {"product_image": "a.png", "word": "x"}, "words (optional)"),
+        ):
+            with pytest.raises(MCPError) as caught:
+                await client.get_prompt(name, arguments)
+            assert caught.value.error.code == INVALID_PARAMS
+            assert told in caught.value.error.message
 
 
 async def test_names_are_completed(settings: Settings, request_: GenerateRequest):

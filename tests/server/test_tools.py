@@ -7,10 +7,11 @@ import sys
 import jsonschema
 import pytest
 from mcp import Client, MCPError
+from mcp.types import INVALID_PARAMS
 
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.schemas import GenerateRequest
-from ad_agent_mcp.server.app import INSTRUCTIONS
+from ad_agent_mcp.server.app import INSTRUCTIONS, LISTS_FRESH_MS
 from ad_agent_mcp.server.results import MAX_MESSAGE_BYTES, data_result, within_budget
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
@@ -44,6 +45,16 @@ async def test_the_tools_are_few_described_and_cheap_to_read(settings: Settings)
             assert "error" in tool.output_schema["properties"]
             jsonschema.Draft202012Validator.check_schema(tool.input_schema)
             jsonschema.Draft202012Validator.check_schema(tool.output_schema)
+
+
+@pytest.mark.parametrize("method", ["list_tools", "list_prompts", "list_resources", "list_resource_templates"])
+async def test_lists_may_be_kept_for_a_while_and_have_no_second_page(method: str, settings: Settings):
+    async with app_with(settings, WORKER_COMMAND) as app, Client(app.server) as client:
+        listed = await getattr(client, method)()
+        assert (listed.ttl_ms, listed.cache_scope) == (LISTS_FRESH_MS, "public")
+        with pytest.raises(MCPError) as caught:
+            await getattr(client, method)(cursor="next")
+        assert caught.value.error.code == INVALID_PARAMS
 
 
 async def test_generate_publishes_every_field_of_the_request_with_its_default(settings: Settings):
@@ -107,6 +118,7 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.server.app import open_app
 from ad_agent_mcp.server import http, stdio
 from mcp import Client, MCPError
+from mcp.types import INVALID_PARAMS
 async def main():
     async with open_app(Settings()) as app, Client(app.server) as client:
         for tool in ("health", "fonts", "resources", "list_jobs", "status"):
