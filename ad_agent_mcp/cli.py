@@ -42,7 +42,7 @@ def run(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = Settings()
-        configure_logging(settings.log_level, process="server")
+        configure_logging(settings.log_level, settings.log_format, process="server")
         for name in misspelt_variables(os.environ):
             logger.warning("%s is no setting of ad-agent-mcp and has no effect; README lists them", name)
         return _COMMANDS[options.command or "serve"](settings, options)

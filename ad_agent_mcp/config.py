@@ -86,6 +86,7 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe log level shown"
     )
+    log_format: Literal["text", "json"] = Field(default="text", description="`text`, or `json`: one object a line")
 
     @field_validator("data_dir", "output_dir", "models_dir", "token_file", mode="after")
     @classmethod

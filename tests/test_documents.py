@@ -1,5 +1,6 @@
 """What README and mcp.json say is what the product does."""
 
+import ast
 import json
 import re
 import tomllib
@@ -120,3 +121,16 @@ def test_relative_links_in_the_documents_exist() -> None:
 
 def test_the_example_picture_is_small() -> None:
     assert (ROOT / "docs" / "example.jpg").stat().st_size <= 400 * 1024
+
+
+def test_every_threat_names_a_test_that_exists() -> None:
+    threats = (ROOT / "docs" / "security.md").read_text("utf-8").split("\n## Threats\n")[1].split("\n## ")[0]
+    rows = [line for line in threats.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) >= 20
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row.rpartition(" | ")[2])
+        assert named, row
+        for path, test in named:
+            module = ast.parse((ROOT / path).read_text("utf-8"))
+            functions = {node.name for node in module.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+            assert test in functions, f"{path}::{test}"

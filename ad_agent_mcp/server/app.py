@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
+import anyio.to_thread
 from mcp import MCPError
 from mcp.server import CacheHint, MCPServer, ServerRequestContext
 from mcp.server.context import CallNext, HandlerResult
@@ -20,7 +21,7 @@ from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo
 from ..imaging.decode import PictureLimits
 from ..imaging.fonts import FontCatalog
 from .intake import Intake
-from .metrics import WANTED_VRAM_GB, SystemMonitor
+from .metrics import Nvml, SystemMonitor, missing_vram
 from .prompts import add_prompts
 from .references import ReferenceReader, image_roots
 from .resources import add_resources
@@ -33,6 +34,8 @@ from .worker_process import WORKER_COMMAND
 
 logger = logging.getLogger(__name__)
 
+QUIET_START_S = 1.0
+"""How long NVML, which takes its time, is left alone while a client asks its first questions."""
 INSTRUCTIONS = """\
 Makes advertising images from a product photo. Flow: call generate with product_image (a file path, or an ad:// URI \
 after an upload), bg_prompt (the scene, in English), text_content (the ad's words exactly as they shall read) and \
@@ -107,6 +110,7 @@ async def open_app(
     *,
     is_remote: bool = False,
     command: Sequence[str] = WORKER_COMMAND,
+    nvml: Nvml | None = None,
 ) -> AsyncGenerator[App]:
     """A server with its worker, for the length of the block.
 
@@ -114,11 +118,12 @@ async def open_app(
         settings: all of them.
         is_remote: whether clients come over HTTP.
         command: how to start a worker.
+        nvml: what tells of the GPUs; pynvml by default.
 
     Raises:
         AdAgentError: the data folder cannot be written, or there is no fitting GPU although one is required.
     """
-    monitor = SystemMonitor()
+    monitor = SystemMonitor(nvml)
     if settings.require_gpu:
         _require_gpu(monitor)
     store = JobStore(settings.data_dir)
@@ -144,6 +149,7 @@ async def open_app(
         updates.attach(server)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(updates.follow, service)
+            tasks.start_soon(_warn_of_missing_vram, desk)
             yield App(settings, server, desk, intake.limits)
             tasks.cancel_scope.cancel()
 
@@ -155,12 +161,16 @@ async def _refuse_cursor(ctx: ServerRequestContext[Any], call_next: CallNext) ->
 
 
 def _require_gpu(monitor: SystemMonitor) -> None:
-    gpus = monitor.sample().gpu_info
-    free_gb = max(((gpu.vram_total_mb - gpu.vram_used_mb) / 1024 for gpu in gpus), default=0.0)
-    if free_gb < WANTED_VRAM_GB:
+    missing = missing_vram(monitor.gpus_at_start)
+    if missing is not None:
         raise AdAgentError(
             ErrorCode.MODEL_UNAVAILABLE,
-            f"AD_AGENT_REQUIRE_GPU is set, and {WANTED_VRAM_GB} GiB of free GPU memory are wanted; "
-            + (f"{free_gb:.1f} are free." if gpus else "no NVIDIA GPU is visible.")
-            + " ad-agent-mcp doctor tells more; unset it to use the draft engine.",
+            f"AD_AGENT_REQUIRE_GPU is set. {missing} ad-agent-mcp doctor tells more; unset it to use the draft engine.",
         )
+
+
+async def _warn_of_missing_vram(desk: Desk) -> None:
+    await anyio.sleep(QUIET_START_S)
+    warning = await anyio.to_thread.run_sync(desk.vram_warning)
+    if warning is not None:
+        logger.warning("%s", warning)

@@ -2,27 +2,33 @@
 
 import hmac
 import ipaddress
+import re
 from collections.abc import Iterable
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 OPEN_PATHS = frozenset({"/health"})
 """Answered without a token; what they tell is small."""
-_SECURITY_HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-)
+LOOPBACK_ORIGIN = r"https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?"
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:@/\[\]]+)(:\d{1,5})?")
+_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cache-control": "no-store",
+}
+"""On every answer that does not bring its own."""
 
 
 class Access:
     """Who is let in: Host against DNS rebinding, Origin against other web pages, and the token."""
 
     def __init__(self, *, hosts: Iterable[str], origins: Iterable[str], token: str | None) -> None:
-        self._hosts = LOOPBACK_NAMES | frozenset(hosts)
+        self._hosts = LOOPBACK_NAMES | {host.lower() for host in hosts}
         self._origins = frozenset(origins)
         self._token = token.encode() if token is not None else None
 
@@ -37,11 +43,16 @@ class Access:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._token)
 
+    def host_refusal(self, headers: Headers) -> JSONResponse | None:
+        """The answer to a request for a host that is not us, or None."""
+        host = headers.get("host", "").lower()
+        parts = _HOST.fullmatch(host)
+        if parts is not None and not self._hosts.isdisjoint((host, parts[1])):
+            return None
+        return _refuse(421, f"This server does not answer to the host {host[:100]!r}; see AD_AGENT_ALLOWED_HOSTS.")
+
     def refusal(self, path: str, headers: Headers) -> JSONResponse | None:
-        """The answer to a request that is not let in, or None."""
-        host = headers.get("host", "")
-        if host not in self._hosts and host_name(host) not in self._hosts:
-            return _refuse(421, f"This server does not answer to the host {host[:100]!r}; see AD_AGENT_ALLOWED_HOSTS.")
+        """The answer to a request that is not let in although it is for us, or None."""
         origin = headers.get("origin")
         if origin is not None and not self._is_allowed_origin(origin):
             return _refuse(403, f"Pages from {origin[:100]!r} may not use this server; see AD_AGENT_ALLOWED_ORIGINS.")
@@ -52,37 +63,38 @@ class Access:
         return refusal
 
     def _is_allowed_origin(self, origin: str) -> bool:
-        scheme, _, rest = origin.partition("://")
-        return origin in self._origins or (scheme in ("http", "https") and host_name(rest) in LOOPBACK_NAMES)
+        return origin in self._origins or re.fullmatch(LOOPBACK_ORIGIN, origin) is not None
 
 
-class Guard:
-    """ASGI middleware around everything the server answers: lets in whom `Access` lets in."""
+class FrontDoor:
+    """ASGI application around the whole server, its error pages too: checks Host first, and seals every answer."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
         self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        refusal = self._access.refusal(scope["path"], Headers(scope=scope))
-        if refusal is not None:
-            await refusal(scope, receive, send)
-            return
-
-        async def send_with_headers(message: Message) -> None:
+        async def send_sealed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), *_SECURITY_HEADERS]
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        refusal = self._access.host_refusal(Headers(scope=scope)) if scope["type"] == "http" else None
+        await (refusal or self._app)(scope, receive, send_sealed)
 
 
-def host_name(host: str) -> str:
-    """A Host header without its port."""
-    return host[: host.rfind("]") + 1] if host.startswith("[") else host.partition(":")[0]
+class Guard:
+    """ASGI middleware inside CORS, whose headers a page needs on a refusal too: lets in whom `Access` lets in."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._access.refusal(scope["path"], Headers(scope=scope)) if scope["type"] == "http" else None
+        await (refusal or self._app)(scope, receive, send)
 
 
 def is_loopback(host: str) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from types import FrameType
 
+import anyio
 import anyio.to_thread
 import uvicorn
 from mcp.server.transport_security import TransportSecuritySettings
@@ -18,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.staticfiles import NotModifiedResponse
+from starlette.types import ASGIApp
 
 from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo, invalid
@@ -25,14 +27,15 @@ from ..contract.schemas import LAYER_NAMES
 from ..files import is_disk_full
 from ..imaging.decode import check_picture
 from .app import App, open_app
-from .auth import Access, Guard, is_loopback
+from .auth import LOOPBACK_ORIGIN, Access, FrontDoor, Guard, is_loopback
 from .intake import storage_full
 
 logger = logging.getLogger(__name__)
 
 _STATUS_CODES = {ErrorCode.NOT_FOUND: 404, ErrorCode.STORAGE_FULL: 507, ErrorCode.BUSY: 503}
-LOOPBACK_ORIGIN = r"https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?"
 SHUTDOWN_GRACE_S = 2
+UPLOAD_TIMEOUT_S = 60
+"""A body that takes longer is not waited for: each upload is held in memory."""
 
 
 async def serve_http(settings: Settings, *, host: str, port: int) -> None:
@@ -55,6 +58,7 @@ async def serve_http(settings: Settings, *, host: str, port: int) -> None:
             build_http_app(app, token=token, bound_host=named),
             log_config=None,
             access_log=False,
+            server_header=False,
             timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
         )
         logger.info("listening on http://%s:%d (/mcp, /sse)", named, port)
@@ -87,9 +91,9 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def build_http_app(app: App, *, token: str | None, bound_host: str) -> Starlette:
+def build_http_app(app: App, *, token: str | None, bound_host: str) -> ASGIApp:
     """The ASGI application: both MCP transports and our routes behind one guard."""
-    # The guard checks Host and Origin for every route, the SDK's own included.
+    # Host and Origin are checked here for every route, the SDK's own included.
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     max_body = app.limits.max_bytes * 3 + (1 << 20)  # two pictures in base64 and their arguments
     mcp_app = app.server.streamable_http_app(transport_security=unchecked, max_request_body_size=max_body)
@@ -101,7 +105,7 @@ def build_http_app(app: App, *, token: str | None, bound_host: str) -> Starlette
         async with app.server.session_manager.run():
             yield
 
-    return Starlette(
+    inner = Starlette(
         routes=[*mcp_app.routes, *sse_app.routes, *_Routes(app, access).all()],
         middleware=[
             Middleware(
@@ -116,6 +120,7 @@ def build_http_app(app: App, *, token: str | None, bound_host: str) -> Starlette
         ],
         lifespan=lifespan,
     )
+    return FrontDoor(inner, access)
 
 
 class _Routes:
@@ -130,6 +135,7 @@ class _Routes:
             Route("/health", self.health, methods=["GET"]),
             Route("/files/{job_id}/{name}.png", self.file, methods=["GET"]),
             Route("/upload", self.upload, methods=["POST"]),
+            Route("/metrics", self.metrics, methods=["GET"]),
         ]
 
     async def health(self, request: Request) -> Response:
@@ -163,11 +169,15 @@ class _Routes:
         """Keep the picture in the request's body, for use as an image reference."""
         limits = self._app.limits
         data = bytearray()
-        async for chunk in request.stream():
-            data += chunk
-            if len(data) > limits.max_bytes:
-                message = f"The picture is larger than {limits.max_bytes:,} bytes (AD_AGENT_MAX_IMAGE_BYTES)."
-                return _error(ErrorInfo(code=ErrorCode.INVALID_REQUEST, message=message), status_code=413)
+        with anyio.move_on_after(UPLOAD_TIMEOUT_S) as reading:
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > limits.max_bytes:
+                    message = f"The picture is larger than {limits.max_bytes:,} bytes (AD_AGENT_MAX_IMAGE_BYTES)."
+                    return _error(ErrorInfo(code=ErrorCode.INVALID_REQUEST, message=message), status_code=413)
+        if reading.cancelled_caught:
+            message = f"The picture did not arrive within {UPLOAD_TIMEOUT_S} s. Send it again, or a smaller one."
+            return _error(ErrorInfo(code=ErrorCode.INVALID_REQUEST, message=message), status_code=408)
         content = bytes(data)
         try:
             info = await anyio.to_thread.run_sync(lambda: check_picture(content, limits, field="body"))
@@ -187,6 +197,14 @@ class _Routes:
             },
             status_code=201,
         )
+
+    async def metrics(self, request: Request) -> Response:
+        """Everything that Prometheus is told."""
+        from .exposition import CONTENT_TYPE, expose  # not at start, which its library would slow down
+
+        desk = self._app.desk
+        machine = await anyio.to_thread.run_sync(desk.monitor.sample)
+        return Response(expose(desk.service, machine.gpu_info), media_type=CONTENT_TYPE)
 
 
 def _error(info: ErrorInfo, *, status_code: int | None = None) -> JSONResponse:

@@ -4,7 +4,9 @@ import contextlib
 import importlib
 import logging
 import time
-from typing import Any
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Protocol
 
 import psutil
 
@@ -18,20 +20,37 @@ MAX_AGE_S = 1.0
 """A sample younger than this is given again."""
 
 
-class SystemMonitor:
-    """Samples the machine; owns the NVML handle, which is opened at the first sample."""
+class Nvml(Protocol):
+    """What is used of `pynvml`; each call may raise its `NVMLError`."""
 
-    def __init__(self) -> None:
-        self._nvml: Any = None
-        self._looked_for_nvml = False
+    NVMLError: type[Exception]
+
+    def nvmlInit(self) -> None: ...
+    def nvmlShutdown(self) -> None: ...
+    def nvmlDeviceGetCount(self) -> int: ...
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> Any: ...
+    def nvmlDeviceGetName(self, handle: Any) -> str | bytes: ...
+    def nvmlDeviceGetMemoryInfo(self, handle: Any) -> Any: ...
+    def nvmlDeviceGetUtilizationRates(self, handle: Any) -> Any: ...
+
+
+class SystemMonitor:
+    """Samples the machine; owns the NVML session, which is opened at the first sample."""
+
+    def __init__(self, nvml: Nvml | None = None, *, max_age_s: float = MAX_AGE_S) -> None:
+        """`nvml` is pynvml, unless a test has another."""
+        self._nvml = nvml
+        self._max_age_s = max_age_s
+        self._is_open = False
+        self._failing: set[str] = set()
         self._sample: SystemMetrics | None = None
         self._sampled_at = 0.0
         psutil.cpu_percent(interval=None)  # the first call only sets the reference point
 
     def sample(self) -> SystemMetrics:
-        """The machine now, at most `MAX_AGE_S` old. Blocks for a few milliseconds; longer at the first call."""
+        """The machine now, at most `max_age_s` old. Blocks for a few milliseconds; longer at the first call."""
         now = time.monotonic()
-        if self._sample is None or now - self._sampled_at > MAX_AGE_S:
+        if self._sample is None or now - self._sampled_at > self._max_age_s:
             memory = psutil.virtual_memory()
             self._sample = SystemMetrics(
                 cpu_percent=psutil.cpu_percent(interval=None),
@@ -43,32 +62,56 @@ class SystemMonitor:
             self._sampled_at = now
         return self._sample
 
+    @cached_property
+    def gpus_at_start(self) -> Sequence[GpuInfo]:
+        """The GPUs as they were when this was first asked for: before our own models lie in them."""
+        return self.sample().gpu_info
+
     def _gpus(self) -> list[GpuInfo]:
-        if not self._looked_for_nvml:
-            self._looked_for_nvml = True
-            self._nvml = _open_nvml()
         if self._nvml is None:
-            return []
+            pynvml: Any = importlib.import_module("pynvml")
+            self._nvml = pynvml
+        nvml: Nvml = self._nvml
+        found: list[GpuInfo] = []
+        failures: dict[str, Exception] = {}
         try:
-            return [_gpu(self._nvml, index) for index in range(self._nvml.nvmlDeviceGetCount())]
-        except self._nvml.NVMLError as error:
-            logger.warning("NVML failed: %s", error)
-            return []
-
-
-def _open_nvml() -> Any:
-    with contextlib.suppress(ImportError):
-        nvml: Any = importlib.import_module("pynvml")
-        try:
-            nvml.nvmlInit()
+            if not self._is_open:
+                nvml.nvmlInit()
+                self._is_open = True
+            for index in range(nvml.nvmlDeviceGetCount()):
+                try:
+                    found.append(_gpu(nvml, index))
+                except nvml.NVMLError as error:
+                    failures[f"GPU {index}"] = error
         except nvml.NVMLError as error:
-            logger.info("no NVIDIA GPU is visible: %s", error)
-            return None
-        return nvml
-    return None
+            failures["NVML"] = error
+        self._tell(failures)
+        if failures and not found and self._is_open:  # a driver that comes back wants a new session
+            self._is_open = False
+            with contextlib.suppress(nvml.NVMLError):
+                nvml.nvmlShutdown()
+        return found
+
+    def _tell(self, failures: dict[str, Exception]) -> None:
+        """Log what begins to fail, and what has recovered, once."""
+        for what in failures.keys() - self._failing:
+            level = logging.WARNING if self._is_open else logging.INFO  # most machines have no NVIDIA driver
+            logger.log(level, "%s cannot be read: %s", what, failures[what])
+        for what in self._failing - failures.keys() if "NVML" not in failures else ():
+            logger.info("%s can be read again", what)
+        self._failing = set(failures)
 
 
-def _gpu(nvml: Any, index: int) -> GpuInfo:
+def missing_vram(gpus: Sequence[GpuInfo]) -> str | None:
+    """What was found where no single GPU has `WANTED_VRAM_GB` free; None where one has."""
+    free_gb = max(((gpu.vram_total_mb - gpu.vram_used_mb) / 1024 for gpu in gpus), default=0.0)
+    if free_gb >= WANTED_VRAM_GB:
+        return None
+    found = f"At start no GPU had more than {free_gb:.1f} GiB free" if gpus else "No NVIDIA GPU is visible"
+    return f"{found}; the diffusion engine's default preset wants {WANTED_VRAM_GB} GiB on one GPU."
+
+
+def _gpu(nvml: Nvml, index: int) -> GpuInfo:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     memory = nvml.nvmlDeviceGetMemoryInfo(handle)
     name = nvml.nvmlDeviceGetName(handle)

@@ -55,10 +55,7 @@ def prune(store: JobStore, settings: Settings, *, now: float | None = None) -> l
 
 def _created_at(job_id: str) -> float:
     """When a job was made: its id begins with the milliseconds since the epoch (UUID version 7)."""
-    try:
-        return int(job_id.replace("-", "")[:12], 16) / 1000
-    except ValueError:
-        return 0.0
+    return int(job_id.replace("-", "")[:12], 16) / 1000
 
 
 def _size_bytes(folder: Path) -> int:

@@ -43,6 +43,7 @@ from .neighbours import Neighbours
 from .planning import plan_segment
 from .retention import prune
 from .store import JobStore
+from .tally import Tally
 from .worker_keeper import WorkerKeeper
 from .worker_process import WORKER_COMMAND, WorkerDiedError
 
@@ -66,6 +67,7 @@ class JobService:
         self.settings = settings
         self.store = store
         self.worker = WorkerKeeper(settings, command)
+        self.tally = Tally()
         self._intake = intake
         self._tasks = tasks
         self._times = StageTimes(store.root / "stage_times.json")
@@ -94,6 +96,11 @@ class JobService:
     def current(self) -> Job | None:
         """The job that has the worker, if one has."""
         return self._running
+
+    @property
+    def queue_length(self) -> int:
+        """Jobs that wait for the worker."""
+        return len(self._queue)
 
     # what the tools call
 
@@ -139,7 +146,7 @@ class JobService:
 
     def latest(self) -> Job | None:
         """The newest job, or None while there is none."""
-        newest = max((entry.name for entry in self.store.jobs.iterdir() if entry.name[0] != "."), default=None)
+        newest = max(self.store.job_ids(), default=None)
         return self.find(newest) if newest is not None else None
 
     async def wait(
@@ -322,6 +329,7 @@ class JobService:
             self._running, self._sent_id = job, None
             await self._save(job)
             self._announce(job)
+            logger.info("job started: engine %s, steps %s", job.engine, plan.steps, extra={"job_id": job.id})
             await self._send_running()
 
     async def _is_still_ours(self, job_id: str) -> bool:
@@ -397,7 +405,9 @@ class JobService:
                 await anyio.to_thread.run_sync(self._copy_out, job, self.settings.output_dir)
             # A failure is told at once: a power cut in this moment only costs its reason.
             await self._save(job, durable=job.status in (JobState.COMPLETED, JobState.PENDING))
-            logger.info("job %s", job.waiting_for or job.status, extra={"job_id": job.id})
+            level = logging.WARNING if job.status is JobState.FAILED else logging.INFO
+            outcome = job.error.code if job.error else job.waiting_for or job.status
+            logger.log(level, "job ended: %s", outcome, extra={"job_id": job.id})
             self._running = None
             self._neighbours.release_device()
             self._announce(job)
@@ -432,6 +442,8 @@ class JobService:
                 logger.error("the job's state was not saved: %s", error, extra={"job_id": job.id})
 
     def _announce(self, job: Job) -> None:
+        if job.status.is_terminal:  # told once: a job that is over does not change any more
+            self.tally.ended[job.engine, job.status] += 1
         self._changed_ids.add(job.id)
         self._changed.set()
         self._changed = anyio.Event()
@@ -490,6 +502,7 @@ class JobService:
         if event.done == event.total and event.stage is job.stage and job.stage_since is not None and job.plan:
             pixels = job.request.width * job.request.height
             self._times.record(job.plan, event.stage, at - job.stage_since, pixels=pixels)
+            self.tally.stage_ended(job.engine, event.stage, at - job.stage_since)
 
     async def _on_worker_death(self, how: str) -> None:
         job, end_as = self._running, self._end_as

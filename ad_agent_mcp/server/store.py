@@ -14,7 +14,6 @@ import logging
 import os
 import re
 import shutil
-import uuid
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -27,6 +26,7 @@ from .job import Job
 logger = logging.getLogger(__name__)
 
 STEP1_LAYERS = ("product", "cutout", "background", "shadow", "step1")
+_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ASSET_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -47,6 +47,7 @@ class JobStore:
         self.locks = root / "locks"
         self.inbox = root / "inbox"
         try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)  # photos are not for the machine's other users
             for folder in (self.jobs, self.active, self.steps, self.assets, self.locks, self.inbox):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -113,14 +114,15 @@ class JobStore:
         except FileNotFoundError:
             raise job_not_found(job_id) from None
         except ValidationError as error:
-            logger.error("job %s is unreadable: %s", job_id, error)
+            faults = error.errors(include_input=False, include_url=False)  # its words are not for the log
+            logger.error("job %s is unreadable: %s", job_id, faults)
             raise AdAgentError(
                 ErrorCode.NOT_FOUND, f"Job {job_id} was written by another version and cannot be read."
             ) from error
 
     def job_ids(self) -> list[str]:
-        """Every stored job, newest first."""
-        return sorted((entry.name for entry in os.scandir(self.jobs) if not entry.name.startswith(".")), reverse=True)
+        """Every stored job, newest first; what else lies in the folder is nobody's business here."""
+        return sorted((entry.name for entry in os.scandir(self.jobs) if _JOB_ID.fullmatch(entry.name)), reverse=True)
 
     def active_jobs(self) -> dict[str, str]:
         """The owners of the jobs that are not over, by job id."""
@@ -146,7 +148,7 @@ class JobStore:
     def layer(self, job_id: str, name: str) -> Path | None:
         """The file of one layer, or None while there is none."""
         path = self.folder(job_id) / f"{name}.png"
-        return path if path.is_file() else None
+        return path if self._is_own_file(path) else None
 
     def picture(self, job_id: str, name: str) -> Path | None:
         """The file of one layer as an input: the product's original, and what was given while there is no layer."""
@@ -218,9 +220,13 @@ class JobStore:
             AdAgentError: there is none with that id.
         """
         path = self.assets / asset_id
-        if not _ASSET_ID.fullmatch(asset_id) or not path.is_file():
+        if not _ASSET_ID.fullmatch(asset_id) or not self._is_own_file(path):
             raise AdAgentError(ErrorCode.NOT_FOUND, f"There is no uploaded picture ad://assets/{asset_id[:64]}.")
         return path
+
+    def _is_own_file(self, path: Path) -> bool:
+        """Whether `path` is a file that lies where it seems to: not a link, nor behind one inside the data folder."""
+        return path.is_file() and path.resolve() == self.root.resolve() / path.relative_to(self.root)
 
 
 def checked_job_id(job_id: str) -> str:
@@ -229,11 +235,7 @@ def checked_job_id(job_id: str) -> str:
     Raises:
         AdAgentError: it is not.
     """
-    try:
-        canonical = str(uuid.UUID(job_id))
-    except ValueError:
-        canonical = ""
-    if canonical != job_id:
+    if not _JOB_ID.fullmatch(job_id):
         raise invalid(
             f"{job_id[:64]!r} is not a job id. Job ids are UUIDs; list_jobs tells them.",
             field="job_id",

@@ -21,11 +21,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
 from .. import __version__
+from ..config import EngineChoice
 from ..contract.errors import AdAgentError, ErrorCode, Fix
 from ..contract.schemas import FontInfo, GenerateRequest, JobState, JobStatus, LayerName, SystemMetrics
+from ..contract.stages import EngineName
 from ..imaging.fonts import FontCatalog
 from .job import Job
-from .metrics import SystemMonitor
+from .metrics import SystemMonitor, missing_vram
 from .pictures import PictureFormat, encode_fitting, encode_preview
 from .results import (
     ENVELOPE_BYTES,
@@ -172,6 +174,17 @@ class Desk:
         base = str(request.base_url).rstrip("/")
         return lambda job_id, name: f"{base}/files/{job_id}/{name}.png"
 
+    def vram_warning(self) -> str | None:
+        """What too little free GPU memory at start means for jobs; None where there is enough or none is wanted."""
+        if self.service.settings.engine is EngineChoice.DRAFT:
+            return None
+        missing = missing_vram(self.monitor.gpus_at_start)
+        if missing is None:
+            return None
+        if self.service.engine_for(GenerateRequest()) is EngineName.DRAFT:
+            return f"{missing} Jobs run on the draft engine, on the CPU."
+        return f"{missing} Jobs on that engine may fail; AD_AGENT_ENGINE=draft makes ads without a GPU."
+
     async def health(self) -> HealthReport:
         """How the server is, in detail."""
         metrics = await anyio.to_thread.run_sync(self.monitor.sample)
@@ -180,8 +193,9 @@ class Desk:
         warnings: list[str] = []
         if worker.is_failing:
             warnings.append("The worker keeps dying; the log (stderr) says why.")
-        if not metrics.gpu_info:
-            warnings.append("No NVIDIA GPU is visible: only the draft engine can work here, on the CPU.")
+        vram_warning = await anyio.to_thread.run_sync(self.vram_warning)
+        if vram_warning is not None:
+            warnings.append(vram_warning)
         return HealthReport(
             status="degraded" if worker.is_failing else "ok",
             gpu_available=bool(metrics.gpu_info),

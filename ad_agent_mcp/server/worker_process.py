@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager
 from typing import Self
 
 import anyio
-from anyio.abc import Process, TaskGroup
+from anyio.abc import ByteReceiveStream, Process, TaskGroup
 from anyio.streams.buffered import BufferedByteReceiveStream
+from anyio.streams.text import TextReceiveStream
 from pydantic import ValidationError
 
 from ..config import Settings
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 WORKER_COMMAND = (sys.executable, "-P", "-m", "ad_agent_mcp.worker")
 READY_TIMEOUT_S = 120.0
 TERMINATE_GRACE_S = 1.0
+MAX_LINE = 1 << 16
 _PASSED_NAMES = frozenset(
     [
         "PATH",
@@ -148,13 +150,26 @@ class WorkerProcess:
 
     async def _pump_stderr(self) -> None:
         try:
-            async for chunk in self._stderr:
-                text = chunk.decode(errors="replace")
-                self._last_words.extend(line for line in text.splitlines() if line.strip())
+            async for line in _lines(self._stderr):  # whole ones: our own lines go to the same place
+                if line.strip():
+                    self._last_words.append(line.strip())
                 with contextlib.suppress(OSError, ValueError):  # the host may have closed our stderr
-                    sys.stderr.write(text)
+                    sys.stderr.write(f"{line}\n")
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             pass
+
+
+async def _lines(stream: ByteReceiveStream) -> AsyncIterator[str]:
+    """What comes, line by line; very long ones in pieces."""
+    rest = ""
+    async for text in TextReceiveStream(stream, errors="replace"):
+        *lines, rest = (rest + text).split("\n")
+        if len(rest) > MAX_LINE:
+            lines, rest = [*lines, rest], ""
+        for line in lines:
+            yield line
+    if rest:
+        yield rest
 
 
 async def _started(command: Sequence[str], environment: dict[str, str]) -> Process:

@@ -42,7 +42,7 @@ def main() -> None:
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     settings = Settings()
-    configure_logging(settings.log_level, process="worker")
+    configure_logging(settings.log_level, settings.log_format, process="worker")
 
     fonts = FontCatalog.with_user_folders(settings.font_dirs)
     engines: dict[EngineName, Engine] = {}
@@ -68,6 +68,7 @@ def _run(
         engine = engines.get(job.plan.engine)
         if engine is None:
             engine = engines[job.plan.engine] = create_engine(job.plan.engine)
+        logger.info("job started")
         checks = run_job(job, engine, context, fonts=fonts)
         logger.info("job finished")
         return JobDone(job_id=job.job_id, checks=checks)
@@ -75,6 +76,7 @@ def _run(
         logger.info("job cancelled")
         error = ErrorInfo(code=ErrorCode.CANCELLED, message="The job was stopped.")
     except AdAgentError as failure:
+        logger.warning("job failed: %s", failure.info.code)  # the message may quote the ad's words
         error = failure.info
     except Exception as failure:  # the worker outlives any job: whatever a library raises becomes an error code
         logger.exception("job failed")

@@ -1,5 +1,6 @@
 """A running job's way to tell the server what happens, and to learn that it is to stop."""
 
+import logging
 import os
 import sys
 import threading
@@ -9,6 +10,8 @@ from ..contract.messages import JobNotice, Message, ModelMoved, StageProgress, S
 from ..contract.stages import Stage
 from ..engines.base import StageReport
 from .inbox import Inbox
+
+logger = logging.getLogger(__name__)
 
 
 class Wire:
@@ -48,6 +51,7 @@ class JobContext:
         self._inbox = inbox
 
     def open_stage(self, stage: Stage) -> StageReport:
+        logger.info("stage %s", stage)
         report = _StageReport(self._job_id, stage, self._wire, self._inbox)
         report.iteration(0, self._iterations.get(stage, 1))
         return report
@@ -56,6 +60,7 @@ class JobContext:
         self._wire.send(JobNotice(job_id=self._job_id, code=code, message=message))
 
     def step_finished(self, step: int, files: dict[str, str], size: tuple[int, int]) -> None:
+        logger.info("step %d finished", step)
         self._wire.send(StepResult(job_id=self._job_id, step=step, files=files, width=size[0], height=size[1]))
         self._inbox.raise_if_cancelled(self._job_id)
 
@@ -78,4 +83,5 @@ class _StageReport:
         self, model: str, state: Literal["loading", "loaded", "unloaded"], *, size_bytes: int = 0, seconds: float = 0.0
     ) -> None:
         self._inbox.raise_if_cancelled(self._job_id)
+        logger.info("model %s %s: %d bytes in %.2f s", model, state, size_bytes, seconds)
         self._wire.send(ModelMoved(model=model, state=state, bytes=size_bytes, seconds=seconds))

@@ -31,6 +31,7 @@ ROUTES = (
     ("POST", "/messages/?session_id=00000000000000000000000000000000"),
     ("POST", "/upload"),
     ("GET", f"/files/{UNKNOWN_ID}/final.png"),
+    ("GET", "/metrics"),
     ("GET", "/dashboard"),
     ("GET", "/nowhere"),
     ("OPTIONS", "/upload"),

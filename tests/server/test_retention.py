@@ -11,6 +11,9 @@ from ad_agent_mcp.contract.stages import EngineName
 from ad_agent_mcp.server.job import Job
 from ad_agent_mcp.server.retention import DAY_S, prune
 from ad_agent_mcp.server.store import JobStore
+from ad_agent_mcp.server.worker_process import WORKER_COMMAND
+
+from .conftest import app_with, settled
 
 NOW = time.time()
 
@@ -75,3 +78,35 @@ def test_a_job_that_is_not_over_is_never_removed(store: JobStore, status: JobSta
     [add(store) for _ in range(3)]
     prune(store, limits(keep_jobs=1, keep_gb=0.00001), now=NOW)
     assert waiting in store.job_ids()
+
+
+def test_what_is_no_job_is_left_alone_and_links_are_not_followed(store: JobStore, tmp_path: Path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "photo.png").touch()
+    old = add(store, age_days=400)
+    linked_job = add(store, age_days=399)
+    store.remove(linked_job)
+    (store.jobs / linked_job).symlink_to(outside)
+    (store.jobs / old / "inputs" / "linked").symlink_to(outside)
+    (store.assets / "linked").symlink_to(outside)
+    (store.jobs / "notes.txt").touch()
+    (store.jobs / "a folder").mkdir()
+    prune(store, limits(), now=NOW + 500 * DAY_S)
+    assert not (store.jobs / old).exists()
+    assert (outside / "photo.png").exists()
+    assert (store.jobs / "notes.txt").exists()
+    assert (store.jobs / "a folder").exists()
+
+
+@pytest.mark.anyio
+async def test_strange_things_in_the_data_folder_hinder_nobody(settings: Settings, request_: GenerateRequest):
+    store = JobStore(settings.data_dir)
+    (store.jobs / "zzz").mkdir()
+    (store.active / "notes").mkdir()
+    (store.assets / "folder").mkdir()
+    async with app_with(settings, WORKER_COMMAND) as app:
+        for _ in range(2):
+            job = await settled(app, await app.service.generate(request_))
+            assert job.status is JobState.COMPLETED
+            assert app.service.latest() == job

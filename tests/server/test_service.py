@@ -86,6 +86,26 @@ async def test_stop_forces_a_worker_that_does_not_listen_and_a_fresh_one_comes(
         assert app.service.worker.ready.pid != pid
 
 
+async def test_what_a_worker_says_is_passed_on_in_whole_lines(
+    settings: Settings, request_: GenerateRequest, capsys: pytest.CaptureFixture[str]
+):
+    async with app_with(settings, fake("mumble")) as app:
+        with anyio.fail_after(20):
+            while app.service.worker.ready is None:
+                await anyio.sleep(0.01)
+        print("a line of the server", file=sys.stderr)
+        await app.service.generate(request_)
+        told = ""
+        with anyio.fail_after(20):
+            while "no end\n" not in told:
+                told += capsys.readouterr().err
+                await anyio.sleep(0.01)
+    assert [line for line in told.splitlines() if "half" in line or "server" in line] == [
+        "a line of the server",
+        "one half and 나머지",
+    ]
+
+
 async def test_a_second_generate_is_told_when_to_retry(settings: Settings, request_: GenerateRequest):
     async with app_with(settings, fake("slow")) as app:
         job = await app.service.generate(request_)

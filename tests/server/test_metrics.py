@@ -1,0 +1,169 @@
+"""GPUs as NVML tells of them: none, several, failing ones; and what too little free memory means."""
+
+import logging
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+import anyio
+import pytest
+from mcp import Client
+
+from ad_agent_mcp.config import EngineChoice, Settings
+from ad_agent_mcp.contract.errors import AdAgentError
+from ad_agent_mcp.server.metrics import WANTED_VRAM_GB, SystemMonitor, missing_vram
+from ad_agent_mcp.server.worker_process import WORKER_COMMAND
+
+from .conftest import app_with
+
+pytestmark = pytest.mark.anyio
+GIB = 2**30
+
+
+class DriverError(Exception):
+    """What the fake raises."""
+
+
+class FakeNvml:
+    """NVML with one GPU per number of free GiB, each of 24; `broken` names what fails."""
+
+    NVMLError: type[Exception] = DriverError
+
+    def __init__(self, *free_gb: float, broken: Sequence[str] = (), name: str | bytes = "Fake L4") -> None:
+        self.free_gb = free_gb
+        self.broken = set(broken)
+        self.name = name
+        self.sessions = 0
+
+    def _try(self, what: str) -> None:
+        if what in self.broken:
+            raise DriverError(what)
+
+    def nvmlInit(self) -> None:
+        self._try("driver")
+        self.sessions += 1
+
+    def nvmlShutdown(self) -> None:
+        self._try("driver")
+
+    def nvmlDeviceGetCount(self) -> int:
+        self._try("driver")
+        return len(self.free_gb)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        self._try(f"gpu {index}")
+        return index
+
+    def nvmlDeviceGetName(self, handle: int) -> str | bytes:
+        return self.name
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> SimpleNamespace:
+        return SimpleNamespace(total=24 * GIB, used=int((24 - self.free_gb[handle]) * GIB))
+
+    def nvmlDeviceGetUtilizationRates(self, handle: int) -> SimpleNamespace:
+        self._try("utilization")
+        return SimpleNamespace(gpu=37)
+
+
+def fresh(nvml: FakeNvml) -> SystemMonitor:
+    """A monitor that looks again at every call."""
+    return SystemMonitor(nvml, max_age_s=-1)
+
+
+def test_each_gpu_is_told_with_its_memory():
+    gpus = fresh(FakeNvml(24, 6)).sample().gpu_info
+    assert [(gpu.index, gpu.vram_used_mb, gpu.vram_total_mb, gpu.vram_percent) for gpu in gpus] == [
+        (0, 0, 24576, 0.0),
+        (1, 18432, 24576, 75.0),
+    ]
+    assert {(gpu.name, gpu.utilization) for gpu in gpus} == {("Fake L4", 37)}
+
+
+def test_a_name_in_bytes_and_a_gpu_without_utilization_are_no_trouble():
+    (gpu,) = fresh(FakeNvml(24, name=b"Fake L4", broken=["utilization"])).sample().gpu_info
+    assert (gpu.name, gpu.utilization) == ("Fake L4", 0)
+
+
+@pytest.mark.parametrize("nvml", [FakeNvml(), FakeNvml(24, broken=["driver"])], ids=["none", "no driver"])
+def test_a_machine_without_a_gpu_has_metrics_all_the_same(nvml: FakeNvml, caplog: pytest.LogCaptureFixture):
+    metrics = fresh(nvml).sample()
+    assert metrics.gpu_info == []
+    assert metrics.ram_total_gb > 0
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_one_failing_gpu_does_not_hide_the_others(caplog: pytest.LogCaptureFixture):
+    monitor = fresh(FakeNvml(24, 24, 24, broken=["gpu 1"]))
+    for _ in range(3):
+        assert [gpu.index for gpu in monitor.sample().gpu_info] == [0, 2]
+    assert [record.getMessage() for record in caplog.records] == ["GPU 1 cannot be read: gpu 1"]
+
+
+def test_a_lost_driver_is_reported_once_and_found_again_when_it_is_back(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    nvml = FakeNvml(24)
+    monitor = fresh(nvml)
+    assert monitor.sample().gpu_info
+    nvml.broken = {"driver"}
+    assert [monitor.sample().gpu_info for _ in range(3)] == [[], [], []]
+    nvml.broken = set()
+    assert monitor.sample().gpu_info
+    assert nvml.sessions == 2
+    told = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert told == [("WARNING", "NVML cannot be read: driver"), ("INFO", "NVML can be read again")]
+
+
+def test_a_sample_is_given_again_while_it_is_young():
+    nvml = FakeNvml(24)
+    monitor = SystemMonitor(nvml, max_age_s=3600)
+    first = monitor.sample()
+    nvml.broken = {"driver"}
+    assert monitor.sample() is first
+
+
+@pytest.mark.parametrize(("free_gb", "is_enough"), [((), False), ((12, 12), False), ((2, 23), True), ((22,), True)])
+def test_one_gpu_alone_has_to_have_the_memory(free_gb: tuple[float, ...], is_enough: bool):
+    assert (missing_vram(fresh(FakeNvml(*free_gb)).gpus_at_start) is None) is is_enough
+
+
+@pytest.mark.parametrize("free_gb", [(), (12, 12)])
+async def test_a_required_gpu_that_is_not_there_or_full_stops_the_start(free_gb: tuple[float, ...], settings: Settings):
+    with pytest.raises(AdAgentError) as refusal:
+        async with app_with(settings, WORKER_COMMAND, require_gpu=True, nvml=FakeNvml(*free_gb)):
+            pass
+    assert refusal.value.info.code == "model_unavailable"
+    assert str(WANTED_VRAM_GB) in refusal.value.info.message
+
+
+async def test_a_required_gpu_that_is_free_lets_the_server_start(settings: Settings):
+    async with app_with(settings, WORKER_COMMAND, require_gpu=True, nvml=FakeNvml(3, 23)) as app:
+        assert (await app.desk.health()).warnings == []
+
+
+@pytest.mark.parametrize(
+    ("engine", "free_gb", "words"),
+    [
+        (EngineChoice.AUTO, (), ("No NVIDIA GPU", "draft engine")),
+        (EngineChoice.AUTO, (12, 9), ("12.0 GiB", "22 GiB", "draft engine")),
+        (EngineChoice.DIFFUSION, (12,), ("12.0 GiB", "may fail", "AD_AGENT_ENGINE=draft")),
+        (EngineChoice.DRAFT, (12,), ()),
+        (EngineChoice.AUTO, (23,), ()),
+    ],
+)
+async def test_too_little_free_gpu_memory_at_start_is_told_with_what_will_happen(
+    engine: EngineChoice,
+    free_gb: tuple[float, ...],
+    words: tuple[str, ...],
+    settings: Settings,
+    caplog: pytest.LogCaptureFixture,
+):
+    nvml = FakeNvml(*free_gb)
+    async with app_with(settings, WORKER_COMMAND, engine=engine, nvml=nvml) as app, Client(app.server) as client:
+        report = (await client.call_tool("health", {})).structured_content or {}
+        warnings = report["warnings"]
+        assert len(warnings) == (1 if words else 0)
+        assert all(word in warnings[0] for word in words)
+        nvml.free_gb = (0,)  # as when our own models lie in it
+        assert (await app.desk.health()).warnings == warnings
+        with anyio.fail_after(5):
+            while warnings != [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]:
+                await anyio.sleep(0.01)
