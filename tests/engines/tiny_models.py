@@ -106,7 +106,7 @@ CONTROLNET: dict[str, Any] = {
     "projection_class_embeddings_input_dim": CLIP_G["projection_dim"] + 6 * 32,
 }
 UNET = CONTROLNET | {
-    "sample_size": 128,
+    "sample_size": 16,
     "out_channels": 4,
     "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
 }

@@ -44,6 +44,7 @@ class BiRefNetConfig:
         window: side of an attention window, even.
         decoder_dim: inner channels of a decoder block.
         aspp_dim: channels of each of its five branches.
+        side: pixels of the square pictures that it was trained on, a multiple of 32.
         colour_last_tiles: tiles of the picture are stacked column, row, colour, as code before November 2024 did, and
             not colour, row, column. Names and shapes do not tell for which a checkpoint was trained.
     """
@@ -54,6 +55,7 @@ class BiRefNetConfig:
     window: int = 12
     decoder_dim: int = 64
     aspp_dim: int = 256
+    side: int = 1024
     colour_last_tiles: bool = False
 
 
@@ -66,6 +68,7 @@ class BiRefNet(nn.Module):
     def __init__(self, config: BiRefNetConfig = GENERAL) -> None:
         super().__init__()
         width = 2 * config.embed_dim
+        self.side = config.side
         self.bb = _Swin(config)
         self.squeeze_module = nn.Sequential(_decoder_block(width * 15, width * 8, config))
         self.decoder = _Decoder(config)
@@ -86,12 +89,12 @@ class BiRefNet(nn.Module):
         return self.decoder(image, maps[:-1], self.squeeze_module(context))
 
 
-def to_input(rgb: Picture | Tensor, size: int = 1024) -> Tensor:
+def to_input(rgb: Picture | Tensor, size: int) -> Tensor:
     """What the network sees of a picture: squeezed to a square, antialiased, and normalised.
 
     Args:
         rgb: uint8 (H, W, 3).
-        size: side of the square, a multiple of 32; the official checkpoint was trained at 1024.
+        size: side of the square, a multiple of 32.
 
     Returns:
         float32 (1, 3, size, size), on the device of `rgb`.
@@ -108,23 +111,22 @@ def to_input(rgb: Picture | Tensor, size: int = 1024) -> Tensor:
 
 
 @torch.inference_mode()
-def matte(model: BiRefNet, rgb: Picture | Tensor, size: int = 1024) -> Matte:
+def matte(model: BiRefNet, rgb: Picture | Tensor) -> Matte:
     """How much of each pixel is subject.
 
     Args:
         model: where it lies the work is done, in the type of its weights.
         rgb: uint8 (H, W, 3).
-        size: side of the square that the network sees, a multiple of 32.
 
     Returns:
         float32 (H, W) in [0, 1], at the picture's own size.
 
     Raises:
-        ValueError: `rgb` is no such picture, or `size` no such multiple.
+        ValueError: `rgb` is no such picture.
     """
     weights = next(model.parameters())
     pixels = (rgb if isinstance(rgb, Tensor) else torch.tensor(rgb)).to(weights.device)
-    logits = model(to_input(pixels, size).to(weights.dtype))
+    logits = model(to_input(pixels, model.side).to(weights.dtype))
     # As in `to_input`, pixel centres keep their place: the way back undoes the way there.
     alpha = F.interpolate(logits.float().sigmoid(), pixels.shape[:2], mode="bilinear", antialias=True)
     return alpha[0, 0].clamp(0, 1).cpu().numpy()

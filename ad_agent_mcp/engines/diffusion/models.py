@@ -168,7 +168,7 @@ class Models:
 
     def matte(self, picture: Picture) -> Matte:
         """What BiRefNet takes for the foreground of an RGB picture."""
-        return birefnet.matte(self._shells["birefnet"], picture, self._matte_side)
+        return birefnet.matte(self._shells["birefnet"], picture)
 
     def shrinks(self) -> list[Callable[[], str | None]]:
         """Ways to need less memory, mildest first; each tells what it did, or None when it can do no more."""
