@@ -21,7 +21,9 @@ _SECURITY_HEADERS = (
 class Access:
     """Who is let in: Host against DNS rebinding, Origin against other web pages, and the token."""
 
-    def __init__(self, *, hosts: Iterable[str], origins: Iterable[str], token: str | None, open_paths: frozenset[str]) -> None:
+    def __init__(
+        self, *, hosts: Iterable[str], origins: Iterable[str], token: str | None, open_paths: frozenset[str]
+    ) -> None:
         self._hosts = LOOPBACK_NAMES | frozenset(hosts)
         self._origins = frozenset(origins)
         self._token = token.encode() if token is not None else None

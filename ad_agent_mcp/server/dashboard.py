@@ -111,9 +111,7 @@ class Dashboard:
         """What the tool `approve_step` does, decided by a person."""
         given = _checked(ApproveArguments, await _body(request))
         job_id, action = checked_job_id(given.job_id), given.action or "approve"
-        return self._answer(
-            await self._desk.service.approve(job_id, action=action, changes=given.changes, by="person")
-        )
+        return self._answer(await self._desk.service.approve(job_id, action=action, changes=given.changes, by="person"))
 
     async def picture(self, request: Request) -> Response:
         """One layer as a small WebP with alpha; the photo as it was given while there is no product layer."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from axe_playwright_python.async_playwright import Axe
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
@@ -83,9 +84,7 @@ class Desktop:
         self.complaints: list[str] = []
 
     async def open(self, url: str, *, language: str = "en-US", width: int = 1280, **options: Any) -> Page:
-        context = await self._browser.new_context(
-            locale=language, viewport={"width": width, "height": 844}, **options
-        )
+        context = await self._browser.new_context(locale=language, viewport={"width": width, "height": 844}, **options)
         page = await context.new_page()
         page.on("console", lambda message: self.complaints.append(message.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -247,6 +246,19 @@ def test_both_languages_say_the_same_things():
     assert set(re.findall(r"data-say=\"(\w+)\"", page)) <= set(keys[0])
 
 
+@pytest.mark.parametrize(("language", "scheme"), [("en-US", "dark"), ("ko-KR", "light")])
+async def test_axe_finds_no_fault(language: str, scheme: Any, desktop: Desktop, url: str, client: Client, place: Place):
+    """Contrast, names, roles, headings: of the page with an open form, and of a job's dialog."""
+    job_id = await waiting(client, place, text_content=f"AXE {scheme}")
+    page = await desktop.open(url, language=language, color_scheme=scheme, reduced_motion="reduce")
+    await page.get_by_role("article").locator("[aria-expanded]").click()
+    assert (await Axe().run(page)).response["violations"] == []
+    await call(client, "approve_step", job_id=job_id, action="approve")
+    await card(page, f"AXE {scheme}").get_by_role("button").click()
+    await expect(page.get_by_role("dialog").locator("img.there")).to_have_count(7)
+    assert (await Axe().run(page)).response["violations"] == []
+
+
 @pytest.mark.parametrize("language", ["en-US", "ko-KR"])
 async def test_a_phone_needs_no_scrolling_sideways(
     language: str, desktop: Desktop, url: str, client: Client, place: Place
@@ -256,7 +268,7 @@ async def test_a_phone_needs_no_scrolling_sideways(
     await expect(page.get_by_role("article")).to_be_visible()
     width = "document.documentElement.scrollWidth"
     assert await page.evaluate(width) == 390
-    await page.get_by_role("listitem").get_by_role("button").first.click()
+    await page.get_by_role("article").get_by_role("button").first.click()
     await expect(page.get_by_role("dialog").locator("img.there").first).to_be_visible()
     assert await page.evaluate(width) == 390
     assert await page.get_by_role("dialog").evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth")
@@ -268,7 +280,14 @@ async def test_the_meters_show_every_gpu(desktop: Desktop, url: str):
     meters = page.get_by_role("region", name="This machine")
     await expect(meters.get_by_text(re.compile(r"of \d+\.\d GiB"))).to_be_visible()
     await expect(meters.get_by_text("No NVIDIA GPU is visible")).to_be_visible()
-    gpu = {"index": 0, "name": "L4", "vram_used_mb": 6144, "vram_total_mb": 23034, "vram_percent": 26.7, "utilization": 83}
+    gpu = {
+        "index": 0,
+        "name": "L4",
+        "vram_used_mb": 6144,
+        "vram_total_mb": 23034,
+        "vram_percent": 26.7,
+        "utilization": 83,
+    }
 
     async def with_gpu(route: Any) -> None:
         answer = await route.fetch()
