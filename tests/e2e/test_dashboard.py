@@ -1,5 +1,6 @@
 """The dashboard in a real browser: live progress, buttons, two languages, a phone, a token, and hostile words."""
 
+import filecmp
 import io
 import re
 import shutil
@@ -300,10 +301,12 @@ async def test_the_meters_show_every_gpu(desktop: Desktop, url: str):
 
 
 async def test_with_a_token_the_page_asks_for_it(browser: Browser, guarded_url: str, guarded_place: Place):
-    async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10) as http:
-        async with Client(streamable_http_client(f"{guarded_url}/mcp", http_client=http)) as client:
-            job_id = await generate(client, guarded_place, text_content="SECRET", **SMALL)
-            await finish(client, job_id)
+    async with (
+        httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10) as http,
+        Client(streamable_http_client(f"{guarded_url}/mcp", http_client=http)) as client,
+    ):
+        job_id = await generate(client, guarded_place, text_content="SECRET", **SMALL)
+        await finish(client, job_id)
     page = await Desktop(browser).open(guarded_url)
     await expect(page.get_by_role("heading", name="This server asks for its token")).to_be_visible()
     assert "SECRET" not in await page.content()
@@ -318,8 +321,8 @@ async def test_with_a_token_the_page_asks_for_it(browser: Browser, guarded_url: 
     await card(page, "SECRET").get_by_role("button").click()
     async with page.expect_download() as download:
         await page.get_by_role("dialog").get_by_role("link").first.click()
-    data = Path(await (await download.value).path()).read_bytes()
-    assert data == (guarded_place.data / "jobs" / job_id / "final.png").read_bytes()
+    downloaded = await (await download.value).path()
+    assert filecmp.cmp(downloaded, guarded_place.data / "jobs" / job_id / "final.png", shallow=False)
     await page.context.close()
 
 
