@@ -27,10 +27,13 @@ _HEADERS = {
 class Access:
     """Who is let in: Host against DNS rebinding, Origin against other web pages, and the token."""
 
-    def __init__(self, *, hosts: Iterable[str], origins: Iterable[str], token: str | None) -> None:
+    def __init__(
+        self, *, hosts: Iterable[str], origins: Iterable[str], token: str | None, open_paths: frozenset[str]
+    ) -> None:
         self._hosts = LOOPBACK_NAMES | {host.lower() for host in hosts}
         self._origins = frozenset(origins)
         self._token = token.encode() if token is not None else None
+        self._open_paths = open_paths
 
     @property
     def needs_token(self) -> bool:
@@ -56,7 +59,7 @@ class Access:
         origin = headers.get("origin")
         if origin is not None and not self._is_allowed_origin(origin):
             return _refuse(403, f"Pages from {origin[:100]!r} may not use this server; see AD_AGENT_ALLOWED_ORIGINS.")
-        if path in OPEN_PATHS or self.has_token(headers):
+        if path in self._open_paths or self.has_token(headers):
             return None
         refusal = _refuse(401, "A bearer token is needed: Authorization: Bearer <AD_AGENT_TOKEN>.")
         refusal.headers["www-authenticate"] = "Bearer"

@@ -5,8 +5,9 @@ import logging
 import socket
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from types import FrameType
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -27,7 +28,8 @@ from ..contract.schemas import LAYER_NAMES
 from ..files import is_disk_full
 from ..imaging.decode import check_picture
 from .app import App, open_app
-from .auth import LOOPBACK_ORIGIN, Access, FrontDoor, Guard, is_loopback
+from .auth import LOOPBACK_ORIGIN, OPEN_PATHS, Access, FrontDoor, Guard, is_loopback
+from .dashboard import PAGE_PATH, Dashboard
 from .intake import storage_full
 
 logger = logging.getLogger(__name__)
@@ -98,15 +100,27 @@ def build_http_app(app: App, *, token: str | None, bound_host: str) -> ASGIApp:
     max_body = app.limits.max_bytes * 3 + (1 << 20)  # two pictures in base64 and their arguments
     mcp_app = app.server.streamable_http_app(transport_security=unchecked, max_request_body_size=max_body)
     sse_app = app.server.sse_app(transport_security=unchecked, max_request_body_size=max_body)
-    access = Access(hosts=(bound_host, *app.settings.allowed_hosts), origins=app.settings.allowed_origins, token=token)
+    dashboard = Dashboard(app) if app.settings.dev else None
+    access = Access(
+        hosts=(bound_host, *app.settings.allowed_hosts),
+        origins=app.settings.allowed_origins,
+        token=token,
+        open_paths=OPEN_PATHS | {PAGE_PATH} if dashboard else OPEN_PATHS,
+    )
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
-        async with app.server.session_manager.run():
+        async with app.server.session_manager.run(), dashboard.recording() if dashboard else nullcontext():
             yield
 
     inner = Starlette(
-        routes=[*mcp_app.routes, *sse_app.routes, *_Routes(app, access).all()],
+        routes=[
+            *mcp_app.routes,
+            *sse_app.routes,
+            *_Routes(app, access).all(),
+            *(dashboard.routes() if dashboard else ()),
+        ],
+        exception_handlers={AdAgentError: _refused},
         middleware=[
             Middleware(
                 CORSMiddleware,
@@ -205,6 +219,10 @@ class _Routes:
         desk = self._app.desk
         machine = await anyio.to_thread.run_sync(desk.monitor.sample)
         return Response(expose(desk.service, machine.gpu_info), media_type=CONTENT_TYPE)
+
+
+async def _refused(_: Request, error: Any) -> Response:
+    return _error(error.info)
 
 
 def _error(info: ErrorInfo, *, status_code: int | None = None) -> JSONResponse:

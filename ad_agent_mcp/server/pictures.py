@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..contract.errors import AdAgentError, ErrorCode
 
@@ -18,7 +18,7 @@ def encode_fitting(path: Path, *, max_side: int | None, picture_format: PictureF
     """One layer, made small enough: first by quality, then by size.
 
     Args:
-        path: a PNG of ours.
+        path: a PNG of ours, or a photo that was accepted.
         max_side: longest side in pixels, None for as it is.
         picture_format: JPEG lays transparent layers on white; PNG and WebP keep alpha.
         max_bytes: the most that may come back.
@@ -30,8 +30,7 @@ def encode_fitting(path: Path, *, max_side: int | None, picture_format: PictureF
         AdAgentError: the layer cannot be read.
     """
     try:
-        image = Image.open(path)
-        image.load()
+        image = ImageOps.exif_transpose(Image.open(path))
     except OSError as error:
         raise AdAgentError(ErrorCode.NOT_FOUND, f"The picture {path.stem} cannot be read: {error}.") from error
     if max_side is not None:

@@ -296,6 +296,11 @@ async def test_a_file_that_is_no_result_is_not_found(path: str, finished: str, h
     assert http.get(path.format(job=finished)).status_code == 404
 
 
+@pytest.mark.parametrize("path", ["/dashboard", "/dashboard/state", f"/dashboard/pictures/{UNKNOWN_ID}/final.webp"])
+def test_there_is_no_dashboard_unless_it_is_asked_for(path: str, http: httpx2.Client):
+    assert http.get(path).status_code == 404
+
+
 def preflight(client: httpx2.Client, origin: str, **headers: str) -> httpx2.Response:
     asked = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
     return client.options("/mcp", headers={"origin": origin, **asked, **headers})

@@ -1,0 +1,177 @@
+"""The dashboard of development mode: one page, the state it polls, small pictures, and what its buttons do.
+
+The page itself holds no data, so it is served without a token; everything that it fetches needs one.
+"""
+
+import base64
+import hashlib
+import re
+import time
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import anyio
+import anyio.to_thread
+from pydantic import BaseModel, Field, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ..contract.errors import AdAgentError, ErrorCode, invalid
+from ..contract.schemas import LAYER_NAMES, SystemMetrics
+from .app import App
+from .intake import invalid_arguments
+from .job import Job
+from .pictures import encode_fitting
+from .results import dump, job_status
+from .store import checked_job_id
+from .tools import ApproveArguments, StopArguments
+
+PAGE_PATH = "/dashboard"
+SAMPLE_EVERY_S = 2.0
+HISTORY_S = 300
+MAX_PICTURE_BYTES = 400_000
+_M = TypeVar("_M", bound=BaseModel)
+
+
+class _StateQuery(BaseModel):
+    limit: Annotated[int, Field(ge=1, le=200)] = 24
+    since: float = 0.0
+    known: str = ""
+
+
+class _PictureQuery(BaseModel):
+    max_side: Annotated[int, Field(ge=16, le=1024)] = 320
+
+
+class Dashboard:
+    """The routes of the page; owns the machine's last minutes."""
+
+    def __init__(self, app: App) -> None:
+        self._desk = app.desk
+        self._history: deque[tuple[float, SystemMetrics]] = deque(maxlen=int(HISTORY_S / SAMPLE_EVERY_S))
+
+    @asynccontextmanager
+    async def recording(self) -> AsyncGenerator[None]:
+        """Samples the machine while the block lasts."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._record)
+            yield
+            tasks.cancel_scope.cancel()
+
+    async def _record(self) -> None:
+        while True:
+            self._history.append((time.time(), await anyio.to_thread.run_sync(self._desk.monitor.sample)))
+            await anyio.sleep(SAMPLE_EVERY_S)
+
+    def routes(self) -> list[Route]:
+        html = (Path(__file__).parent / "dashboard.html").read_text("utf-8")
+        policy = (
+            f"default-src 'none'; script-src {_hash(html, 'script')}; style-src {_hash(html, 'style')}; "
+            "img-src 'self' blob:; connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
+        )
+        headers = {"content-security-policy": policy, "cache-control": "no-cache"}
+
+        async def page(request: Request) -> Response:
+            return Response(html, media_type="text/html", headers=headers)
+
+        return [
+            Route(PAGE_PATH, page, methods=["GET"]),
+            Route(f"{PAGE_PATH}/state", self.state, methods=["GET"]),
+            Route(f"{PAGE_PATH}/jobs/{{job_id}}/stop", self.stop, methods=["POST"]),
+            Route(f"{PAGE_PATH}/jobs/{{job_id}}/approve", self.approve, methods=["POST"]),
+            Route(f"{PAGE_PATH}/pictures/{{job_id}}/{{name}}.webp", self.picture, methods=["GET"]),
+        ]
+
+    async def state(self, request: Request) -> Response:
+        """Server, machine, jobs. Samples and finished jobs that the page has already are left out."""
+        query = _checked(_StateQuery, dict(request.query_params))
+        active, over, total = await anyio.to_thread.run_sync(self._jobs, query.limit)
+        version = hashlib.sha256(JSONResponse(over).body).hexdigest()[:16]
+        return JSONResponse(
+            {
+                "server": (await self._desk.health()).model_dump(mode="json"),
+                "samples": [{"at": at, **sample.model_dump()} for at, sample in self._history if at > query.since],
+                "active": active,
+                "over": over if version != query.known else None,
+                "version": version,
+                "total": total,
+            }
+        )
+
+    async def stop(self, request: Request) -> Response:
+        """What the tool `stop` does."""
+        given = _checked(StopArguments, await _body(request))
+        return self._answer(await self._desk.service.stop(checked_job_id(given.job_id), force=given.force))
+
+    async def approve(self, request: Request) -> Response:
+        """What the tool `approve_step` does, decided by a person."""
+        given = _checked(ApproveArguments, await _body(request))
+        job_id, action = checked_job_id(given.job_id), given.action or "approve"
+        return self._answer(await self._desk.service.approve(job_id, action=action, changes=given.changes, by="person"))
+
+    async def picture(self, request: Request) -> Response:
+        """One layer as a small WebP with alpha; the photo as it was given while there is no product layer."""
+        max_side = _checked(_PictureQuery, dict(request.query_params)).max_side
+        job_id, name = request.path_params["job_id"], request.path_params["name"]
+        path = self._desk.store.picture(job_id, name) if name in LAYER_NAMES else None
+        if path is None:
+            raise AdAgentError(ErrorCode.NOT_FOUND, "There is no such picture.")
+        headers = {"cache-control": "private, no-cache", "etag": f'"{_version(path)}-{max_side}"'}
+        if request.headers.get("if-none-match") == headers["etag"]:
+            return Response(status_code=304, headers=headers)
+        data = await anyio.to_thread.run_sync(
+            lambda: encode_fitting(path, max_side=max_side, picture_format="webp", max_bytes=MAX_PICTURE_BYTES)
+        )
+        return Response(data, media_type="image/webp", headers=headers)
+
+    def _jobs(self, limit: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
+        """All jobs that are not over and the newest that are, newest first; and how many there are."""
+        ids = self._desk.store.job_ids()
+        found: list[Job] = []
+        for job_id in sorted({*ids[:limit], *self._desk.store.active_jobs()}, reverse=True):
+            with suppress(AdAgentError):  # removed meanwhile, or of another version
+                found.append(self._desk.service.find(job_id))
+        active = [self._shown(job) for job in found if not job.status.is_terminal]
+        return active, [self._shown(job) for job in found if job.status.is_terminal], len(ids)
+
+    def _shown(self, job: Job) -> dict[str, Any]:
+        store = self._desk.store
+        status = job_status(job, store=store, locate=lambda job_id, name: f"/files/{job_id}/{name}.png", metrics=None)
+        layers = {name: path for name in LAYER_NAMES if (path := store.picture(job.id, name)) is not None}
+        versions = {name: _version(path) for name, path in layers.items()}
+        return {**dump(status), "stage": job.stage, "steps": job.steps, "layers": versions}
+
+    def _answer(self, job: Job) -> Response:
+        return JSONResponse(self._shown(job))
+
+
+def _hash(html: str, tag: str) -> str:
+    """The CSP source of the page's one `tag`."""
+    (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """The arguments of a button. A form of another page cannot send this content type."""
+    if request.headers.get("content-type") != "application/json":
+        raise invalid("The arguments have to be sent as application/json.")
+    try:
+        return {**(await request.json()), "job_id": request.path_params["job_id"]}
+    except (ValueError, TypeError) as error:
+        raise invalid("The arguments have to be a JSON object.") from error
+
+
+def _checked(model: type[_M], given: dict[str, Any]) -> _M:
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise invalid_arguments(error) from error
+
+
+def _version(path: Path) -> str:
+    stat = path.stat()
+    return f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
