@@ -167,7 +167,7 @@ class Residency:
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                logger.warning("%s ran out of memory: %s", stage, error)
+                logger.warning("%s ran out of memory: %s", stage, str(error))  # a log record would hold its frames
             # Only here, after the handler, have the frames of the failed try let go of their tensors.
             self._settle(None)
             rung = next(rungs, None)
@@ -348,6 +348,8 @@ class Residency:
 class _Teller:
     """Tells how far loading is, not too often; `Cancelled` comes out of it."""
 
+    interval_s = TELL_INTERVAL_S
+
     def __init__(self, report: StageReport, name: str) -> None:
         self._report = report
         self._name = name
@@ -356,7 +358,7 @@ class _Teller:
 
     def __call__(self, done: int) -> None:
         self._most = max(self._most, done)  # a host copy goes through the bytes twice
-        if time.perf_counter() - self._told >= TELL_INTERVAL_S:
+        if time.perf_counter() - self._told >= self.interval_s:
             self._told = time.perf_counter()
             self._report.model_moved(self._name, "loading", size_bytes=self._most)
 
@@ -388,7 +390,7 @@ class _Prefetch(threading.Thread):
                 self._fill(weights, buffer, self._check)
                 self.filled.append((weights, buffer))
         except (RuntimeError, OSError, _Ended) as error:
-            logger.info("%s was not fetched ahead: %r", self.current, error)
+            logger.info("%s was not fetched ahead: %s", self.current, repr(error))
 
     def end(self) -> None:
         """Stop it, and wait until nothing is under way any more."""
