@@ -204,6 +204,8 @@ def test_what_stops_a_pass_is_not_hidden_and_the_next_pass_reads_its_own_rows(fi
     pipeline, modulation = filled
     with pytest.raises(KeyboardInterrupt), modulation.reading(range(3)):
         raise KeyboardInterrupt
+    with pytest.raises(RuntimeError, match="beyond the 0 rows"):
+        paint(pipeline, FluxPipeline, None)
     with modulation.reading(range(3)):
         paint(pipeline, FluxPipeline, None)
 
