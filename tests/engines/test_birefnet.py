@@ -252,6 +252,15 @@ def test_merging_takes_rows_before_columns_and_pads_odd_sides() -> None:
     torch.testing.assert_close(merging(x), normed @ merging.reduction.weight.T, rtol=0, atol=1e-12)
 
 
+def test_a_norm_over_the_batch_adds_1e_5_to_the_variance() -> None:
+    norm = tiny(DOUBLE).squeeze_module[0].bn_in
+    norm.running_var.fill_(1e-5)
+    x, column = noise("map", [1, 8, 3, 3]), (1, 8, 1, 1)
+    centred = (x - norm.running_mean.view(column)) / math.sqrt(2e-5)
+    expected = centred * norm.weight.view(column) + norm.bias.view(column)
+    torch.testing.assert_close(norm(x), expected, rtol=1e-12, atol=0)
+
+
 # The whole network, tiny
 
 
@@ -365,11 +374,11 @@ def test_a_file_that_is_no_safetensors_file_is_refused_unopened(content: bytes |
 
 def test_input_is_an_antialiased_square_in_the_network_s_range() -> None:
     stripes = np.zeros((512, 256, 3), np.uint8)
-    stripes[:, ::2] = 255
+    stripes[:, ::4] = 255
     stripes.setflags(write=False)
     planes = to_input(stripes, 64)
     assert planes.shape == (1, 3, 64, 64)
-    grey = (0.5 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
+    grey = (0.25 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
     inner = planes[0, :, :, 2:-2]
     torch.testing.assert_close(inner, grey.view(3, 1, 1).expand_as(inner), rtol=0, atol=1e-5)
 
@@ -385,6 +394,27 @@ def test_a_matte_has_the_picture_s_size_and_range(dtype: torch.dtype, height: in
     assert alpha.max() <= 1
     assert np.ptp(alpha) > 0.1
     assert np.array_equal(alpha, matte(tiny(dtype), torch.from_numpy(rgb), 64))
+
+
+class Fixed(nn.Module):
+    """A network that answers every picture alike, with logits (H, W)."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(logits)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.logits.expand(1, 1, *image.shape[2:])
+
+
+def test_a_matte_smaller_than_what_the_network_saw_is_averaged_not_sampled() -> None:
+    stripes = torch.where(torch.arange(64) % 4 == 0, 30.0, -30.0).expand(64, 64)
+    alpha = matte(Fixed(stripes), np.zeros((16, 16, 3), np.uint8), 64)
+    assert alpha[:, 1:-1] == pytest.approx(0.25, abs=1e-5)
+
+
+def test_rounding_takes_no_matte_beyond_one() -> None:
+    assert matte(Fixed(torch.full((64, 64), 30.0)), np.zeros((3, 3, 3), np.uint8), 64).max() == 1
 
 
 def test_a_matte_lies_where_the_subject_lies() -> None:
