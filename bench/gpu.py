@@ -341,11 +341,6 @@ def _stop(engine: Any, root: Path, cancelled: type[BaseException], step_s: float
     torch.cuda.synchronize()
     resident = engine._residency.resident_bytes
     left = (torch.cuda.memory_allocated() - resident) / GIB
-    ballast = (
-        torch.empty(int(GIB * (CAP_GB - 6)) - resident, dtype=torch.uint8, device="cuda")
-        if resident < 16 * GIB
-        else None
-    )
     engine.unload()
     ballast = torch.empty(int(GIB * (CAP_GB - 6)), dtype=torch.uint8, device="cuda")
     starved = Watch()

@@ -118,6 +118,7 @@ class DiffusionEngine:
                 has_guidance=self._models.has_guidance,
             ),
         )
+        self._models.begin_job()
         self._residency.plan(self._uses(stages, pixels=request.width * request.height))
 
     def cut_out(self, photo: Picture, *, product_box: Box | None, report: StageReport) -> CutOut:

@@ -96,7 +96,7 @@ class Preset:
     text_guidance: float = 7.0
     edge_scale: float = 0.8
     max_sequence_length: int = 512
-    is_compiled: bool = False
+    is_compiled: bool = True
     vae_tiles: tuple[int, ...] = (512, 256)
     flux_activation: Activation = Activation(0.33, 0.46)
 
@@ -193,7 +193,7 @@ PRESETS: Mapping[str, Preset] = {
         _EXACT,
         replace(
             _EXACT, name="fast", title="FLUX.1-dev with blocks in 8 bits, compiled", transformer="transformer-fp8",
-            is_compiled=True, flux_activation=Activation(0.2, 0.88),
+            flux_activation=Activation(0.2, 0.88),
         ),
         replace(
             _EXACT, name="schnell", title="FLUX.1-schnell in bfloat16: 4 steps, free for commercial use",
