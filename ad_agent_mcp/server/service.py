@@ -143,8 +143,8 @@ class JobService:
 
     def latest(self) -> Job | None:
         """The newest job, or None while there is none."""
-        newest = max((entry.name for entry in self.store.jobs.iterdir() if entry.name[0] != "."), default=None)
-        return self.find(newest) if newest is not None else None
+        job_id = self.store.latest_id()
+        return self.find(job_id) if job_id is not None else None
 
     async def wait(
         self, job_id: str, seconds: float, *, on_change: Callable[[Job], Awaitable[None]], every_s: float = 0.25

@@ -1,6 +1,7 @@
 """Jobs and uploaded pictures on disk: inspectable files, safe to kill at any moment.
 
     jobs/<job id>/job.json, layout.json, <layer>.png, inputs/<field>
+    latest                 the id of the newest job
     active/<job id>        a marker for each job that is not over; holds its owner
     steps/<sha256>         the job whose step 1 has that picture
     assets/<asset id>      uploaded pictures
@@ -87,6 +88,7 @@ class JobStore:
             write_atomically(self.active / job.id, job.owner.encode(), durable=False)
             self.save(job)
             sync_folder(self.jobs)
+            write_atomically(self.root / "latest", job.id.encode(), durable=False)
         except BaseException:
             with contextlib.suppress(OSError):
                 (self.active / job.id).unlink(missing_ok=True)
@@ -121,6 +123,14 @@ class JobStore:
     def job_ids(self) -> list[str]:
         """Every stored job, newest first."""
         return sorted((entry.name for entry in os.scandir(self.jobs) if not entry.name.startswith(".")), reverse=True)
+
+    def latest_id(self) -> str | None:
+        """The newest job, or None while there is none."""
+        with contextlib.suppress(OSError):
+            job_id = (self.root / "latest").read_text("utf-8")
+            if (self.jobs / job_id / "job.json").is_file():
+                return job_id
+        return next(iter(self.job_ids()), None)
 
     def active_jobs(self) -> dict[str, str]:
         """The owners of the jobs that are not over, by job id."""
