@@ -38,8 +38,8 @@ SEQUENCES: dict[str, list[dict[str, Any]]] = {
 }
 
 
-async def record(requests: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
-    """Run `requests` one after the other on one worker; each with its events."""
+async def record(requests: list[dict[str, Any]], folder: Path, photo: Path) -> list[dict[str, Any]]:
+    """Run `requests` for `photo` one after the other on one worker; each with its events."""
     jobs: list[dict[str, Any]] = []
     async with anyio.create_task_group() as tasks:
         async with WorkerProcess.spawn(Settings(data_dir=folder, log_level="WARNING"), tasks) as (worker, _):
@@ -55,7 +55,7 @@ async def record(requests: list[dict[str, Any]], folder: Path) -> list[dict[str,
                 out = folder / job.id
                 (out / "inputs").mkdir(parents=True)
                 product = out / "inputs" / "product_image"
-                shutil.copyfile(photographs(folder)["1 MP PNG"], product)
+                shutil.copyfile(photo, product)
                 plan, _ = plan_segment(job, preset="draft")
                 command = StartJob(
                     job_id=job.id, request=request, plan=plan, inputs=Inputs(product=product), out_dir=out
@@ -91,7 +91,8 @@ def main() -> None:
     traces: dict[str, list[dict[str, Any]]] = {}
     for name, requests in SEQUENCES.items():
         with tempfile.TemporaryDirectory(prefix="ad-agent-traces-") as folder:
-            traces[name] = anyio.run(record, requests, Path(folder))
+            photo = Path(photographs(Path(folder))["1 MP PNG"])
+            traces[name] = anyio.run(record, requests, Path(folder), photo)
     write(options.file, traces)
 
 

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from ..contract.errors import AdAgentError, ErrorCode, Fix, invalid
 from ..contract.layout import Layout
+from ..contract.schemas import JobState
 from ..files import is_disk_full, sha256_of, sync_folder, write_atomically
 from .job import Job
 
@@ -47,6 +48,8 @@ class JobStore:
         self.assets = root / "assets"
         self.locks = root / "locks"
         self.inbox = root / "inbox"
+        self.over: dict[str, JobState] = {}
+        """Jobs that are known to be over, which never change again."""
         try:
             for folder in (self.jobs, self.active, self.steps, self.assets, self.locks, self.inbox):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +114,10 @@ class JobStore:
             AdAgentError: there is no such job.
         """
         try:
-            return Job.model_validate_json((self.folder(job_id) / "job.json").read_bytes())
+            job = Job.model_validate_json((self.folder(job_id) / "job.json").read_bytes())
+            if job.status.is_terminal:
+                self.over[job_id] = job.status
+            return job
         except FileNotFoundError:
             raise job_not_found(job_id) from None
         except ValidationError as error:
@@ -151,6 +157,7 @@ class JobStore:
             picture = self.load(job_id).finished.get(1, {}).get("step1")
             if picture is not None:
                 (self.steps / picture).unlink(missing_ok=True)
+        self.over.pop(job_id, None)
         shutil.rmtree(folder, ignore_errors=True)
 
     def layer(self, job_id: str, name: str) -> Path | None:

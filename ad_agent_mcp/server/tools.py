@@ -419,6 +419,8 @@ def _list(service: JobService, arguments: ListArguments) -> tuple[list[Job], int
     for job_id in ids if is_over else sorted(service.store.active_jobs(), reverse=True):
         if len(found) == arguments.limit:
             break
+        if arguments.status not in (None, service.store.over.get(job_id, arguments.status)):
+            continue
         try:
             job = service.find(job_id)
         except AdAgentError:
