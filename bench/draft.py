@@ -23,7 +23,7 @@ def measure_draft(place: Place, *, jobs: int = 6) -> Iterator[Row]:
     """Whole jobs of 1024 px on one worker, the first of them left out."""
     for name, (backdrop, limit_s) in BACKDROPS.items():
         photo = place.pictures / f"{name}.png"
-        Image.fromarray(graded.photo("bottle", backdrop).rgb).save(photo)
+        Image.fromarray(graded.photo("bottle", backdrop).picture).save(photo)
         told = anyio.run(record, [JOB] * jobs, place.data / name, photo)[1:]
         totals = [job["events"][-1][0] for job in told]
         figure = f"median {statistics.median(totals):.2f} s, max {max(totals):.2f} s"

@@ -48,9 +48,7 @@ def measure_scale(place: Place, *, pairs: int = 12, calls: int = 200) -> Iterato
             for _ in range(count + 1):
                 for client, taken_s in zip(clients, times, strict=True):
                     taken_s.append(_call_s(client, tool, arguments))
-            yield _row(
-                f"{what}, {count} pairs", [taken[1:] for taken in times], limit=1.2 if tool == "status" else None
-            )
+            yield _row(f"{what}, {count} pairs", [taken[1:] for taken in times], limit=limit)
     store, settings = JobStore(places[1].data), Settings(keep_jobs=20_000, keep_gb=1000)
     for when in ("first", "second"):
         start = time.perf_counter()

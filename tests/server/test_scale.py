@@ -147,3 +147,18 @@ def test_the_latest_job_is_found_in_a_folder_that_never_noted_it_or_lost_it(tmp_
     store.remove(newest.id)
     assert store.latest_id() == store.job_ids()[0] != newest.id
     assert JobStore(tmp_path / "empty").latest_id() is None
+
+
+@pytest.mark.anyio
+async def test_a_list_by_status_reads_only_jobs_that_may_have_it(settings: Settings, touched: Touched):
+    store = filled(settings.data_dir, MANY)
+    failed = store.load(store.job_ids()[-1]).model_copy(update={"status": JobState.FAILED, "id": new_job_id()})
+    store.create(failed, {}, {})
+    async with app_with(settings, WORKER_COMMAND) as app, Client(app.server) as client:
+        for status, found, most in (("running", 0, 5), ("failed", 1, 2 * MANY), ("failed", 1, 5), ("stopped", 0, 5)):
+            touched.root = str(store.jobs)
+            touched.paths.clear()
+            listed = (await client.call_tool("list_jobs", {"status": status})).structured_content or {}
+            touched.root = None
+            assert (len(listed["jobs"]), listed["total"]) == (found, MANY + 1)
+            assert len(touched.paths) <= most
