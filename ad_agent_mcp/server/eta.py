@@ -9,9 +9,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, PositiveInt
 
+from ..contract.schemas import JobState
 from ..contract.stages import CANVAS_FREE, NOMINAL_ITERATIONS, PRIOR_LOAD_S, STAGES, Plan, Stage
 from ..files import write_atomically
-from .job import Estimate, Job, finished_stage
+from .job import Estimate, Job
 
 logger = logging.getLogger(__name__)
 
@@ -58,18 +59,22 @@ class StageTimes:
         }
 
     def learn(self, job: Job, after: Job, *, at: float, found: LoadState) -> None:
-        """Remember the stage that ended as `job` became `after`, if one did; `save` keeps it."""
-        finished = finished_stage(job, after, at=at)
-        if finished is None or job.plan is None:
+        """Remember the stage that ended as `job` became `after`, if one did.
+
+        A stage ends when the next one begins or its job rests, so that saving what it made counts.
+        """
+        plan, stage = job.plan, job.stage
+        if stage in (None, after.stage) or after.status in (JobState.FAILED, JobState.STOPPED):
             return
-        stage, took = finished
-        iterations = next(planned.iterations for planned in job.plan.stages if planned.stage is stage)
-        key, size = _key(job.plan, stage), _size(stage, job.request.width * job.request.height)
-        work_s = self._known.work_s.setdefault(key, {}).setdefault(size, [])
-        lead_s = self._known.lead_s.setdefault(key, {}).setdefault(found, [])
-        for times, seconds in ((work_s, took.work_s / iterations), (lead_s, took.lead_s)):
-            times.append(round(seconds, 5))
-            del times[:-REMEMBERED]
+        if plan is None or job.stage_since is None or job.work_since is None:
+            return
+        iterations = next(planned.iterations for planned in plan.stages if planned.stage is stage)
+        key, size = _key(plan, stage), _size(stage, job.request.width * job.request.height)
+        works = self._known.work_s.setdefault(key, {}).setdefault(size, [])
+        leads = self._known.lead_s.setdefault(key, {}).setdefault(found, [])
+        works.append(round((at - job.work_since) / iterations, 5))
+        leads.append(round(job.work_since - job.stage_since, 5))
+        del works[:-REMEMBERED], leads[:-REMEMBERED]
 
     def save(self) -> None:
         """Write the times to disk; a failure costs only accuracy and is logged."""

@@ -192,15 +192,6 @@ def move_model(job: Job, event: ModelMoved, *, at: float) -> Job:
     return _estimated(job.model_copy(update={"work_since": at}), job.stage, at)
 
 
-def finished_stage(job: Job, after: Job, *, at: float) -> tuple[Stage, Estimate] | None:
-    """The stage that ended as `job` became `after`, by the next one's begin or the job's rest, and what it took."""
-    if job.stage in (None, after.stage) or after.status in (JobState.FAILED, JobState.STOPPED):
-        return None
-    if job.stage_since is None or job.work_since is None:
-        return None
-    return job.stage, Estimate(lead_s=job.work_since - job.stage_since, work_s=at - job.work_since)
-
-
 def fail(job: Job, error: ErrorInfo, *, at: float) -> Job:
     """The job ended early: stopped when it was asked to, else failed with `error`."""
     if job.status.is_terminal:
@@ -238,14 +229,10 @@ def _progress(job: Job, event: StageProgress, at: float) -> Job:
     order = [planned.stage for planned in job.plan.stages]
     if job.stage is not None and order.index(event.stage) < order.index(job.stage):
         return job
-    times = {} if event.stage is job.stage else {"stage_since": at if job.stage else job.stage_since, "work_since": at}
-    return _estimated(
-        job.model_copy(
-            update={"stage": event.stage, "done": event.done, "total": event.total, "loading": None} | times
-        ),
-        event.stage,
-        at,
-    )
+    changes: dict[str, object] = {"stage": event.stage, "done": event.done, "total": event.total, "loading": None}
+    if event.stage is not job.stage:
+        changes |= {"stage_since": at if job.stage else job.stage_since, "work_since": at}
+    return _estimated(job.model_copy(update=changes), event.stage, at)
 
 
 def _estimated(job: Job, stage: Stage, at: float) -> Job:
@@ -254,8 +241,7 @@ def _estimated(job: Job, stage: Stage, at: float) -> Job:
     order = list(job.expected)
     here = order.index(stage)
     lead_s, work_s = job.expected[stage]
-    begun = at if job.stage_since is None else job.stage_since
-    passed_s = lead_s if job.done else min(lead_s, at - begun)
+    passed_s = lead_s if job.done or job.stage_since is None else min(lead_s, at - job.stage_since)
     passed_s += work_s * min(1.0, job.done / job.total)
     of_step = [other for other in order if STAGES[other].step == STAGES[stage].step]
     before_s = sum(job.expected[other].whole_s for other in of_step if order.index(other) < here)

@@ -37,7 +37,9 @@ def prune(store: JobStore, settings: Settings, *, now: float | None = None) -> l
     """
     now = time.time() if now is None else now
     active = store.active_jobs()
-    known_bytes = _read_sizes(store.root / SIZES)
+    known_bytes: dict[str, int] = {}
+    with contextlib.suppress(OSError, ValueError):
+        known_bytes = _SIZES.validate_json((store.root / SIZES).read_bytes())
     sizes_bytes: dict[str, int] = {}
     budget_bytes = settings.keep_gb * 2**30
     kept = used_bytes = 0
@@ -73,13 +75,6 @@ def _created_at(job_id: str) -> float:
         return int(job_id.replace("-", "")[:12], 16) / 1000
     except ValueError:
         return 0.0
-
-
-def _read_sizes(path: Path) -> dict[str, int]:
-    try:
-        return _SIZES.validate_json(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
 
 
 def _size_bytes(folder: Path) -> int:

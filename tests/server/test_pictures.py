@@ -1,5 +1,6 @@
 """Previews go along with every answer about a finished job, so they are made once."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,8 +25,9 @@ def test_many_who_ask_at_once_have_one_picture_decoded(tmp_path: Path, monkeypat
 def test_a_picture_that_was_made_again_has_a_new_preview_and_one_that_is_gone_has_none(tmp_path: Path):
     path = tmp_path / "step1.png"
     previews: set[bytes] = set()
-    for colour in ("red", "blue"):
+    for at, colour in ((1, "red"), (2, "blue")):
         Image.new("RGB", (600, 600), colour).save(tmp_path / "new.png")
+        os.utime(tmp_path / "new.png", (at, at))
         (tmp_path / "new.png").replace(path)
         previews.add(encode_preview(path))
     assert len(previews) == 2
