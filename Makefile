@@ -15,7 +15,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format clean
+.PHONY: help demo test bench lint format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,9 @@ demo: .venv/.base ## make an ad from examples/product.png, without a GPU or mode
 
 test: lint $(if $(NPM),$(CLIENTS)/node_modules/.stamp) ## check the code and run every test; ARGS="-k word" goes to pytest
 	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+
+bench: .venv/.dev ## measure everything, into out/bench.json; ARGS="--document docs/benchmarks.md" writes the document's table
+	@$(PY) -m bench $(ARGS)
 
 lint: .venv/.dev ## check formatting, lint, types, import order and the Dockerfile
 	.venv/bin/ruff format --check .
