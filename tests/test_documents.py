@@ -160,3 +160,14 @@ def test_links_in_the_documents_lead_somewhere() -> None:
 
 def test_the_example_picture_is_small() -> None:
     assert (ROOT / "docs" / "example.jpg").stat().st_size <= 400 * 1024
+
+
+def test_every_file_that_architecture_names_exists() -> None:
+    named = re.findall(r"`([\w./]+\.py)`", (ROOT / "docs" / "architecture.md").read_text("utf-8"))
+    files = [
+        f"/{path.relative_to(ROOT)}"
+        for top in ("ad_agent_mcp", "tests", "bench")
+        for path in (ROOT / top).rglob("*.py")
+    ]
+    assert len(named) > 30
+    assert [name for name in named if not any(file.endswith(f"/{name}") for file in files)] == []
