@@ -42,7 +42,8 @@ docs: .venv/.base ## write the tables of README and docs/reference.md anew
 	$(PY) -m tests.documents
 
 # The light server alone, without extras and test tools, at the versions of constraints.txt. The host's uv installs it.
-bundle: $(CLIENTS)/node_modules/.stamp ## build dist/ad-agent-mcp.mcpb for desktop hosts; needs npm
+bundle: $(if $(NPM),$(CLIENTS)/node_modules/.stamp) ## build dist/ad-agent-mcp.mcpb for desktop hosts; needs npm
+	@test -n "$(NPM)" || { echo "make bundle needs npm, which packs the bundle. On Debian and Ubuntu: apt-get install npm" >&2; exit 1; }
 	@rm -rf $(DIST)/mcpb && mkdir -p $(DIST)/mcpb/examples
 	@cp -R packaging/mcpb/. ad_agent_mcp fonts README.md LICENSE $(DIST)/mcpb
 	@cp examples/product.png $(DIST)/mcpb/examples
