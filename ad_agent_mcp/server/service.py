@@ -331,7 +331,7 @@ class JobService:
             self._running, self._sent_id = job, None
             await self._save(job)
             self._announce(job)
-            logger.info("job started: engine %s, steps %s", job.engine, plan.steps, extra={"job_id": job.id})
+            logger.info("job started: engine %s, steps %s", job.engine, job.remaining_steps, extra={"job_id": job.id})
             await self._send_running()
 
     def _planned(self, job: Job, found: LoadState, *, at: float) -> Job:
