@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+DIST ?= dist
 
 PY := .venv/bin/python
 CLIENTS := tests/clients
@@ -15,7 +16,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format clean
+.PHONY: help demo test bench lint format docs bundle clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +26,9 @@ demo: .venv/.base ## make an ad from examples/product.png, without a GPU or mode
 
 test: lint $(if $(NPM),$(CLIENTS)/node_modules/.stamp) ## check the code and run every test; ARGS="-k word" goes to pytest
 	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+
+bench: .venv/.dev ## measure everything, into out/bench.json; ARGS="--document docs/benchmarks.md" writes the document's table
+	@$(PY) -m bench $(ARGS)
 
 lint: .venv/.dev ## check formatting, lint, types, import order and the Dockerfile
 	.venv/bin/ruff format --check .
@@ -36,6 +40,21 @@ lint: .venv/.dev ## check formatting, lint, types, import order and the Dockerfi
 format: .venv/.dev ## format the code and fix what can be fixed by machine
 	.venv/bin/ruff check --fix-only .
 	.venv/bin/ruff format .
+
+docs: .venv/.base ## write the tables of README and docs/reference.md anew
+	$(PY) -m tests.documents
+
+# The light server alone, without extras and test tools, at the versions of constraints.txt. The host's uv installs it.
+bundle: $(if $(NPM),$(CLIENTS)/node_modules/.stamp) ## build dist/ad-agent-mcp.mcpb for desktop hosts; needs npm
+	@test -n "$(NPM)" || { echo "make bundle needs npm, which packs the bundle. On Debian and Ubuntu: apt-get install npm" >&2; exit 1; }
+	@rm -rf $(DIST)/mcpb && mkdir -p $(DIST)/mcpb/examples
+	@cp -R packaging/mcpb/. ad_agent_mcp fonts README.md LICENSE $(DIST)/mcpb
+	@cp examples/product.png $(DIST)/mcpb/examples
+	@{ sed '/^\[project.optional-dependencies]/,/^\[project.scripts]/{/^\[project.scripts]/!d;}' pyproject.toml; \
+	  echo '[tool.uv]'; echo 'constraint-dependencies = ['; sed -n 's/^[^#].*/  "&",/p' constraints.txt; echo ']'; \
+	} > $(DIST)/mcpb/pyproject.toml
+	@$(CLIENTS)/node_modules/.bin/mcpb pack $(DIST)/mcpb $(DIST)/ad-agent-mcp.mcpb
+	@rm -rf $(DIST)/mcpb
 
 clean: ## remove everything that make made
 	rm -rf .venv out dist htmlcov .coverage .coverage.* .pytest_cache .ruff_cache .hypothesis .import_linter_cache $(CLIENTS)/node_modules

@@ -39,11 +39,15 @@ class Settings(BaseSettings):
         default_factory=lambda: platformdirs.user_data_path("ad-agent-mcp", appauthor=False),
         description="Jobs, uploaded pictures, statistics",
     )
-    output_dir: Path | None = Field(default=None, description="Where finished ads are also copied")
+    output_dir: Path | None = Field(
+        default=None, description="Folder that gets a copy of every finished ad, as `ad-JOB-ID.png`"
+    )
 
-    engine: EngineChoice = Field(default=EngineChoice.AUTO, description="`auto`, `draft` or `diffusion`")
+    engine: EngineChoice = Field(default=EngineChoice.AUTO, description="What makes the pictures")
     preset: str = Field(default="exact", description="Model preset of the diffusion engine")
-    residency: Literal["auto", "jit"] = Field(default="auto", description="Keep models loaded, or load them per stage")
+    residency: Literal["auto", "jit"] = Field(
+        default="auto", description="`auto`: keep models loaded where they fit; `jit`: load them for each stage"
+    )
 
     flux_model: str | None = Field(default=None, description="Hub id or local folder; unset: the preset's")
     sdxl_model: str | None = Field(default=None, description="Hub id or local folder; unset: the preset's")
@@ -59,29 +63,41 @@ class Settings(BaseSettings):
     require_gpu: bool = Field(default=False, description="Refuse to start without a fitting GPU")
 
     queue_size: int = Field(default=0, ge=0, le=1000, description="Jobs that may wait; 0: a second job is refused")
-    workers: int = Field(default=1, ge=1, le=1, description="Worker processes")
-    stall_timeout_s: float = Field(default=300, gt=0, description="Silence after which a running worker counts as hung")
-    stop_grace_s: float = Field(default=5, ge=0, description="How long `stop` waits before it forces")
-    resume_max_age_s: float = Field(default=3600, ge=0, description="Age up to which a cut-off job continues by itself")
+    workers: int = Field(default=1, ge=1, le=1, description="Worker processes; 1 is the only value")
+    stall_timeout_s: float = Field(
+        default=300, gt=0, description="Seconds of silence after which a running worker counts as hung"
+    )
+    stop_grace_s: float = Field(default=5, ge=0, description="Seconds that `stop` waits before it forces")
+    resume_max_age_s: float = Field(
+        default=3600,
+        ge=0,
+        description="Age in seconds up to which a job that its server's death cut off goes on by itself",
+    )
     preload: bool = Field(default=False, description="Load models at start instead of at the first job")
     idle_unload_s: float | None = Field(
-        default=None, gt=0, description="Unload idle models; unset: 600 on stdio, never on HTTP"
+        default=None,
+        gt=0,
+        description="Seconds after which idle models are unloaded; unset: 600 on stdio, never over HTTP",
     )
 
     image_roots: PathList = Field(default=(), description="Folders pictures may be read from, separated like PATH")
     font_dirs: PathList = Field(default=(), description="Further font folders, separated like PATH")
-    max_image_bytes: int = Field(default=20 << 20, ge=1024, description="Largest picture file")
+    max_image_bytes: int = Field(default=20 << 20, ge=1024, description="Largest picture file, in bytes (20 MiB)")
     max_image_pixels: int = Field(default=40_000_000, ge=65_536, description="Most pixels of a picture")
     max_image_side: int = Field(default=12_000, ge=256, description="Longest side of a picture in pixels")
 
     keep_jobs: int = Field(default=200, ge=1, description="Finished jobs to keep")
     keep_days: float = Field(default=30, gt=0, description="Days to keep finished jobs")
-    keep_gb: float = Field(default=10, gt=0, description="Disk space for jobs")
+    keep_gb: float = Field(default=10, gt=0, description="Disk space for finished jobs, in GB")
 
-    token: SecretStr | None = Field(default=None, description="Bearer token of the HTTP server")
+    token: SecretStr | None = Field(default=None, description="Bearer token of the HTTP server, 16 characters or more")
     token_file: Path | None = Field(default=None, description="File that holds the bearer token")
-    allowed_hosts: NameList = Field(default=(), description="Host names the HTTP server answers to, besides loopback")
-    allowed_origins: NameList = Field(default=(), description="Browser origins allowed over HTTP, besides loopback")
+    allowed_hosts: NameList = Field(
+        default=(), description="`name:port` by which clients call the HTTP server, besides loopback"
+    )
+    allowed_origins: NameList = Field(
+        default=(), description="Origins of web pages that may use the HTTP server, besides loopback"
+    )
     dev: bool = Field(default=False, description="Serve the dashboard")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe log level shown"

@@ -29,6 +29,8 @@ class StdioClient:
                 command, env=dict(environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
             )
         self._asked = 0
+        self.answer_bytes = 0
+        """Size of the latest answer, its line's end included."""
 
     def __enter__(self) -> Self:
         self.request("initialize", HELLO)
@@ -65,7 +67,8 @@ class StdioClient:
         while line := self._process.stdout.readline() if self._process.stdout else b"":
             answer = json.loads(line)
             if answer.get("id") == self._asked:
-                return _result(answer)
+                self.answer_bytes = len(line)
+                return result_of(answer)
         raise CallFailedError(f"the server ended during {method}")
 
     def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
@@ -74,7 +77,7 @@ class StdioClient:
         Raises:
             CallFailedError: the tool answered with an error.
         """
-        return _content(self.request("tools/call", {"name": tool, "arguments": arguments}))
+        return content_of(self.request("tools/call", {"name": tool, "arguments": arguments}))
 
     def _send(self, message: dict[str, Any]) -> None:
         if self._process.stdin is not None:
@@ -103,16 +106,26 @@ def call_over_http(url: str, tool: str, **arguments: Any) -> dict[str, Any]:
         answer = post({"id": 2, "method": "tools/call", "params": {"name": tool, "arguments": arguments}})
         bodies = [line.removeprefix("data:") for line in answer.text.splitlines() if line.startswith("data:")]
         messages = [json.loads(body) for body in bodies if body.strip()] or [answer.json()]
-        return _content(_result(next(message for message in messages if message.get("id") == 2)))
+        return content_of(result_of(next(message for message in messages if message.get("id") == 2)))
 
 
-def _result(answer: dict[str, Any]) -> dict[str, Any]:
+def result_of(answer: dict[str, Any]) -> dict[str, Any]:
+    """The result of a JSON-RPC answer.
+
+    Raises:
+        CallFailedError: it is an error.
+    """
     if "error" in answer:
         raise CallFailedError(answer["error"])
     return answer["result"]
 
 
-def _content(result: dict[str, Any]) -> dict[str, Any]:
+def content_of(result: dict[str, Any]) -> dict[str, Any]:
+    """The structured content of a tool's result.
+
+    Raises:
+        CallFailedError: the tool failed.
+    """
     if result.get("isError"):
         raise CallFailedError(result["content"])
     return result["structuredContent"]

@@ -1,79 +1,33 @@
-"""Start, latency and recovery of the server against their bars: `python -m bench.server [--json FILE]`."""
+"""Start, latency and recovery of one server and one client. Knows nothing about how figures are shown."""
 
-import argparse
 import io
-import json
-import math
 import multiprocessing
-import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import psutil
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
 from tests.e2e.support import SERVER, SMALL, Place, http_server, processes_of
 
 from .client import StdioClient, call_over_http
 from .pictures import photographs
 from .processes import gone_s, mapped_of, poll, worker_of
+from .report import Row, median_max, ms, percentile, summary
 
 BARE = [sys.executable, "-P", str(Path(__file__).with_name("bare.py"))]
-LARGE = {"width": 2048, "height": 2048, "seed": 3, "text_content": "Big Summer Sale"}
+LARGE: dict[str, Any] = {"width": 2048, "height": 2048, "seed": 3, "text_content": "Big Summer Sale"}
 """Arguments of a job that lasts."""
 HEAVY_LIBRARIES = ("torch", "numpy", "cv2")
-STATUS_CALLS = 300
+CALLS = 300
 INTO_THE_JOB_S = 0.3
 """How long a job has run when its processes are killed."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table; `ok` is null where there is no bar."""
-
-    what: str
-    figure: str
-    bar: str
-    ok: bool | None
-
-
-def main() -> int:
-    """Measure everything; the exit code tells whether every bar is kept."""
-    parser = argparse.ArgumentParser(description="Measure the server against its bars.")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
-    parser.add_argument("--only", nargs="*", choices=GROUPS, default=list(GROUPS), help="measure a part")
-    options = parser.parse_args()
-    console = Console(width=140)
-    load_before = os.getloadavg()
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="ad-agent-bench-") as folder:
-        for name in options.only:
-            place = Place(Path(folder) / name, Path(folder) / "pictures")
-            place.pictures.mkdir(exist_ok=True)
-            place.data.parent.mkdir(exist_ok=True)
-            for row in GROUPS[name](place):
-                rows.append(row)
-                console.print(f"[dim]{row.what}: {row.figure}[/]", highlight=False)
-    table = Table("what", "figure", "bar", "ok")
-    for row in rows:
-        table.add_row(row.what, row.figure, row.bar, {True: "yes", False: "[red]NO[/]", None: ""}[row.ok])
-    console.print(table)
-    load_after = os.getloadavg()
-    loads = [" ".join(f"{value:.2f}" for value in load) for load in (load_before, load_after)]
-    console.print(f"{os.cpu_count()} cores; load average before: {loads[0]}, after: {loads[1]}")
-    if options.json is not None:
-        report = {"load_before": load_before, "load_after": load_after, "rows": [asdict(row) for row in rows]}
-        options.json.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    return int(any(row.ok is False for row in rows))
 
 
 def measure_start(place: Place, *, pairs: int = 15) -> Iterator[Row]:
@@ -85,7 +39,7 @@ def measure_start(place: Place, *, pairs: int = 15) -> Iterator[Row]:
     for number in range(pairs + 1):
         turns = [(SERVER, ours_s), (BARE, bare_s)]
         for command, times in turns if number % 2 else reversed(turns):
-            with _server(place, command) as client:
+            with server(place, command) as client:
                 client.request("tools/list")
                 times.append(time.perf_counter() - client.started_at)
                 if command is SERVER:
@@ -93,7 +47,7 @@ def measure_start(place: Place, *, pairs: int = 15) -> Iterator[Row]:
                     mapped |= mapped_of(client.process, HEAVY_LIBRARIES)
     ratios = [ours / bare for ours, bare in zip(ours_s[1:], bare_s[1:], strict=True)]  # the first pair warms the disk
     ratio = statistics.median(ratios)
-    medians = f"ours {_ms(statistics.median(ours_s[1:]))}, bare {_ms(statistics.median(bare_s[1:]))}"
+    medians = f"ours {ms(statistics.median(ours_s[1:]))}, bare {ms(statistics.median(bare_s[1:]))}"
     quartiles = " ".join(f"{value:.2f}" for value in statistics.quantiles(ratios))
     figure = f"x {ratio:.2f} ({medians}; quartiles {quartiles})"
     yield Row(f"start to tools/list, median of {pairs} pairs", figure, "<= x 1.35", ratio <= 1.35)
@@ -104,19 +58,19 @@ def measure_start(place: Place, *, pairs: int = 15) -> Iterator[Row]:
 def measure_generate(place: Place, *, calls: int = 100, large_calls: int = 12) -> Iterator[Row]:
     """Time until `generate` has accepted a photo given by its path, on an idle worker."""
     files = photographs(place.pictures)
-    with _server(place) as client:
+    with server(place) as client:
         for name in ("1 MP JPEG", "1 MP PNG"):
             times = [_accepted_s(client, files[name]) for _ in range(calls)]
-            is_kept = _percentile(times, 0.99) <= 0.150
-            yield Row(f"generate accepts {name}, {calls} calls", _summary(times), "p99 <= 150 ms", is_kept)
+            is_kept = percentile(times, 0.99) <= 0.150
+            yield Row(f"generate accepts {name}, {calls} calls", summary(times), "p99 <= 150 ms", is_kept)
         times = [_accepted_s(client, files["8 MP JPEG"]) for _ in range(large_calls)]
         is_kept = max(times) <= 0.400
-        yield Row(f"generate accepts 8 MP JPEG, {large_calls} calls", _summary(times), "max <= 400 ms", is_kept)
+        yield Row(f"generate accepts 8 MP JPEG, {large_calls} calls", summary(times), "max <= 400 ms", is_kept)
         for name in ("8 MP PNG", "1 MP WebP", "8 MP WebP"):
             pairs = [(_decode_s(files[name]), _accepted_s(client, files[name])) for _ in range(large_calls)]
             beyond = [accepted - decoded for decoded, accepted in pairs]
             decode_s = statistics.median(decoded for decoded, _ in pairs)
-            figure = f"decode + {_summary(beyond)} (decode {_ms(decode_s)})"
+            figure = f"decode + {summary(beyond)} (decode {ms(decode_s)})"
             is_kept = statistics.median(beyond) <= 0.100
             yield Row(f"generate accepts {name}, {large_calls} calls", figure, "p50 <= decode + 100 ms", is_kept)
         rss_mib = client.process.memory_info().rss / 2**20
@@ -125,25 +79,44 @@ def measure_generate(place: Place, *, calls: int = 100, large_calls: int = 12) -
         yield Row("torch, numpy, cv2 after them", ", ".join(sorted(mapped)) or "none", "none", not mapped)
 
 
-def measure_status(place: Place) -> Iterator[Row]:
-    """Time of `status` while the worker computes; the calls are spread over whole jobs."""
+def measure_calls(place: Place) -> Iterator[Row]:
+    """Round trips of tools, on an idle server and while jobs run; and how large the messages are."""
     picture = photographs(place.pictures)["1 MP PNG"]
-    times: list[float] = []
-    jobs = 0
-    with _server(place) as client:
-        while len(times) < STATUS_CALLS:
+    with server(place) as client:
+        client.request("tools/list")
+        yield Row("tools/list, bytes", f"{client.answer_bytes:,}", "<= 18,432", client.answer_bytes <= 18_432)
+        until_ready(client)
+        done = client.call("generate", product_image=picture, **SMALL)["job_id"]
+        poll(lambda: look(client, done)["status"] == "completed")
+        calls = {"health": {}, "status": {"job_id": done, "include_images": "none"}}
+        for tool, arguments in calls.items():
+            times = [_call_s(client, tool, **arguments) for _ in range(CALLS)]
+            yield Row(f"{tool}, idle, {CALLS} calls", summary(times), "", None)
+        busy: dict[str, list[float]] = {"health": [], "status": []}
+        sizes: list[int] = []
+        jobs = 0
+        while min(map(len, busy.values())) < CALLS:
             job_id = client.call("generate", product_image=picture, **LARGE)["job_id"]
             jobs += 1
             while True:
                 start = time.perf_counter()
-                state = _look(client, job_id)
+                state = look(client, job_id)
                 taken_s = time.perf_counter() - start
                 if state["status"] != "running":
                     break
-                times.append(taken_s)
+                busy["status"].append(taken_s)
+                sizes.append(client.answer_bytes)
+                busy["health"].append(_call_s(client, "health"))
                 time.sleep(0.005)
-    what = f"status while computing, {len(times)} calls, {jobs} job(s) of 2048 px"
-    yield Row(what, _summary(times), "p99 <= 30 ms", _percentile(times, 0.99) <= 0.030)
+        for tool, times in busy.items():
+            what = f"{tool} while a 2048 px job runs, {len(times)} calls in {jobs} jobs"
+            yield Row(what, summary(times), "p99 <= 30 ms", percentile(times, 0.99) <= 0.030)
+        yield Row("status of a running job, bytes", f"{max(sizes):,} (max)", "", None)
+        for images in ("preview", "full"):
+            times = [_call_s(client, "status", job_id=job_id, include_images=images) for _ in range(5)]
+            size = client.answer_bytes
+            yield Row(f"status with {images} of 2048 px, bytes", f"{size:,}", "<= 900,000", size <= 900_000)
+            yield Row(f"status with {images} of 2048 px, 5 calls", median_max(times), "", None)
 
 
 def measure_recovery(place: Place, *, rounds: int = 9) -> Iterator[Row]:
@@ -152,28 +125,28 @@ def measure_recovery(place: Place, *, rounds: int = 9) -> Iterator[Row]:
     noticed_s: list[float] = []
     replaced_s: list[float] = []
     completed = 0
-    with _server(place) as client:
+    with server(place) as client:
         for number in range(rounds):
-            _until_ready(client)
+            until_ready(client)
             worker = worker_of(client.process)
             job_id = client.call("generate", product_image=picture, **LARGE)["job_id"]
             time.sleep(0.1 + 0.15 * number)
-            if _look(client, job_id)["status"] != "running":
+            if look(client, job_id)["status"] != "running":
                 raise RuntimeError("the job was over before its worker was killed")
             killed_at = time.perf_counter()
             worker.kill()
-            while (state := _look(client, job_id))["status"] != "failed":
+            while (state := look(client, job_id))["status"] != "failed":
                 time.sleep(0.002)
             noticed_s.append(time.perf_counter() - killed_at)
             if state["error"]["code"] != "worker_crashed":
                 raise RuntimeError(f"the job failed with {state['error']}")
-            _until_ready(client)
+            until_ready(client)
             replaced_s.append(time.perf_counter() - killed_at)
             after = client.call("generate", product_image=picture, wait_seconds=50, **SMALL)
             completed += after["status"] == "completed"
     is_kept = max(noticed_s) <= 0.050
-    yield Row(f"worker's death is a failed job, {rounds} kills", _median_max(noticed_s), "max <= 50 ms", is_kept)
-    yield Row("draft worker is replaced", _median_max(replaced_s), "max <= 2 s", max(replaced_s) <= 2.0)
+    yield Row(f"worker's death is a failed job, {rounds} kills", median_max(noticed_s), "max <= 50 ms", is_kept)
+    yield Row("draft worker is replaced", median_max(replaced_s), "max <= 2 s", max(replaced_s) <= 2.0)
     yield Row("next job completes", f"{completed} of {rounds}", "all", completed == rounds)
 
 
@@ -188,11 +161,11 @@ def measure_orphans(place: Place, *, rounds: int = 5) -> Iterator[Row]:
         # A data folder for each kill: the next server would go on with the job that was cut off.
         places = [replace(place, data=place.data / f"{outlived_s.__name__}-{number}") for number in range(rounds)]
         times = [outlived_s(fresh, picture) for fresh in places]
-        yield Row(f"{what}, {rounds} kills", _median_max(times), "max <= 2 s", max(times) <= 2.0)
+        yield Row(f"{what}, {rounds} kills", median_max(times), "max <= 2 s", max(times) <= 2.0)
 
 
 def _worker_outlives_stdio_s(place: Place, picture: str) -> float:
-    with _server(place) as client:
+    with server(place) as client:
         worker = _compute(client, picture)
         return gone_s([worker], after=client.kill)
 
@@ -220,37 +193,46 @@ def _processes_outlive_client_s(place: Place, picture: str) -> float:
 
 
 def _be_a_client(place: Place, picture: str, parent: Connection) -> None:
-    with _server(place) as client:
+    with server(place) as client:
         worker = _compute(client, picture)
         parent.send((client.process.pid, worker.pid))
         parent.recv()  # until the kill
 
 
-def _server(place: Place, command: Sequence[str] = SERVER) -> StdioClient:
+def server(place: Place, command: Sequence[str] = SERVER) -> StdioClient:
+    """A client of a fresh stdio server on the data folder of `place`."""
     place.data.mkdir(parents=True, exist_ok=True)
     return StdioClient(command, place.environment(), log=place.data.parent / f"{place.data.name}.log")
 
 
 def _compute(client: StdioClient, picture: str) -> psutil.Process:
     """Bring the server's worker into the midst of a job."""
-    _until_ready(client)
+    until_ready(client)
     worker = worker_of(client.process)
     client.call("generate", product_image=picture, **LARGE)
     time.sleep(INTO_THE_JOB_S)
     return worker
 
 
-def _until_ready(client: StdioClient) -> None:
+def until_ready(client: StdioClient) -> None:
+    """Wait for the server's worker."""
     poll(lambda: client.call("health")["worker"] == "ready")
 
 
-def _look(client: StdioClient, job_id: str) -> dict[str, Any]:
+def _call_s(client: StdioClient, tool: str, **arguments: Any) -> float:
+    start = time.perf_counter()
+    client.call(tool, **arguments)
+    return time.perf_counter() - start
+
+
+def look(client: StdioClient, job_id: str) -> dict[str, Any]:
+    """The job's status without pictures."""
     return client.call("status", job_id=job_id, include_images="none")
 
 
 def _accepted_s(client: StdioClient, picture: str) -> float:
     """Time of one `generate`; its job is stopped and the worker idle again afterwards."""
-    _until_ready(client)
+    until_ready(client)
     start = time.perf_counter()
     job_id = client.call("generate", product_image=picture, text_content="Sale", **SMALL)["job_id"]
     accepted_s = time.perf_counter() - start
@@ -264,31 +246,3 @@ def _decode_s(picture: str) -> float:
     start = time.perf_counter()
     Image.open(io.BytesIO(data)).load()
     return time.perf_counter() - start
-
-
-def _percentile(values: Sequence[float], share: float) -> float:
-    return sorted(values)[math.ceil(share * len(values)) - 1]
-
-
-def _summary(times: Sequence[float]) -> str:
-    return f"p50 {_ms(statistics.median(times))}, p99 {_ms(_percentile(times, 0.99))}, max {_ms(max(times))}"
-
-
-def _median_max(times: Sequence[float]) -> str:
-    return f"median {_ms(statistics.median(times))}, max {_ms(max(times))}"
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds >= 0.0995 else f"{seconds * 1000:.1f} ms"
-
-
-GROUPS = {
-    "start": measure_start,
-    "generate": measure_generate,
-    "status": measure_status,
-    "recovery": measure_recovery,
-    "orphans": measure_orphans,
-}
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,122 +1,162 @@
-"""What README and mcp.json say is what the product does."""
+"""What README, its Korean twin and mcp.json say is what the product does."""
 
 import ast
 import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 import tomllib
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
+from PIL import Image
 
+from ad_agent_mcp.cli import _parser
 from ad_agent_mcp.config import ENV_PREFIX, Settings
 from ad_agent_mcp.contract.schemas import LAYER_NAMES, GenerateRequest
-from ad_agent_mcp.server.app import open_app
+from ad_agent_mcp.imaging.fonts import FontCatalog
 
-ROOT = Path(__file__).resolve().parent.parent
+from .documents import DOCUMENTS, ROOT, with_tables
+
 README = (ROOT / "README.md").read_text("utf-8")
-NO_EFFECT = "†"
-DATA_FOLDER = "the user's data folder; on Linux `~/.local/share/ad-agent-mcp`"
+KOREAN = (ROOT / "README.ko.md").read_text("utf-8")
+LONGEST_README = 380
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+both = pytest.mark.parametrize("document", [README, KOREAN], ids=["english", "korean"])
 
 
-def shown_default(name: str) -> str:
-    """A setting's default as README has to show it."""
-    field = Settings.model_fields[name]
-    if field.default_factory is not None:
-        return DATA_FOLDER
-    match field.default:
-        case None | ():
-            return "unset"
-        case bool() as switch:
-            return f"`{int(switch)}`"
-        case Enum() as choice:
-            return f"`{choice.value}`"
-        case value:
-            return f"`{value}`"
-
-
-def settings_rows() -> dict[str, tuple[str, str]]:
-    """Default and description of every setting in README's table, by the variable's name."""
-    rows = re.findall(rf"^\| `({ENV_PREFIX}\w+)`[^|]*\| (.*?) \| (.*?) \|$", README, re.MULTILINE)
-    return {name: (default, description) for name, default, description in rows}
+def blocks(document: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", document, re.MULTILINE | re.DOTALL)
 
 
 def json_blocks() -> list[Any]:
-    return [json.loads(block) for block in re.findall(r"^```json\n(.*?)^```", README, re.MULTILINE | re.DOTALL)]
+    return [json.loads(block) for block in blocks(README, "json")]
 
 
-def section(title: str) -> str:
-    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+def is_configuration(block: dict[str, Any]) -> bool:
+    return bool({"mcpServers", "servers"} & set(block))
 
 
-def test_readme_lists_every_setting_and_no_other() -> None:
-    assert list(settings_rows()) == [f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields]
+def commands(document: str) -> list[list[str]]:
+    """Every command line of the document, in blocks and in running text, as words; variables before it left out."""
+    lines = [line for block in blocks(document, "sh") for line in block.replace("\\\n", "").splitlines()]
+    lines += re.findall(r"`((?:ad-agent-mcp|make) [^`]+)`", document)
+    parts = [part for line in lines for part in re.split(r"&&|\|", line)]
+    words = [shlex.split(part, comments=True) for part in parts]
+    return [[word for word in line if not word.startswith(ENV_PREFIX)] for line in words if line]
 
 
-@pytest.mark.parametrize("name", Settings.model_fields)
-def test_readme_shows_the_default_of(name: str) -> None:
-    assert settings_rows()[f"{ENV_PREFIX}{name.upper()}"][0] == shown_default(name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_the_tables_are_what_the_code_says(document: Path) -> None:
+    text = document.read_text("utf-8")
+    assert text == with_tables(text), "run: make docs"
 
 
-def test_readme_marks_exactly_the_settings_that_nothing_reads() -> None:
-    package = ROOT / "ad_agent_mcp"
-    code = "\n".join(path.read_text("utf-8") for path in package.rglob("*.py") if path.name != "config.py")
-    through_property = {"token", "token_file"} if "settings.bearer_token" in code else set()
-    unread = {name for name in Settings.model_fields if not re.search(rf"settings\.{name}\b", code)}
-    marked = {name.removeprefix(ENV_PREFIX).lower() for name, (_, text) in settings_rows().items() if NO_EFFECT in text}
-    assert marked == unread - through_property
+def test_the_tables_are_there() -> None:
+    for heading, name in (("Tools", "`approve_step`"), ("Settings", "`AD_AGENT_LOG_LEVEL`")):
+        assert name in README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
 
 
-def test_every_variable_that_readme_names_exists() -> None:
-    named = {name.removeprefix(ENV_PREFIX).lower() for name in re.findall(rf"{ENV_PREFIX}[A-Z_]+", README)}
-    assert named <= set(Settings.model_fields)
+def test_readme_stays_a_length_that_somebody_reads() -> None:
+    assert len(README.splitlines()) <= LONGEST_README
 
 
-async def _surface(settings: Settings) -> tuple[set[str], set[str]]:
-    async with open_app(settings) as app:
-        with anyio.fail_after(30):
-            while (await app.desk.health()).worker != "ready":
-                await anyio.sleep(0.02)
-        tools = {tool.name for tool in await app.server.list_tools()}
-        templates = {template.uri_template for template in await app.server.list_resource_templates()}
-        return tools, templates | {str(resource.uri) for resource in await app.server.list_resources()}
+@both
+def test_every_variable_that_a_readme_names_exists(document: str) -> None:
+    named = {name.removeprefix(ENV_PREFIX).lower() for name in re.findall(rf"{ENV_PREFIX}[A-Z_]+[A-Z]", document)}
+    assert named <= {*Settings.model_fields, "keep"}
 
 
-def test_readme_lists_every_tool_and_resource_and_no_other(settings: Settings) -> None:
-    tools, resources = anyio.run(_surface, settings)
-    rows = re.findall(r"^\| (`.*?) \|", section("Tools and resources"), re.MULTILINE)
-    named = {name for row in rows for name in re.findall(r"`(.+?)`", row)}
-    assert named == tools | resources
-    assert f"`{' '.join(LAYER_NAMES)}`" in section("Tools and resources")
+@both
+def test_every_command_in_a_readme_is_one_that_there_is(document: str) -> None:
+    named = commands(document)
+    targets = re.findall(r"^(\w+):.*## ", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    ours = [line[1:] for line in named if Path(line[0]).name in PROJECT["scripts"]]
+    assert len(ours) >= 5
+    for line in ours:
+        _parser().parse_args(line)  # exits where it knows a word or a flag not
+    made = [line[1] for line in named if line[0] == "make"]
+    assert made
+    assert set(made) <= set(targets)
+
+
+def test_layers_and_fonts_are_counted_right() -> None:
+    fonts = FontCatalog().fonts()
+    names = f"`{' '.join(LAYER_NAMES)}`"
+    assert names in (ROOT / "docs" / "reference.md").read_text("utf-8")
+    assert (len(fonts), sum(font.hangul for font in fonts)) == (10, 9), "README says: ten fonts, nine with Korean"
 
 
 def test_the_arguments_in_readme_are_accepted() -> None:
-    requests = [block for block in json_blocks() if not {"mcpServers", "servers"} & set(block)]
+    requests = [block for block in json_blocks() if not is_configuration(block)]
     assert len(requests) >= 2
     for arguments in requests:
         GenerateRequest.model_validate(arguments)
-    named = re.findall(r"`(\w+)(?:: [^`]*)?`", section("Make an ad").split("| Arguments of")[1].split("\n\n")[0])
+    section = README.split("\n## Make an ad\n")[1].split("\n## ")[0]
+    named = re.findall(r"`(\w+)(?:: [^`]*)?`", section.split("| Arguments of")[1].split("\n\n")[0])
     assert set(named) - {"generate", "1", "2"} <= set(GenerateRequest.model_fields)
 
 
 def test_client_configurations_name_the_installed_command() -> None:
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
     shipped = json.loads((ROOT / "mcp.json").read_text("utf-8"))
-    blocks = [shipped, *(block for block in json_blocks() if {"mcpServers", "servers"} & set(block))]
-    servers = [block.get("mcpServers", block.get("servers"))["ad-agent"] for block in blocks]
-    commands = [server["command"] for server in servers if "command" in server]
-    assert len(commands) >= 3
-    assert set(commands) <= set(scripts)
+    configurations = [shipped, *(block for block in json_blocks() if is_configuration(block))]
+    servers = [block.get("mcpServers", block.get("servers"))["ad-agent"] for block in configurations]
+    started = [server["command"] for server in servers if "command" in server]
+    assert len(started) >= 3
+    assert set(started) <= set(PROJECT["scripts"])
     assert {server["url"].rpartition("/")[2] for server in servers if "url" in server} == {"mcp", "sse"}
 
 
-def test_relative_links_in_the_documents_exist() -> None:
-    for document in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
+def test_the_agent_in_readme_makes_an_ad(tmp_path: Path, pictures: Path) -> None:
+    (program,) = blocks(README, "python")
+    with Image.open(pictures / "bottle.png") as photo:
+        photo.convert("RGB").save(tmp_path / "serum.jpg")
+    ended = subprocess.run(
+        [sys.executable, "-c", program.replace("/home/you/photos", str(tmp_path))],
+        env={**os.environ, "HOME": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert Path(ended.stdout.splitlines()[-1]).is_relative_to(tmp_path)
+
+
+def without_comments(block: str) -> str:
+    return re.sub(r"[ \t]+#.*", "", block)
+
+
+@pytest.mark.parametrize("language", ["sh", "json", "python"])
+def test_what_one_copies_from_the_korean_readme_is_what_the_english_one_has(language: str) -> None:
+    english = {without_comments(block) for block in blocks(README, language)}
+    korean = {without_comments(block) for block in blocks(KOREAN, language)}
+    assert korean <= english
+    assert korean
+
+
+def test_the_two_readmes_lead_to_each_other_at_the_top() -> None:
+    assert "(README.ko.md)" in "".join(README.splitlines()[:4])
+    assert "(README.md)" in "".join(KOREAN.splitlines()[:4])
+
+
+def anchors(document: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", document, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_in_the_documents_lead_somewhere() -> None:
+    for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("packaging/*.md")):
         for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text("utf-8")):
-            if not re.match(r"[a-z]+:|#", target):
-                assert (document.parent / target.partition("#")[0]).exists(), f"{document.name}: {target}"
+            if re.match(r"[a-z]+:", target):
+                continue
+            name, _, anchor = target.partition("#")
+            path = document.parent / name if name else document
+            assert path.exists(), f"{document.name}: {target}"
+            assert not anchor or anchor in anchors(path.read_text("utf-8")), f"{document.name}: {target}"
 
 
 def test_the_example_picture_is_small() -> None:
@@ -134,3 +174,14 @@ def test_every_threat_names_a_test_that_exists() -> None:
             module = ast.parse((ROOT / path).read_text("utf-8"))
             functions = {node.name for node in module.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
             assert test in functions, f"{path}::{test}"
+
+
+def test_every_file_that_architecture_names_exists() -> None:
+    named = re.findall(r"`([\w./]+\.py)`", (ROOT / "docs" / "architecture.md").read_text("utf-8"))
+    files = [
+        f"/{path.relative_to(ROOT)}"
+        for top in ("ad_agent_mcp", "tests", "bench")
+        for path in (ROOT / top).rglob("*.py")
+    ]
+    assert len(named) > 30
+    assert [name for name in named if not any(file.endswith(f"/{name}") for file in files)] == []

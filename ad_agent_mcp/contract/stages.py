@@ -74,6 +74,15 @@ NOMINAL_ITERATIONS: Mapping[EngineName, Mapping[Stage, int]] = {
 }
 """Iterations that the prior durations are for, where a stage has more than one."""
 
+PRIOR_LOAD_S: Mapping[EngineName, Mapping[Stage, float]] = {
+    EngineName.DRAFT: {},
+    EngineName.DIFFUSION: {Stage.CUT_OUT: 1, Stage.BACKGROUND: 22, Stage.TEXT_PAINT: 6},
+}
+"""Seconds that a stage of a fresh worker waits for its models: their size at 1.5 GB/s."""
+
+CANVAS_FREE = frozenset({Stage.CUT_OUT, Stage.TEXT_CUT_OUT})
+"""Stages whose duration does not follow the size of the canvas."""
+
 STEP_NAMES: Mapping[int, str] = {1: "step1_background", 2: "step2_text_asset", 3: "step3_composite"}
 STEP_SHARES: Mapping[int, tuple[int, int]] = {1: (0, 33), 2: (33, 66), 3: (66, 100)}
 """Percent at which each step begins and ends."""

@@ -1,59 +1,107 @@
 """How long stages take on this machine: measured times on disk, shipped priors until there are some."""
 
-import json
 import logging
+import math
 import statistics
+from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
-from ..contract.stages import NOMINAL_ITERATIONS, STAGES, Plan, Stage
+from pydantic import BaseModel, Field, PositiveInt
+
+from ..contract.schemas import JobState
+from ..contract.stages import CANVAS_FREE, NOMINAL_ITERATIONS, PRIOR_LOAD_S, STAGES, Plan, Stage
 from ..files import write_atomically
+from .job import Estimate, Job
 
 logger = logging.getLogger(__name__)
 
 REMEMBERED = 9
-"""Latest times kept per stage and kind; their median is the expectation."""
+"""Latest times kept of a kind; their median is the expectation."""
+NOMINAL_PIXELS = 1024 * 1024
+
+Times = Annotated[list[float], Field(min_length=1)]
+
+
+class LoadState(StrEnum):
+    """What a job finds: no worker yet, one that has run nothing, or one that has run the job's engine."""
+
+    STARTING = "starting"
+    COLD = "cold"
+    WARM = "warm"
+
+
+class _Known(BaseModel):
+    """Seconds by engine, preset and stage: of one iteration's work by canvas pixels, of the wait for models before."""
+
+    work_s: dict[str, dict[PositiveInt, Times]] = Field(default_factory=dict[str, dict[PositiveInt, Times]])
+    lead_s: dict[str, dict[LoadState, Times]] = Field(default_factory=dict[str, dict[LoadState, Times]])
 
 
 class StageTimes:
-    """Seconds per stage by engine, preset and picture size. Owned by the job service."""
+    """What stages took and will take. Owned by the job service."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._times: dict[str, list[float]] = _read(path)
+        try:
+            self._known = _Known.model_validate_json(path.read_bytes())
+        except (OSError, ValueError):
+            self._known = _Known()
 
-    def expected_s(self, plan: Plan, *, pixels: int) -> dict[Stage, float]:
-        """Seconds that each stage of `plan` should take at `pixels` canvas pixels."""
-        return {planned.stage: self._expect(plan, planned.stage, planned.iterations, pixels) for planned in plan.stages}
+    def expect(self, plan: Plan, *, pixels: int, found: LoadState) -> dict[Stage, Estimate]:
+        """What each stage of `plan` should take at `pixels` canvas pixels."""
+        return {
+            planned.stage: Estimate(
+                lead_s=self._lead_s(plan, planned.stage, found),
+                work_s=self._work_s(plan, planned.stage, _size(planned.stage, pixels)) * planned.iterations,
+            )
+            for planned in plan.stages
+        }
 
-    def record(self, plan: Plan, stage: Stage, seconds: float, *, pixels: int) -> None:
-        """Remember one finished stage, in memory; `save` keeps it."""
-        iterations = next((planned.iterations for planned in plan.stages if planned.stage is stage), 1)
-        times = self._times.setdefault(_key(plan, stage, pixels), [])
-        times.append(round(seconds / iterations, 5))
-        del times[:-REMEMBERED]
+    def learn(self, job: Job, after: Job, *, at: float, found: LoadState) -> tuple[Stage, float] | None:
+        """Remember the stage that ended as `job` became `after`, if one did; it is given back with its seconds.
+
+        A stage ends when the next one begins or its job rests, so that saving what it made counts.
+        """
+        plan, stage = job.plan, job.stage
+        if stage is None or stage is after.stage or after.status in (JobState.FAILED, JobState.STOPPED):
+            return None
+        if plan is None or job.stage_since is None or job.work_since is None:
+            return None
+        iterations = next(planned.iterations for planned in plan.stages if planned.stage is stage)
+        key, size = _key(plan, stage), _size(stage, job.request.width * job.request.height)
+        works = self._known.work_s.setdefault(key, {}).setdefault(size, [])
+        leads = self._known.lead_s.setdefault(key, {}).setdefault(found, [])
+        works.append(round((at - job.work_since) / iterations, 5))
+        leads.append(round(job.work_since - job.stage_since, 5))
+        del works[:-REMEMBERED], leads[:-REMEMBERED]
+        return stage, at - job.stage_since
 
     def save(self) -> None:
         """Write the times to disk; a failure costs only accuracy and is logged."""
         try:
-            write_atomically(self._path, json.dumps(self._times).encode(), durable=False)
+            write_atomically(self._path, self._known.model_dump_json().encode(), durable=False)
         except OSError as error:
             logger.warning("stage times were not saved: %s", error)
 
-    def _expect(self, plan: Plan, stage: Stage, iterations: int, pixels: int) -> float:
-        known = self._times.get(_key(plan, stage, pixels))
+    def _lead_s(self, plan: Plan, stage: Stage, found: LoadState) -> float:
+        known = self._known.lead_s.get(_key(plan, stage), {}).get(found)
         if known:
-            return statistics.median(known) * iterations
-        prior = STAGES[stage].prior_s[plan.engine] / NOMINAL_ITERATIONS[plan.engine].get(stage, 1)
-        return prior * iterations * max(0.25, pixels / (1024 * 1024))
+            return statistics.median(known)
+        return 0.0 if found is LoadState.WARM else PRIOR_LOAD_S[plan.engine].get(stage, 0.0)
+
+    def _work_s(self, plan: Plan, stage: Stage, pixels: int) -> float:
+        """Seconds of one iteration, from the nearest size that is known."""
+        prior_s = STAGES[stage].prior_s[plan.engine] / NOMINAL_ITERATIONS[plan.engine].get(stage, 1)
+        known = self._known.work_s.get(_key(plan, stage)) or {NOMINAL_PIXELS: [prior_s]}
+        nearest = min(list(known), key=lambda size: abs(math.log(size / pixels)))
+        return statistics.median(known[nearest]) * pixels / nearest
 
 
-def _key(plan: Plan, stage: Stage, pixels: int) -> str:
-    return f"{plan.engine}/{plan.preset}/{stage}/{round(pixels / (1024 * 1024), 1)}"
+def _key(plan: Plan, stage: Stage) -> str:
+    return f"{plan.engine}/{plan.preset}/{stage}"
 
 
-def _read(path: Path) -> dict[str, list[float]]:
-    try:
-        data = json.loads(path.read_bytes())
-        return {str(key): [float(value) for value in values] for key, values in data.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
+def _size(stage: Stage, pixels: int) -> int:
+    """The canvas pixels that count for `stage`: small ones take as long as a quarter of a megapixel."""
+    return NOMINAL_PIXELS if stage in CANVAS_FREE else max(pixels, NOMINAL_PIXELS // 4)

@@ -6,14 +6,25 @@ A terminal job never changes and progress never goes back. Times are seconds sin
 import os
 import time
 import uuid
-from typing import Literal, assert_never
+from typing import Literal, NamedTuple, assert_never
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..contract.errors import ErrorCode, ErrorInfo
-from ..contract.messages import JobDone, JobEvent, JobFailed, JobNotice, StageProgress, StepResult
+from ..contract.messages import JobDone, JobEvent, JobFailed, JobNotice, ModelMoved, StageProgress, StepResult
 from ..contract.schemas import Check, GenerateRequest, JobState, Notice
 from ..contract.stages import STAGES, STEP_NAMES, STEP_SHARES, EngineName, Plan, Stage
+
+
+class Estimate(NamedTuple):
+    """Seconds of one stage: until its models are there, and of its own work, saving included."""
+
+    lead_s: float
+    work_s: float
+
+    @property
+    def whole_s(self) -> float:
+        return self.lead_s + self.work_s
 
 
 class Decision(BaseModel):
@@ -39,8 +50,8 @@ class Job(BaseModel):
     engine: EngineName
     steps: tuple[int, ...]
     plan: Plan | None = None
-    expected_s: dict[Stage, float] = Field(default_factory=dict[Stage, float])
-    """Seconds that each stage of the plan is expected to take."""
+    expected: dict[Stage, Estimate] = Field(default_factory=dict[Stage, Estimate])
+    """What each stage of the plan should take."""
 
     stage: Stage | None = None
     done: int = 0
@@ -49,6 +60,9 @@ class Job(BaseModel):
     """The model that is being loaded, if one is."""
     percent: float = 0.0
     stage_since: float | None = None
+    """When the stage began; for the first one, when the job did."""
+    work_since: float | None = None
+    """When the stage had its models."""
     ends_at: float | None = None
     step_ends_at: float | None = None
 
@@ -114,25 +128,24 @@ def share_of(job: Job, step: int) -> tuple[float, float]:
     return (float(low), float(high))
 
 
-def start(job: Job, plan: Plan, expected_s: dict[Stage, float], *, at: float, owner: str) -> Job:
+def start(job: Job, plan: Plan, expected: dict[Stage, Estimate], *, at: float, owner: str) -> Job:
     """The job as it goes to the worker with `plan`. Its percentage stays where it was, or goes up."""
     remaining = job.remaining_steps
     low = share_of(job, remaining[0])[0] if remaining else 0.0
-    ends_at = at + sum(expected_s.values())
-    first_step = plan.stages[0].stage if plan.stages else None
+    first_step = STAGES[plan.stages[0].stage].step if plan.stages else 0
     return job.model_copy(
         update={
             "status": JobState.RUNNING,
             "waiting_for": None,
             "engine": plan.engine,
             "plan": plan,
-            "expected_s": expected_s,
+            "expected": expected,
             "stage": None,
             "loading": None,
             "percent": max(job.percent, low),
             "stage_since": at,
-            "ends_at": ends_at,
-            "step_ends_at": at + _step_rest(expected_s, STAGES[first_step].step) if first_step else ends_at,
+            "ends_at": at + sum(stage.whole_s for stage in expected.values()),
+            "step_ends_at": at + sum(expected[stage].whole_s for stage in expected if STAGES[stage].step == first_step),
             "error": None,
             "running_since": at,
             "owner": owner,
@@ -171,6 +184,14 @@ def advance(job: Job, event: JobEvent, *, at: float) -> Job:
             assert_never(event)
 
 
+def move_model(job: Job, event: ModelMoved, *, at: float) -> Job:
+    """The job whose stage waits for a model, or has it now."""
+    job = job.model_copy(update={"loading": event.model if event.state == "loading" else None})
+    if event.state != "loaded" or job.stage is None or job.done > 0:
+        return job
+    return _estimated(job.model_copy(update={"work_since": at}), job.stage, at)
+
+
 def fail(job: Job, error: ErrorInfo, *, at: float) -> Job:
     """The job ended early: stopped when it was asked to, else failed with `error`."""
     if job.status.is_terminal:
@@ -192,6 +213,7 @@ def _halt(job: Job, at: float, **changes: object) -> Job:
             "stage": None,
             "loading": None,
             "stage_since": None,
+            "work_since": None,
             "ends_at": None,
             "step_ends_at": None,
             "running_since": None,
@@ -202,36 +224,34 @@ def _halt(job: Job, at: float, **changes: object) -> Job:
 
 
 def _progress(job: Job, event: StageProgress, at: float) -> Job:
-    if job.plan is None or event.stage not in job.expected_s:
+    if job.plan is None or event.stage not in job.expected:
         return job
-    step = STAGES[event.stage].step
-    low, high = share_of(job, step)
     order = [planned.stage for planned in job.plan.stages]
-    here = order.index(event.stage)
-    if job.stage is not None and here < order.index(job.stage):
+    if job.stage is not None and order.index(event.stage) < order.index(job.stage):
         return job
-    fraction = min(1.0, event.done / event.total)
-    of_step = [stage for stage in order if STAGES[stage].step == step]
-    spent = sum(job.expected_s[stage] for stage in of_step if order.index(stage) < here)
-    spent += job.expected_s[event.stage] * fraction
-    whole = sum(job.expected_s[stage] for stage in of_step) or 1.0
-    rest_of_stage = job.expected_s[event.stage] * (1 - fraction)
-    later = order[here + 1 :]
+    changes: dict[str, object] = {"stage": event.stage, "done": event.done, "total": event.total, "loading": None}
+    if event.stage is not job.stage:
+        changes |= {"stage_since": at if job.stage else job.stage_since, "work_since": at}
+    return _estimated(job.model_copy(update=changes), event.stage, at)
+
+
+def _estimated(job: Job, stage: Stage, at: float) -> Job:
+    """The job, which is in `stage`, with its percentage and what is left of it."""
+    low, high = share_of(job, STAGES[stage].step)
+    order = list(job.expected)
+    here = order.index(stage)
+    lead_s, work_s = job.expected[stage]
+    passed_s = lead_s if job.done or job.stage_since is None else min(lead_s, at - job.stage_since)
+    passed_s += work_s * min(1.0, job.done / job.total)
+    of_step = [other for other in order if STAGES[other].step == STAGES[stage].step]
+    before_s = sum(job.expected[other].whole_s for other in of_step if order.index(other) < here)
+    whole_s = sum(job.expected[other].whole_s for other in of_step) or 1.0
+    ends_at = at + lead_s + work_s - passed_s
     return job.model_copy(
         update={
-            "stage": event.stage,
-            "done": event.done,
-            "total": event.total,
-            "loading": None,
-            "percent": max(job.percent, min(low + (high - low) * spent / whole, 99.0)),
-            "stage_since": job.stage_since if event.stage is job.stage else at,
-            "ends_at": at + rest_of_stage + sum(job.expected_s[stage] for stage in later),
-            "step_ends_at": at
-            + rest_of_stage
-            + sum(job.expected_s[stage] for stage in later if STAGES[stage].step == step),
+            "percent": max(job.percent, min(low + (high - low) * (before_s + passed_s) / whole_s, 99.0)),
+            "ends_at": ends_at + sum(job.expected[other].whole_s for other in order[here + 1 :]),
+            "step_ends_at": ends_at
+            + sum(job.expected[other].whole_s for other in of_step if order.index(other) > here),
         }
     )
-
-
-def _step_rest(expected_s: dict[Stage, float], step: int) -> float:
-    return sum(seconds for stage, seconds in expected_s.items() if STAGES[stage].step == step)

@@ -1,6 +1,8 @@
 """Stored layers as pictures that fit into a message. Pillow only; blocks, so call it in a thread."""
 
 import io
+import threading
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +14,7 @@ PictureFormat = Literal["jpeg", "png", "webp"]
 PREVIEW_SIDE_PX = 512
 _PAPER = (255, 255, 255)
 _QUALITIES = (92, 85, 75, 60, 45)
+_PREVIEWING = threading.Lock()
 
 
 def encode_fitting(path: Path, *, max_side: int | None, picture_format: PictureFormat, max_bytes: int) -> bytes:
@@ -45,6 +48,12 @@ def encode_fitting(path: Path, *, max_side: int | None, picture_format: PictureF
 
 def encode_preview(path: Path) -> bytes:
     """A JPEG of at most `PREVIEW_SIDE_PX`, small enough to go along with every answer."""
+    with _PREVIEWING:  # everyone who follows a job asks when it ends: one decodes for all
+        return _preview(path, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@lru_cache(maxsize=16)
+def _preview(path: Path, _changed_ns: int) -> bytes:
     return encode_fitting(path, max_side=PREVIEW_SIDE_PX, picture_format="jpeg", max_bytes=200_000)
 
 

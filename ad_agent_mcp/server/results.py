@@ -2,6 +2,7 @@
 
 import base64
 import datetime
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -126,7 +127,7 @@ def _uri(job: Job, name: str) -> str:
 
 
 def _countdown(at: float | None, now: float) -> int | None:
-    return None if at is None else round(at - now)
+    return None if at is None else math.ceil(at - now)
 
 
 def _parameters(request: GenerateRequest) -> dict[str, Any]:

@@ -4,17 +4,24 @@ A job that runs, waits or is queued is never removed. Blocks on the disk.
 """
 
 import contextlib
+import json
 import logging
 import os
 import time
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from ..config import Settings
+from ..files import write_atomically
 from .store import JobStore
 
 logger = logging.getLogger(__name__)
 
 DAY_S = 86_400.0
+SIZES = "sizes.json"
+"""What each job that is over takes on the disk: it is looked at once, for it never changes."""
+_SIZES = TypeAdapter(dict[str, int])
 
 
 def prune(store: JobStore, settings: Settings, *, now: float | None = None) -> list[str]:
@@ -30,20 +37,29 @@ def prune(store: JobStore, settings: Settings, *, now: float | None = None) -> l
     """
     now = time.time() if now is None else now
     active = store.active_jobs()
+    known_bytes: dict[str, int] = {}
+    with contextlib.suppress(OSError, ValueError):
+        known_bytes = _SIZES.validate_json((store.root / SIZES).read_bytes())
+    sizes_bytes: dict[str, int] = {}
     budget_bytes = settings.keep_gb * 2**30
     kept = used_bytes = 0
     removed: list[str] = []
     for job_id in store.job_ids():
         if job_id in active:
             continue
-        folder = store.jobs / job_id
-        used_bytes += _size_bytes(folder)
+        size_bytes = known_bytes.get(job_id)
+        sizes_bytes[job_id] = _size_bytes(store.jobs / job_id) if size_bytes is None else size_bytes
+        used_bytes += sizes_bytes[job_id]
         kept += 1
         is_old = now - _created_at(job_id) > settings.keep_days * DAY_S
         # The newest finished job stays whatever its size: somebody has just made it.
         if (kept > 1 and (kept > settings.keep_jobs or used_bytes > budget_bytes)) or is_old:
             store.remove(job_id)
+            del sizes_bytes[job_id]
             removed.append(job_id)
+    if sizes_bytes != known_bytes:
+        with contextlib.suppress(OSError):
+            write_atomically(store.root / SIZES, json.dumps(sizes_bytes).encode(), durable=False)
     for asset in store.assets.iterdir():
         with contextlib.suppress(OSError):
             if now - asset.stat().st_mtime > settings.keep_days * DAY_S:

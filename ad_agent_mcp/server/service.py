@@ -36,9 +36,9 @@ from ..contract.messages import (
 from ..contract.schemas import GenerateRequest, JobState
 from ..contract.stages import EngineName, Plan
 from ..files import is_disk_full
-from .eta import StageTimes
+from .eta import LoadState, StageTimes
 from .intake import Intake, storage_full
-from .job import Decision, Job, advance, fail, new_job_id, start, steps_to_run
+from .job import Decision, Job, advance, fail, move_model, new_job_id, start, steps_to_run
 from .neighbours import Neighbours
 from .planning import plan_segment
 from .retention import prune
@@ -72,6 +72,10 @@ class JobService:
         self._tasks = tasks
         self._times = StageTimes(store.root / "stage_times.json")
         self._neighbours = neighbours
+        self._warm: set[EngineName] = set()
+        """What the worker has run a job on since it, or its models, came."""
+        self._found = LoadState.STARTING
+        """What the running job found."""
         self._running: Job | None = None
         self._sent_id: str | None = None
         """The running job, once the worker was given it."""
@@ -141,13 +145,13 @@ class JobService:
         """
         for job in self._mine():
             if job.id == job_id:
-                return job
+                return job if job is self._running else self._with_turn(job)
         return self._unsaved.get(job_id) or self.store.load(job_id)
 
     def latest(self) -> Job | None:
         """The newest job, or None while there is none."""
-        newest = max(self.store.job_ids(), default=None)
-        return self.find(newest) if newest is not None else None
+        job_id = self.store.latest_id()
+        return self.find(job_id) if job_id is not None else None
 
     async def wait(
         self, job_id: str, seconds: float, *, on_change: Callable[[Job], Awaitable[None]], every_s: float = 0.25
@@ -321,16 +325,33 @@ class JobService:
                 self._neighbours.release_device()
                 return
             job = self._queue.pop(0)
-            plan, notices = plan_segment(job, preset=self._preset(job))
-            pixels = job.request.width * job.request.height
-            expected_s = self._times.expected_s(plan, pixels=pixels)
-            job = job.model_copy(update={"warnings": tuple(dict.fromkeys((*job.warnings, *notices)))})
-            job = start(job, plan, expected_s, at=time.time(), owner=self.server_id)
+            is_warm = job.engine in self._warm
+            self._found = LoadState.WARM if is_warm else LoadState.COLD if self.worker.ready else LoadState.STARTING
+            job = self._planned(job, self._found, at=time.time())
             self._running, self._sent_id = job, None
             await self._save(job)
             self._announce(job)
-            logger.info("job started: engine %s, steps %s", job.engine, plan.steps, extra={"job_id": job.id})
+            logger.info("job started: engine %s, steps %s", job.engine, job.remaining_steps, extra={"job_id": job.id})
             await self._send_running()
+
+    def _planned(self, job: Job, found: LoadState, *, at: float) -> Job:
+        """The job as it starts at `at`."""
+        plan, notices = plan_segment(job, preset=self._preset(job))
+        expected = self._times.expect(plan, pixels=job.request.width * job.request.height, found=found)
+        job = job.model_copy(update={"warnings": tuple(dict.fromkeys((*job.warnings, *notices)))})
+        return start(job, plan, expected, at=at, owner=self.server_id)
+
+    def _with_turn(self, job: Job) -> Job:
+        """A waiting job with the time at which it should be over, after those before it."""
+        at = self._running.ends_at if self._running is not None else None
+        for queued in list(self._queue):
+            if at is None:
+                break
+            planned = self._planned(queued, LoadState.WARM, at=max(at, time.time()))
+            if queued.id == job.id:
+                return job.model_copy(update={"ends_at": planned.ends_at, "step_ends_at": planned.step_ends_at})
+            at = planned.ends_at
+        return job
 
     async def _is_still_ours(self, job_id: str) -> bool:
         return job_id in self._unsaved or await anyio.to_thread.run_sync(self._neighbours.owns_pending, job_id)
@@ -474,16 +495,20 @@ class JobService:
         match event:
             case Ready():
                 raise WorkerDiedError("it said ready twice")
-            case ModelMoved(model=model, state=state):
+            case ModelMoved():
                 if job is not None:
-                    self._running = job.model_copy(update={"loading": model if state == "loading" else None})
+                    self._running = move_model(job, event, at=at)
                     self._announce(job)
+                elif event.state == "unloaded":
+                    self._warm.clear()
             case StageProgress() | StepResult() | JobNotice() | JobDone() | JobFailed():
                 if job is None or event.job_id != job.id:
                     return
-                if isinstance(event, StageProgress):
-                    self._note_time(job, event, at)
                 after = advance(job, event, at=at)
+                if ended := self._times.learn(job, after, at=at, found=self._found):
+                    self.tally.stage_ended(job.engine, *ended)
+                if isinstance(event, JobDone):
+                    self._warm.add(job.engine)
                 if after.status is not JobState.RUNNING:
                     self.worker.trust()
                     await self._settle(after)
@@ -498,15 +523,10 @@ class JobService:
                 self._running = after
                 self._announce(after)
 
-    def _note_time(self, job: Job, event: StageProgress, at: float) -> None:
-        if event.done == event.total and event.stage is job.stage and job.stage_since is not None and job.plan:
-            pixels = job.request.width * job.request.height
-            self._times.record(job.plan, event.stage, at - job.stage_since, pixels=pixels)
-            self.tally.stage_ended(job.engine, event.stage, at - job.stage_since)
-
     async def _on_worker_death(self, how: str) -> None:
         job, end_as = self._running, self._end_as
         self._end_as = None
+        self._warm.clear()
         if job is None:
             return
         error = ErrorInfo(

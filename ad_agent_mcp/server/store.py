@@ -1,6 +1,7 @@
 """Jobs and uploaded pictures on disk: inspectable files, safe to kill at any moment.
 
     jobs/<job id>/job.json, layout.json, <layer>.png, inputs/<field>
+    latest                 the id of the newest job
     active/<job id>        a marker for each job that is not over; holds its owner
     steps/<sha256>         the job whose step 1 has that picture
     assets/<asset id>      uploaded pictures
@@ -20,6 +21,7 @@ from pydantic import ValidationError
 
 from ..contract.errors import AdAgentError, ErrorCode, Fix, invalid
 from ..contract.layout import Layout
+from ..contract.schemas import JobState
 from ..files import is_disk_full, sha256_of, sync_folder, write_atomically
 from .job import Job
 
@@ -46,6 +48,8 @@ class JobStore:
         self.assets = root / "assets"
         self.locks = root / "locks"
         self.inbox = root / "inbox"
+        self.over: dict[str, JobState] = {}
+        """Jobs that are known to be over, which never change again."""
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)  # photos are not for the machine's other users
             for folder in (self.jobs, self.active, self.steps, self.assets, self.locks, self.inbox):
@@ -88,6 +92,7 @@ class JobStore:
             write_atomically(self.active / job.id, job.owner.encode(), durable=False)
             self.save(job)
             sync_folder(self.jobs)
+            write_atomically(self.root / "latest", job.id.encode(), durable=False)
         except BaseException:
             with contextlib.suppress(OSError):
                 (self.active / job.id).unlink(missing_ok=True)
@@ -110,7 +115,10 @@ class JobStore:
             AdAgentError: there is no such job.
         """
         try:
-            return Job.model_validate_json((self.folder(job_id) / "job.json").read_bytes())
+            job = Job.model_validate_json((self.folder(job_id) / "job.json").read_bytes())
+            if job.status.is_terminal:
+                self.over[job_id] = job.status
+            return job
         except FileNotFoundError:
             raise job_not_found(job_id) from None
         except ValidationError as error:
@@ -123,6 +131,14 @@ class JobStore:
     def job_ids(self) -> list[str]:
         """Every stored job, newest first; what else lies in the folder is nobody's business here."""
         return sorted((entry.name for entry in os.scandir(self.jobs) if _JOB_ID.fullmatch(entry.name)), reverse=True)
+
+    def latest_id(self) -> str | None:
+        """The newest job, or None while there is none."""
+        with contextlib.suppress(OSError):
+            job_id = (self.root / "latest").read_text("utf-8")
+            if (self.jobs / job_id / "job.json").is_file():
+                return job_id
+        return next(iter(self.job_ids()), None)
 
     def active_jobs(self) -> dict[str, str]:
         """The owners of the jobs that are not over, by job id."""
@@ -143,6 +159,7 @@ class JobStore:
             picture = self.load(job_id).finished.get(1, {}).get("step1")
             if picture is not None:
                 (self.steps / picture).unlink(missing_ok=True)
+        self.over.pop(job_id, None)
         shutil.rmtree(folder, ignore_errors=True)
 
     def layer(self, job_id: str, name: str) -> Path | None:

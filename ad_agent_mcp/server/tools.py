@@ -429,9 +429,12 @@ async def _with_pictures(desk: Desk, job: Job, ctx: Context, include: IncludeIma
 def _list(service: JobService, arguments: ListArguments) -> tuple[list[Job], int]:
     ids = service.store.job_ids()
     found: list[Job] = []
-    for job_id in ids:
+    is_over = arguments.status is None or arguments.status.is_terminal
+    for job_id in ids if is_over else sorted(service.store.active_jobs(), reverse=True):
         if len(found) == arguments.limit:
             break
+        if arguments.status not in (None, service.store.over.get(job_id, arguments.status)):
+            continue
         try:
             job = service.find(job_id)
         except AdAgentError:

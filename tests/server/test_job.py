@@ -9,8 +9,7 @@ from ad_agent_mcp.contract.errors import ErrorCode, ErrorInfo
 from ad_agent_mcp.contract.messages import JobDone, JobEvent, JobFailed, JobNotice, StageProgress, StepResult
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName, Stage
-from ad_agent_mcp.server.eta import StageTimes
-from ad_agent_mcp.server.job import Job, advance, new_job_id, requeue, start, steps_to_run
+from ad_agent_mcp.server.job import Estimate, Job, advance, new_job_id, requeue, start, steps_to_run
 from ad_agent_mcp.server.planning import plan_segment
 
 ID = "00000000-0000-7000-8000-000000000000"
@@ -22,8 +21,8 @@ def running_job(request: GenerateRequest, *, percent: float = 0.0) -> Job:
         id=ID, request=request, engine=engine, steps=steps_to_run(request), created_at=0.0, percent=percent, owner="a"
     )
     plan, _ = plan_segment(job, preset="exact")
-    seconds = {planned.stage: float(planned.iterations) for planned in plan.stages}
-    return start(job, plan, seconds, at=0.0, owner="a")
+    expected = {planned.stage: Estimate(0.0, float(planned.iterations)) for planned in plan.stages}
+    return start(job, plan, expected, at=0.0, owner="a")
 
 
 requests = st.builds(
@@ -77,8 +76,9 @@ def test_steps_begin_where_the_contract_says():
 
 def test_percent_follows_measured_time_inside_a_step():
     job = running_job(GenerateRequest(text_content="words"))
-    slow = {**job.expected_s, Stage.BACKGROUND: 80.0, Stage.CUT_OUT: 10.0, Stage.COMPOSITE: 0.0, Stage.REFINE: 10.0}
-    job = job.model_copy(update={"expected_s": slow})
+    seconds = {Stage.CUT_OUT: 10.0, Stage.BACKGROUND: 80.0, Stage.COMPOSITE: 0.0, Stage.REFINE: 10.0}
+    slow = {stage: Estimate(0.0, seconds.get(stage, 1.0)) for stage in job.expected}
+    job = job.model_copy(update={"expected": slow})
     job = advance(job, StageProgress(job_id=ID, stage=Stage.CUT_OUT, done=1, total=1), at=1.0)
     assert round(job.percent, 2) == 3.3
     job = advance(job, StageProgress(job_id=ID, stage=Stage.BACKGROUND, done=14, total=28), at=2.0)
@@ -87,10 +87,10 @@ def test_percent_follows_measured_time_inside_a_step():
 
 def test_the_estimate_counts_down_and_goes_negative():
     job = running_job(GenerateRequest(text_content="words"))
-    total = sum(job.expected_s.values())
+    total = sum(stage.whole_s for stage in job.expected.values())
     assert job.ends_at == total
     job = advance(job, StageProgress(job_id=ID, stage=Stage.CUT_OUT, done=1, total=1), at=10.0)
-    assert job.ends_at == 10.0 + total - job.expected_s[Stage.CUT_OUT]
+    assert job.ends_at == 10.0 + total - job.expected[Stage.CUT_OUT].whole_s
     assert job.step_ends_at is not None
     assert job.step_ends_at < job.ends_at
 
@@ -127,7 +127,7 @@ def test_a_requeued_job_keeps_its_percent_when_it_starts_again():
     again = requeue(job, at=3.0, owner="b")
     plan, _ = plan_segment(again, preset="exact")
     assert plan.steps == (2, 3)
-    restarted = start(again, plan, {planned.stage: 1.0 for planned in plan.stages}, at=4.0, owner="b")
+    restarted = start(again, plan, {planned.stage: Estimate(0.0, 1.0) for planned in plan.stages}, at=4.0, owner="b")
     assert restarted.percent == job.percent > 33
     assert (restarted.retries, restarted.owner) == (1, "b")
 
@@ -151,28 +151,3 @@ def test_job_ids_are_uuids_that_sort_by_time():
             pass
     assert ids == sorted(ids)
     assert all(job_id[14] == "7" and job_id[19] in "89ab" for job_id in ids)
-
-
-def test_stage_times_are_learned_kept_and_scaled_by_iterations(tmp_path):
-    job = running_job(GenerateRequest(text_content="words"))
-    assert job.plan is not None
-    times = StageTimes(tmp_path / "times.json")
-    prior = times.expected_s(job.plan, pixels=1024 * 1024)[Stage.BACKGROUND]
-    for seconds in (2.8, 280.0, 2.8):
-        times.record(job.plan, Stage.BACKGROUND, seconds, pixels=1024 * 1024)
-    times.save()
-    learned = StageTimes(tmp_path / "times.json").expected_s(job.plan, pixels=1024 * 1024)[Stage.BACKGROUND]
-    assert prior != learned
-    assert round(learned, 3) == 2.8
-    (tmp_path / "times.json").write_text("{not json")
-    assert StageTimes(tmp_path / "times.json").expected_s(job.plan, pixels=1024 * 1024)[Stage.BACKGROUND] == prior
-
-
-def test_fewer_iterations_are_expected_to_take_less_time_before_anything_was_measured(tmp_path):
-    times = StageTimes(tmp_path / "times.json")
-    few, many = (
-        times.expected_s(running_job(GenerateRequest(num_inference_steps=count)).plan, pixels=1024 * 1024)
-        for count in (4, 28)
-    )
-    assert round(many[Stage.BACKGROUND] / few[Stage.BACKGROUND], 3) == 7
-    assert many[Stage.CUT_OUT] == few[Stage.CUT_OUT]

@@ -1,11 +1,40 @@
-"""Layers and photos as small pictures."""
+"""Layers and photos as small pictures; a preview goes along with every answer about a finished job."""
 
 import io
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
-from ad_agent_mcp.server.pictures import encode_fitting
+from ad_agent_mcp.contract.errors import AdAgentError
+from ad_agent_mcp.server.pictures import encode_fitting, encode_preview
+
+
+def test_many_who_ask_at_once_have_one_picture_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "final.png"
+    Image.new("RGB", (600, 600), "red").save(path)
+    opened: list[object] = []
+    really_open = Image.open
+    monkeypatch.setattr(Image, "open", lambda source: opened.append(source) or really_open(source))
+    with ThreadPoolExecutor(16) as pool:
+        previews = set(pool.map(encode_preview, [path] * 16))
+    assert len(previews) == len(opened) == 1
+
+
+def test_a_picture_that_was_made_again_has_a_new_preview_and_one_that_is_gone_has_none(tmp_path: Path):
+    path = tmp_path / "step1.png"
+    previews: set[bytes] = set()
+    for at, colour in ((1, "red"), (2, "blue")):
+        Image.new("RGB", (600, 600), colour).save(tmp_path / "new.png")
+        os.utime(tmp_path / "new.png", (at, at))
+        (tmp_path / "new.png").replace(path)
+        previews.add(encode_preview(path))
+    assert len(previews) == 2
+    path.unlink()
+    with pytest.raises(AdAgentError):
+        encode_preview(path)
 
 
 def test_a_photo_taken_sideways_is_shown_upright(tmp_path: Path):

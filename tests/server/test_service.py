@@ -1,5 +1,6 @@
 """The server outlives its worker, whichever way it dies: one fake worker per way."""
 
+import json
 import sys
 
 import anyio
@@ -9,6 +10,7 @@ from mcp import Client
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
 from .conftest import app_with, running, settled
 
@@ -131,6 +133,47 @@ async def test_with_a_queue_jobs_wait_in_order_and_a_waiting_one_can_be_stopped(
         await running(app)
         assert app.service.current is not None
         assert app.service.current.id == third.id
+
+
+async def test_the_first_answer_tells_how_long_it_will_take_and_a_waiting_job_comes_after_the_others(
+    settings: Settings, request_: GenerateRequest
+):
+    async with app_with(settings, fake("slow"), queue_size=2) as app, Client(app.server) as client:
+        arguments = request_.model_dump(mode="json", exclude_unset=True)
+        told = [(await client.call_tool("generate", arguments)).structured_content or {} for _ in range(3)]
+        assert [status["status"] for status in told] == ["running", "pending", "pending"]
+        ends = [status["eta_seconds"] for status in told]
+        assert 0 < ends[0] < ends[1] < ends[2]
+        assert all(0 < status["step_eta_seconds"] <= status["eta_seconds"] for status in told)
+        await app.service.stop(told[1]["job_id"], force=False)
+        state = (await client.call_tool("status", {"job_id": told[2]["job_id"]})).structured_content or {}
+        assert state["eta_seconds"] <= ends[1]
+
+
+async def test_a_job_that_waits_for_a_person_has_no_end_in_sight(settings: Settings, request_: GenerateRequest):
+    request = request_.model_copy(update={"pause_after_step": 1})
+    async with app_with(settings, WORKER_COMMAND) as app, Client(app.server) as client:
+        job = await settled(app, await app.service.generate(request))
+        state = (await client.call_tool("status", {"job_id": job.id})).structured_content or {}
+        assert (state["waiting_for"], state["eta_seconds"], state["step_eta_seconds"]) == ("approval", None, None)
+
+
+async def test_what_jobs_took_is_expected_of_the_next_one_and_by_the_next_server(
+    settings: Settings, request_: GenerateRequest
+):
+    async with app_with(settings, WORKER_COMMAND) as app:
+        first = await app.service.generate(request_)
+        await settled(app, first)
+        second = await app.service.generate(request_)
+        assert second.expected != first.expected
+        await settled(app, second)
+    kept = settings.data_dir / "stage_times.json"
+    assert len(json.loads(kept.read_bytes())["work_s"]) == len(second.expected)
+    async with app_with(settings, WORKER_COMMAND) as app:
+        third = await app.service.generate(request_)
+        assert third.expected.keys() == second.expected.keys()
+        shipped, learned = ({stage: told.work_s for stage, told in job.expected.items()} for job in (first, third))
+        assert all(learned[stage] != shipped[stage] for stage in shipped)
 
 
 async def test_progress_is_a_view_of_the_workers_facts(settings: Settings, request_: GenerateRequest):
