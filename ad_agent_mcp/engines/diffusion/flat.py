@@ -93,6 +93,11 @@ class FlatFile:
             name: buffer[spec.begin : spec.end].view(spec.dtype).view(spec.shape) for name, spec in self.tensors.items()
         }
 
+    def mapped(self) -> Tensor:
+        """The data as uint8 (nbytes,) on the CPU, read from the disk as they are touched."""
+        whole = torch.from_file(str(self.path), shared=False, size=self.data_begin + self.nbytes, dtype=torch.uint8)
+        return whole[self.data_begin :]
+
     def read_chunk(self, target: Tensor, begin: int) -> None:
         """Fill `target`, uint8 on the CPU, with the data from byte `begin` on; may be called by several threads.
 

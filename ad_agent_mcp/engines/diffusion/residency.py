@@ -1,0 +1,402 @@
+# pyright: basic
+"""Which models have their weights on the device: they come before a stage needs them and go when room is needed.
+
+A file of weights is one buffer. Weights never change, so going is dropping the buffer, and coming back is one
+copy from host memory or from the disk. `Schedule` decides what comes and goes; here it is done and counted.
+Knows nothing about what models compute.
+"""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from ...contract.errors import AdAgentError, ErrorCode
+from ..base import StageReport
+from .devices import Check, Device, is_out_of_memory
+from .flat import FlatFile
+from .schedule import Part, Schedule, Use
+from .weights import Model, Segment, Weights, assign_views, check_names, stream_layers
+
+__all__ = ["Model", "Residency", "Segment", "Use", "assign_views"]
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+TELL_INTERVAL_S = 0.1
+"""How often loading tells how far it is, and so learns that it is to stop."""
+SMALLER_SET = 0.85
+"""Share of the budget that weights may fill when a stage does not need them, once memory ran out all the same."""
+
+
+class Residency:
+    """Owns what is on the device. For one thread; a second one, which only copies, is its own.
+
+    Args:
+        device: where models run.
+        budget_bytes: for weights and what stages need beside them (`Use.workspace_bytes`) together.
+        host_budget_bytes: for copies in host memory of what has to come back; the rest is read from the disk.
+        policy: `auto` keeps what fits; `jit` loads before a stage, drops after it, and copies nothing to host memory.
+
+    Attributes:
+        moves: how often weights came to the device.
+        moved_bytes: how many bytes that were.
+    """
+
+    def __init__(
+        self, device: Device, *, budget_bytes: int, host_budget_bytes: int, policy: Literal["auto", "jit"] = "auto"
+    ) -> None:
+        self.moves = 0
+        self.moved_bytes = 0
+        self._device = device
+        self._budget_bytes = budget_bytes
+        self._host_budget_bytes = host_budget_bytes
+        self._is_jit = policy == "jit"
+        self._models: set[str] = set()
+        self._weights: dict[str, Weights] = {}
+        self._schedule = Schedule((), (), budget_bytes=budget_bytes)
+        self._next = 0
+        self._wanted_host: frozenset[str] = frozenset()
+        self._fetches_ahead = not self._is_jit
+        self._prefetch: _Prefetch | None = None
+        self._is_in_use = False
+
+    @property
+    def resident(self) -> frozenset[str]:
+        """Names of the segments on the device."""
+        return frozenset(weights.name for weights in self._weights.values() if weights.is_resident)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of buffers on the device, those being filled included."""
+        filling = [buffer.numel() for _, buffer in self._prefetch.jobs if buffer is not None] if self._prefetch else []
+        return sum(weights.file.nbytes for weights in self._weights.values() if weights.is_resident) + sum(filling)
+
+    @property
+    def host_bytes(self) -> int:
+        """Bytes of copies in host memory."""
+        return sum(weights.file.nbytes for weights in self._weights.values() if weights.host is not None)
+
+    def add(self, model: Model) -> None:
+        """Make `model` known; loads nothing.
+
+        Raises:
+            ValueError: a name is taken, or the files do not hold exactly what the module needs.
+        """
+        names = {segment.name for segment in model.segments}
+        if model.name in self._models or len(names - self._weights.keys()) < len(model.segments):
+            raise ValueError(f"the name of {model.name}, or of one of its segments, is taken")
+        if model.module is not None:
+            check_names(model.name, model.module, model.segments)
+            if model.streamed:
+                stream_layers(model.module, self._device.torch_device)
+        self._models.add(model.name)
+        for name, file in model.segments:
+            self._weights[name] = Weights(name, model.name, model.module, file, model.streamed)
+
+    def plan(self, uses: Sequence[Use]) -> None:
+        """Learn the whole job before its first stage, or what is left of it.
+
+        Raises:
+            ValueError: a use names a model that was not added.
+        """
+        self._require_idle()
+        if unknown := {name for use in uses for name in use.models} - self._models:
+            raise ValueError(f"no such model: {', '.join(sorted(unknown))}")
+        self._settle(None)
+        self._next = 0
+        self._fetches_ahead = not self._is_jit
+        self._reschedule(uses, self._budget_bytes)
+        self._wanted_host = self._choose_host_copies()
+        for weights in self._weights.values():
+            if weights.host is not None and weights.name not in self._wanted_host:
+                self._drop_host(weights)
+            elif weights.host is None and weights.is_streamed and weights.name in self._wanted_host:
+                weights.assign(None)
+
+    @contextlib.contextmanager
+    def use(self, stage: str, report: StageReport) -> Generator[None]:
+        """Have the models of the next use called `stage` on the device for as long as the context lasts.
+
+        Raises:
+            AdAgentError: `out_of_memory`; the stage does not fit into the budget, whatever is unloaded.
+            Cancelled: from `report`, while loading; what is loaded by then stays.
+            ValueError: the plan has no such stage.
+        """
+        self._require_idle()
+        index = self._find(stage)
+        self._settle(report)
+        self._is_in_use = True
+        try:
+            self._bring_in(index, report)
+            if self._fetches_ahead:
+                self._fetch_ahead(index)
+            yield
+            self._next = index + 1
+        finally:
+            self._is_in_use = False
+            if self._is_jit:
+                self._evict_all()
+                self._device.flush()
+
+    def run(
+        self, stage: str, body: Callable[[], T], report: StageReport, *, shrink: Sequence[Callable[[], str | None]] = ()
+    ) -> T:
+        """`body()` inside `use`, again with less in memory whenever memory runs out.
+
+        Args:
+            stage: as for `use`.
+            body: may be called several times.
+            report: also gets a notice `memory_rung` for each thing given up.
+            shrink: ways in which the stage can need less, mildest first. Each is called until it returns None; a
+                sentence says what it did.
+
+        Raises:
+            AdAgentError: `out_of_memory`; nothing helped. Nothing is left on the device.
+        """
+        rungs = self._rungs(stage, report, shrink)
+        while True:
+            try:
+                with self.use(stage, report):
+                    return body()
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                logger.warning("%s ran out of memory: %s", stage, str(error))  # a log record would hold its frames
+            # Only here, after the handler, have the frames of the failed try let go of their tensors.
+            self._settle(None)
+            rung = next(rungs, None)
+            if rung is None:
+                break
+            self._device.flush()
+            if rung:
+                report.notice("memory_rung", rung)
+        self._evict_all()
+        self._device.flush()
+        raise AdAgentError(
+            ErrorCode.OUT_OF_MEMORY,
+            f"The device ran out of memory in {stage}, although everything else was unloaded. Ask for a smaller width "
+            "and height, close other programs that use it, or choose a smaller AD_AGENT_PRESET; then resume this job.",
+        )
+
+    def unload(self) -> None:
+        """Let go of everything, on the device and in host memory."""
+        self._require_idle()
+        self._settle(None)
+        self._evict_all()
+        for weights in self._weights.values():
+            self._drop_host(weights)
+        self._device.flush()
+
+    def host_views(self, file: FlatFile) -> Mapping[str, Tensor]:
+        """The tensors of `file` on the CPU: of its host copy if there is one, else read from the disk when touched."""
+        copies = (weights.host for weights in self._weights.values() if weights.file is file)
+        host = next(copies, None)
+        return file.views(file.mapped() if host is None else host)
+
+    # coming and going
+
+    def _bring_in(self, index: int, report: StageReport) -> None:
+        use = self._schedule.uses[index]
+        moves = self._schedule.moves(index, self.resident)
+        if moves.lacking_bytes:
+            raise AdAgentError(
+                ErrorCode.OUT_OF_MEMORY,
+                f"{use.stage} needs {moves.lacking_bytes / 2**30:.2f} GiB more device memory than the budget of "
+                f"{self._budget_bytes / 2**30:.2f} GiB. Raise AD_AGENT_VRAM_BUDGET_GB if the device has more, ask for "
+                "a smaller width and height, or choose a smaller AD_AGENT_PRESET.",
+            )
+        for name in moves.evicted:
+            self._evict(self._weights[name], report)
+        for weights in self._weights.values():
+            if weights.model in use.models and weights.buffer is None:
+                self._load(weights, report)
+
+    def _load(self, weights: Weights, report: StageReport) -> None:
+        started = time.perf_counter()
+        report.model_moved(weights.name, "loading")
+        buffer = None if weights.is_streamed else self._device.allocate(weights.file.nbytes)
+        self._fill(weights, buffer, _Teller(report, weights.name))
+        self._place(weights, buffer)
+        seconds = time.perf_counter() - started
+        report.model_moved(weights.name, "loaded", size_bytes=weights.file.nbytes, seconds=seconds)
+
+    def _fill(self, weights: Weights, buffer: Tensor | None, check: Check) -> None:
+        """Make the host copy, if one is wanted, and fill `buffer`; also called by the thread that fetches ahead."""
+        if weights.host is None and weights.name in self._wanted_host:
+            host = torch.empty(weights.file.nbytes, dtype=torch.uint8)
+            weights.file.read_into(host, check=check)
+            self._device.register(host)
+            weights.host = host
+        if buffer is not None:
+            self._device.copy_in(buffer, weights.file if weights.host is None else weights.host, check)
+
+    def _place(self, weights: Weights, buffer: Tensor | None) -> None:
+        if weights.is_streamed:
+            weights.assign(weights.file.mapped() if weights.host is None else weights.host)
+        elif buffer is not None:
+            weights.assign(buffer)
+            self.moves += 1
+            self.moved_bytes += buffer.numel()
+
+    def _evict(self, weights: Weights, report: StageReport) -> None:
+        weights.assign(None)
+        report.model_moved(weights.name, "unloaded", size_bytes=weights.file.nbytes)
+
+    def _evict_all(self) -> None:
+        for weights in self._weights.values():
+            if weights.is_resident:
+                weights.assign(None)
+
+    def _drop_host(self, weights: Weights) -> None:
+        if weights.is_streamed:
+            weights.assign(None)
+        host, weights.host = weights.host, None
+        if host is not None:
+            self._device.unregister(host)
+
+    def _fetch_ahead(self, index: int) -> None:
+        """Start the thread that brings what the next use with anything missing will need."""
+        jobs: list[tuple[Weights, Tensor | None]] = []
+        for name, fits in self._schedule.next_missing(index, self.resident):
+            weights, buffer = self._weights[name], None
+            if fits:
+                try:
+                    buffer = self._device.allocate(weights.file.nbytes)
+                except RuntimeError as error:
+                    if not is_out_of_memory(error):
+                        raise
+            if buffer is not None or (name in self._wanted_host and weights.host is None):
+                jobs.append((weights, buffer))
+        if jobs:
+            self._prefetch = _Prefetch(self._fill, jobs)
+            self._prefetch.start()
+
+    def _settle(self, report: StageReport | None) -> None:
+        """Wait for the thread that fetches ahead and take over what it brought; without a `report` it has to end."""
+        if (prefetch := self._prefetch) is None:
+            return
+        try:
+            while report is not None and prefetch.is_alive():
+                report.model_moved(prefetch.current, "loading")
+                prefetch.join(TELL_INTERVAL_S)
+        finally:
+            prefetch.end()
+            self._prefetch = None
+            for weights, buffer in prefetch.filled:
+                self._place(weights, buffer)
+        for weights, buffer in prefetch.filled:
+            if report is not None and buffer is not None:
+                report.model_moved(weights.name, "loaded", size_bytes=weights.file.nbytes)
+
+    # deciding
+
+    def _find(self, stage: str) -> int:
+        uses = self._schedule.uses
+        order = (*range(self._next, len(uses)), *range(self._next))
+        index = next((index for index in order if uses[index].stage == stage), None)
+        if index is None:
+            raise ValueError(f"{stage} is not in the plan")
+        return index
+
+    def _reschedule(self, uses: Sequence[Use], keep_bytes: int) -> None:
+        weights = [weights for weights in self._weights.values() if not weights.is_streamed]
+        parts = [Part(one.name, one.model, one.file.nbytes) for one in weights]
+        self._schedule = Schedule(parts, uses, budget_bytes=self._budget_bytes, keep_bytes=keep_bytes)
+
+    def _choose_host_copies(self) -> frozenset[str]:
+        """What is streamed, then what will have to come back, then what is there already; as far as the budget goes."""
+        if self._is_jit:
+            return frozenset()
+        used = {name for use in self._schedule.uses for name in use.models}
+        streamed = [one.name for one in self._weights.values() if one.is_streamed and one.model in used]
+        gone = [name for step in self._schedule.simulate(self.resident) for name in step.moves.evicted]
+        back = [name for name in gone if self._weights[name].model in used]
+        there = [one.name for one in self._weights.values() if one.host is not None]
+        chosen: set[str] = set()
+        room = self._host_budget_bytes
+        for name in dict.fromkeys((*streamed, *back, *there)):
+            if self._weights[name].file.nbytes <= room:
+                room -= self._weights[name].file.nbytes
+                chosen.add(name)
+        return frozenset(chosen)
+
+    def _rungs(self, stage: str, report: StageReport, shrink: Sequence[Callable[[], str | None]]) -> Iterator[str]:
+        """Give something up for each sentence; an empty one: flushing has to do."""
+        yield ""
+        yield ""
+        self._fetches_ahead = False
+        for name in sorted(self.resident - self._schedule.needed(self._find(stage))):
+            self._evict(self._weights[name], report)
+        yield "Memory ran out: everything that this stage does not need was unloaded, and nothing is loaded ahead."
+        for smaller in shrink:
+            while (sentence := smaller()) is not None:
+                yield sentence
+        self._reschedule(self._schedule.uses, int(self._budget_bytes * SMALLER_SET))
+        yield "Memory ran out: fewer models are kept loaded for the rest of this job."
+
+    def _require_idle(self) -> None:
+        if self._is_in_use:
+            raise RuntimeError("a stage is running: its models must stay where they are")
+
+
+class _Teller:
+    """Tells how far loading is, not too often; `Cancelled` comes out of it."""
+
+    interval_s = TELL_INTERVAL_S
+
+    def __init__(self, report: StageReport, name: str) -> None:
+        self._report = report
+        self._name = name
+        self._most = 0
+        self._told = time.perf_counter()
+
+    def __call__(self, done: int) -> None:
+        self._most = max(self._most, done)  # a host copy goes through the bytes twice
+        if time.perf_counter() - self._told >= self.interval_s:
+            self._told = time.perf_counter()
+            self._report.model_moved(self._name, "loading", size_bytes=self._most)
+
+
+class _Ended(Exception):  # noqa: N818  # nothing went wrong
+    """Raised inside a prefetch that is to end."""
+
+
+class _Prefetch(threading.Thread):
+    """Fills buffers beside a running stage. What goes wrong is forgotten: the stage that needs them will meet it."""
+
+    def __init__(
+        self,
+        fill: Callable[[Weights, Tensor | None, Check], None],
+        jobs: list[tuple[Weights, Tensor | None]],
+    ) -> None:
+        super().__init__(name="prefetch", daemon=True)
+        self.jobs = jobs
+        self.filled: list[tuple[Weights, Tensor | None]] = []
+        self.current = jobs[0][0].name
+        self._fill = fill
+        self._is_ending = threading.Event()
+
+    def run(self) -> None:
+        """Thread body."""
+        try:
+            for weights, buffer in self.jobs:
+                self.current = weights.name
+                self._fill(weights, buffer, self._check)
+                self.filled.append((weights, buffer))
+        except (RuntimeError, OSError, _Ended) as error:
+            logger.info("%s was not fetched ahead: %s", self.current, repr(error))
+
+    def end(self) -> None:
+        """Stop it, and wait until nothing is under way any more."""
+        self._is_ending.set()
+        self.join()
+
+    def _check(self, _: int) -> None:
+        if self._is_ending.is_set():
+            raise _Ended

@@ -1,0 +1,132 @@
+# pyright: basic
+"""The weights of a network as buffers: how a module is shown its weights, and how it is without.
+
+Knows nothing about budgets.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .flat import FlatFile
+
+
+class Segment(NamedTuple):
+    """Weights that come and go together; `name` is unique among the segments of all models."""
+
+    name: str
+    file: FlatFile
+
+
+class Model(NamedTuple):
+    """A network whose weights come and go.
+
+    Attributes:
+        name: what a `Use` calls it.
+        module: its parameters and persistent buffers are on the meta device while they are away; None: weights
+            that are only read, with `Residency.host_views`.
+        segments: the files that hold all of them.
+        streamed: never resident; the weights stay in host memory and each layer fetches its own when it runs.
+    """
+
+    name: str
+    module: nn.Module | None
+    segments: tuple[Segment, ...]
+    streamed: bool = False
+
+
+@dataclass(eq=False)
+class Weights:
+    """One segment and where its bytes are: `buffer` is what the module shows, `host` the copy in host memory."""
+
+    name: str
+    model: str
+    module: nn.Module | None
+    file: FlatFile
+    is_streamed: bool
+    buffer: Tensor | None = None
+    host: Tensor | None = None
+
+    @property
+    def is_resident(self) -> bool:
+        return self.buffer is not None and not self.is_streamed
+
+    def assign(self, buffer: Tensor | None) -> None:
+        """Show the module its weights in `buffer`; None: they are away."""
+        if self.module is not None:
+            away = torch.empty(self.file.nbytes, dtype=torch.uint8, device="meta")
+            assign_views(self.module, self.file.views(away if buffer is None else buffer))
+        self.buffer = buffer
+
+
+def assign_views(module: nn.Module, views: Mapping[str, Tensor]) -> None:
+    """Make `views` the parameters and buffers of `module`; what is tied to one of them follows.
+
+    Raises:
+        ValueError: the module has no tensor of that name.
+    """
+    tensors = module.state_dict(keep_vars=True)
+    aliases = _aliases(tensors)
+    for name, view in views.items():
+        if name not in tensors:
+            raise ValueError(f"the module has no tensor called {name}")
+        is_parameter = isinstance(tensors[name], nn.Parameter)
+        value = nn.Parameter(view, requires_grad=False) if is_parameter else view
+        for alias in aliases[id(tensors[name])]:
+            path, _, leaf = alias.rpartition(".")
+            setattr(module.get_submodule(path), leaf, value)
+
+
+def _aliases(tensors: Mapping[str, Tensor]) -> dict[int, list[str]]:
+    """The names of each tensor, by its identity; more than one: they are tied."""
+    aliases: dict[int, list[str]] = {}
+    for name, tensor in tensors.items():
+        aliases.setdefault(id(tensor), []).append(name)
+    return aliases
+
+
+def check_names(model: str, module: nn.Module, segments: Sequence[Segment]) -> None:
+    """See that the files hold all parameters and persistent buffers of `module`, in their shapes, and nothing else.
+
+    Raises:
+        ValueError: they do not; says which.
+    """
+    tensors = module.state_dict(keep_vars=True)
+    held = {name: spec for segment in segments for name, spec in segment.file.tensors.items()}
+    faults = [f"{name} is unknown to the model" for name in held if name not in tensors]
+    faults += [f"{names[0]} is missing" for names in _aliases(tensors).values() if held.keys().isdisjoint(names)]
+    for name, spec in held.items():
+        if name in tensors and tuple(tensors[name].shape) != spec.shape:
+            faults.append(f"{name} has shape {spec.shape} instead of {tuple(tensors[name].shape)}")
+    if faults:
+        more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise ValueError(
+            f"the files of {model} are not those of its model: {'; '.join(faults[:3])}{more}. "
+            "Prepare the models again with: ad-agent-mcp models prepare"
+        )
+
+
+def stream_layers(module: nn.Module, device: torch.device) -> None:
+    """Have every layer bring its own weights to `device` when it runs, and drop them after."""
+    for layer in module.modules():
+        if not layer._parameters:
+            continue
+        at_home: list[dict[str, nn.Parameter | None]] = []
+
+        def fetch(layer: nn.Module, _: object, at_home: list[dict[str, nn.Parameter | None]] = at_home) -> None:
+            here = {
+                name: None if one is None else nn.Parameter(one.to(device, non_blocking=True), requires_grad=False)
+                for name, one in layer._parameters.items()
+            }
+            at_home.append(dict(layer._parameters))
+            layer._parameters.update(here)
+
+        def leave(layer: nn.Module, *_: object, at_home: list[dict[str, nn.Parameter | None]] = at_home) -> None:
+            if at_home:  # it is also called when fetching failed
+                layer._parameters.update(at_home.pop())
+
+        layer.register_forward_pre_hook(fetch)
+        layer.register_forward_hook(leave, always_call=True)
