@@ -1,6 +1,6 @@
 """`ad-agent-mcp models list | fetch | prepare`: the diffusion engine's models on this machine."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -10,7 +10,7 @@ from rich.table import Table
 from .config import Settings
 from .contract.errors import invalid
 from .engines.diffusion.download import fetch
-from .engines.diffusion.library import ModelLibrary, State, remedy
+from .engines.diffusion.library import ROLES, ModelLibrary, State, remedy
 from .engines.diffusion.presets import Preset, preset_named
 
 
@@ -48,6 +48,8 @@ def fetch_models(settings: Settings, preset_name: str | None, roles: Sequence[st
         AdAgentError: a source cannot be had; says what to do.
     """
     preset, library = _chosen(settings, preset_name)
+    if unknown := set(roles) - set(ROLES):
+        raise invalid(f"there is no source {', '.join(sorted(unknown))}; choose from {', '.join(ROLES)}")
     for source in preset.sources:
         if roles and source.role not in roles:
             continue
@@ -95,7 +97,7 @@ class _Tell:
 
 
 @contextmanager
-def _bar(console: Console, title: str) -> Iterator[_Tell]:
+def _bar(console: Console, title: str) -> Generator[_Tell]:
     columns = (TextColumn("{task.description:<26}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         tell = _Tell(progress, title)

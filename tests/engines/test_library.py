@@ -171,7 +171,7 @@ def test_pickled_weights_are_refused(tmp_path: Path):
 
 def test_a_setting_that_is_no_model_is_named(tmp_path: Path):
     with pytest.raises(ValueError, match="AD_AGENT_FLUX_MODEL"):
-        library(tmp_path, flux="./no-such-folder").states(EXACT)
+        library(tmp_path, flux="no model").states(EXACT)
 
 
 def test_shards_count_only_when_all_are_there():

@@ -42,7 +42,7 @@ def test_exact_takes_turns_in_24_gb():
 
 
 def test_what_goes_out_comes_in_again():
-    stages = plan("exact", 21.5, is_jit=False).stages
+    stages = plan("exact", 21.5).stages
     streamed = int(8.87 * GIB) + int(6.01 * GIB)
     assert sum(stage.moves_in_bytes for stage in stages) - streamed == sum(stage.moves_out_bytes for stage in stages)
 
@@ -68,6 +68,7 @@ def test_jit_keeps_nothing_from_one_stage_to_the_next():
         models = set(PRESETS["fast"].models_of(stage.stage)) - {"t5", "modulation"}
         assert stage.resident_bytes == sum(sum(sizes(PRESETS["fast"])[name]) for name in models)
         assert stage.moves_out_bytes == stage.resident_bytes
+    assert fast.host_bytes == 0
 
 
 def test_host_memory_is_bounded_and_the_rest_is_told():
