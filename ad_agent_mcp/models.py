@@ -12,6 +12,7 @@ from .contract.errors import invalid
 from .engines.diffusion.download import fetch
 from .engines.diffusion.library import ROLES, ModelLibrary, State, remedy
 from .engines.diffusion.presets import Preset, preset_named
+from .files import FileLock
 
 
 def list_models(settings: Settings, preset_name: str | None, console: Console) -> int:
@@ -56,7 +57,7 @@ def fetch_models(settings: Settings, preset_name: str | None, roles: Sequence[st
         if not library.overrides.get(source.role):
             note = "" if source.is_commercial else ": not for commercial use"
             console.print(f"{source.repo}, {source.licence}{note} ({source.licence_url})", soft_wrap=True)
-        with _bar(console, f"fetch {source.role}") as tell:
+        with _alone(library), _bar(console, f"fetch {source.role}") as tell:
             fetch(library, preset, source.role, progress=tell)
     return 0
 
@@ -76,13 +77,26 @@ def prepare_models(settings: Settings, preset_name: str | None, names: Sequence[
         raise invalid(f"{error.name} is not installed: pip install 'ad-agent-mcp[diffusion]'") from None
     for component in preset.components:
         if not names or component.name in names:
-            with _bar(console, f"prepare {component.name}") as tell:
+            with _alone(library), _bar(console, f"prepare {component.name}") as tell:
                 prepare(library, preset, component, progress=tell)
     return 0
 
 
 def _chosen(settings: Settings, preset_name: str | None) -> tuple[Preset, ModelLibrary]:
     return preset_named(preset_name or settings.preset), ModelLibrary.of(settings)
+
+
+@contextmanager
+def _alone(library: ModelLibrary) -> Generator[None]:
+    """Nobody else changes the models meanwhile."""
+    library.models_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(library.models_dir / ".lock")
+    if not lock.try_acquire():
+        raise invalid(f"another process is fetching or preparing models in {library.models_dir}; wait until it is done")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class _Tell:

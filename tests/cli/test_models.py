@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from ad_agent_mcp.files import FileLock
+
 from ..engines.hub import COMMIT, serve
 from .test_commands import run
 
@@ -60,6 +62,10 @@ def test_prepare_makes_what_was_asked_for_and_refuses_what_there_is_not(tmp_path
     listed = run("models", "list", data=tmp_path, **settings).stdout
     assert [line for line in listed.splitlines() if "sdxl_tokenizer " in line and "prepared" in line]
     assert "unet/config.json is missing" in run("models", "prepare", "unet", data=tmp_path, **settings).stderr
+    lock = FileLock(tmp_path / "models" / ".lock")
+    assert lock.try_acquire()
+    assert "another process" in run("models", "fetch", "--source", "sdxl", data=tmp_path, **settings).stderr
+    lock.release()
     unknown = run("models", "list", "--preset", "exakt", data=tmp_path, **settings)
     assert unknown.returncode == 2
     assert "exact, fast, schnell" in unknown.stderr
