@@ -119,11 +119,13 @@ def test_a_download_that_broke_off_goes_on_where_it_was(hub: Hub, tmp_path: Path
 
 def test_offline_touches_no_network(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     fetched(library(tmp_path))
+    hub.asked.clear()
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was touched"))
     models = library(tmp_path, offline=True)
     assert fetched(models).name == COMMIT
     assert models.states(EXACT)["controlnet"] is State.FETCHED
-    assert failure(models, "segmentation")[0] is ErrorCode.MODEL_UNAVAILABLE
+    assert "AD_AGENT_OFFLINE" in failure(models, "segmentation")[1]
+    assert hub.asked == []  # an open connection would need no new one
 
 
 @pytest.mark.parametrize(
