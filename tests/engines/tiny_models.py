@@ -33,6 +33,8 @@ from transformers import (
     T5Tokenizer,
 )
 
+torch.set_num_threads(1)  # threads of tensors this small do nothing but wait for each other
+
 TRANSFORMER: dict[str, Any] = {
     "patch_size": 1,
     "in_channels": 64,

@@ -73,7 +73,11 @@ class Fp8Linear(nn.Module):
 
 
 def multiply_on(device: torch.device) -> Multiply:
-    """The fastest multiplication that `device` can do; all give the same up to the order of sums and one rounding."""
+    """The fastest multiplication that `device` can do; all give the same up to the order of sums and one rounding.
+
+    torch takes row-wise scales from compute capability 8.9 on (there with a kernel of its own, from 9.0 on with
+    cuBLASLt's), but not in its builds for Windows: hence one small trial.
+    """
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9):
         return multiply_emulated
     one = torch.ones(16, 16, device=device)
@@ -81,7 +85,7 @@ def multiply_on(device: torch.device) -> Multiply:
         multiply_scaled(*_quantise(one), *_quantise(one), None, torch.bfloat16)
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, ValueError):  # torch builds without the row-wise kernels, such as those for Windows
+    except (RuntimeError, ValueError):
         return multiply_unscaled
     return multiply_scaled
 
@@ -89,7 +93,7 @@ def multiply_on(device: torch.device) -> Multiply:
 def multiply_scaled(
     tokens: Tensor, token_scale: Tensor, weight: Tensor, weight_scale: Tensor, bias: Tensor | None, dtype: torch.dtype
 ) -> Tensor:
-    """One kernel: both scales and the bias are applied to the float32 sums."""
+    """One kernel: both scales and the bias are applied to its sums, whose fast accumulation costs less than e4m3."""
     return _scaled_mm(
         tokens, weight.t(), token_scale, weight_scale.t(), bias=bias, out_dtype=dtype, use_fast_accum=True
     )

@@ -19,7 +19,7 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchE
 from torch import Tensor, nn
 
 Weights = Callable[[str], tuple[Tensor, Tensor]]
-_SHIFT = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.15}
+_SHIFT = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
 
 
 class Row(NamedTuple):
@@ -52,7 +52,7 @@ def flux_rows(
         negative_pooled: of true classifier-free guidance, for which each step makes a second call.
     """
     scheduler: Any = FlowMatchEulerDiscreteScheduler.from_config(dict(scheduler_config))
-    mu = calculate_shift(image_tokens, *(scheduler.config.get(name, default) for name, default in _SHIFT.items()))
+    mu = calculate_shift(image_tokens, *(scheduler.config[name] for name in _SHIFT))
     sigmas: Any = np.linspace(1.0, 1 / steps, steps)
     timesteps: Any = retrieve_timesteps(scheduler, steps, pooled.device, sigmas=sigmas, mu=mu)[0]
     if strength is not None:
