@@ -13,7 +13,7 @@ from torch import nn
 
 from ad_agent_mcp.contract.errors import AdAgentError, Cancelled, ErrorCode
 from ad_agent_mcp.engines.diffusion import residency as residency_module
-from ad_agent_mcp.engines.diffusion.devices import CpuDevice, is_out_of_memory
+from ad_agent_mcp.engines.diffusion.devices import CpuDevice
 from ad_agent_mcp.engines.diffusion.flat import FlatFile, write_flat
 from ad_agent_mcp.engines.diffusion.residency import Model, Residency, Segment, Use, assign_views
 from ad_agent_mcp.engines.diffusion.schedule import Part, Schedule
@@ -99,7 +99,7 @@ plans = st.lists(
     st.tuples(
         st.sets(st.sampled_from(MODELS), min_size=1, max_size=3).map(lambda s: "".join(sorted(s))), st.integers(0, 6)
     ),
-    min_size=1,
+    min_size=2,
     max_size=6,
 )
 
@@ -109,11 +109,11 @@ def next_use(plan: list[Use], index: int, model: str) -> float:
     return next((step for step, use in enumerate(later) if model in use.models), math.inf)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     layout=layouts,
     stages=plans,
-    slack=st.integers(0, 25),
+    slack=st.integers(0, 12),
     host=st.integers(0, 25),
     streamed=st.sets(st.sampled_from(MODELS), max_size=1),
     policy=st.sampled_from(["auto", "auto", "jit"]),
@@ -161,10 +161,10 @@ def test_whatever_the_plan_everything_needed_is_there_within_the_budget(
 
 @settings(max_examples=25, deadline=None)
 @given(layout=layouts, stages=plans, slack=st.integers(0, 12))
-def test_fetching_ahead_changes_neither_what_is_there_nor_how_much_is_moved(folder, layout, stages, slack):
+def test_fetching_ahead_changes_neither_what_is_there_nor_what_is_moved_in_vain(folder, layout, stages, slack):
     plan = uses(*stages)
     budget = max(sum(sum(layout[model]) for model in use.models) + use.workspace_bytes // UNIT for use in plan) + slack
-    moved = []
+    evicted_bytes = []
     for is_ahead in (True, False):
         world = World(folder, layout, budget=budget)
         world.residency.plan(plan)
@@ -172,8 +172,9 @@ def test_fetching_ahead_changes_neither_what_is_there_nor_how_much_is_moved(fold
         for use in plan * 2:
             with world.residency.use(use.stage, Recorder()):
                 assert all(world.is_there(model) for model in use.models)
-        moved.append(world.residency.moved_bytes)  # what the last stage fetches ahead is not counted yet
-    assert moved[0] == moved[1]
+        world.quiet()
+        evicted_bytes.append(world.residency.moved_bytes - world.residency.resident_bytes)
+    assert evicted_bytes[0] == evicted_bytes[1]
 
 
 # deciding
@@ -486,21 +487,6 @@ def test_an_error_that_breaks_the_process_is_not_taken_for_lack_of_memory(folder
 
     assert outcome(lambda: world.residency.run("0:t", body, report)) is sticky
     assert (len(tries), report.notices) == (1, [])
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (torch.OutOfMemoryError("x"), True),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), True),
-        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
-        (torch.AcceleratorError("CUDA error: out of memory"), False),
-        (NotImplementedError("DefaultCPUAllocator"), False),
-    ],
-)
-def test_lack_of_memory_is_told_from_other_errors(error, expected):
-    assert is_out_of_memory(error) is expected
 
 
 # being cancelled
