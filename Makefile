@@ -55,9 +55,9 @@ $(PY):
 
 # Dependency groups need pip 25.1; an older pip is replaced by the one in constraints.txt.
 .venv/.dev: .venv/.base
-	@echo "Installing the test tools into .venv (once, about a minute) ..."
+	@echo "Installing the test tools and model libraries into .venv (once, a few minutes) ..."
 	@$(PY) -m pip install --help | grep -q -e '--group' || $(PY) -m pip install --quiet --upgrade pip
-	@$(PY) -m pip install --quiet --group dev
+	@$(PY) -m pip install --quiet --editable '.[diffusion]' --group dev
 	@touch $@
 
 # Outside MCP clients, for the end-to-end tests.

@@ -30,7 +30,7 @@ _UNUSED = re.compile(
     r".+\.(relative_position_index|num_batches_tracked)"
     r"|decoder\.(conv_ms_spvn_[432]|gdt_convs_pred_[432]\.0)\.(weight|bias)"
 )
-_COLUMN_BYTES = 128 * 2**20
+_COLUMN_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class BiRefNet(nn.Module):
         height, width = image.shape[-2:]
         if height % 32 or width % 32:
             raise ValueError(f"BiRefNet takes sides that are multiples of 32, not {width} x {height}.")
-        full, half = self.bb(image), self.bb(_resize(image, (height // 2, width // 2)))
-        maps = [torch.cat((large, _like(small, large)), 1) for large, small in zip(full, half, strict=True)]
+        half = _resize(image, (height // 2, width // 2))
+        maps = [torch.cat((a, _like(b, a)), 1) for a, b in zip(self.bb(image), self.bb(half), strict=True)]
         context = torch.cat([_like(features, maps[-1]) for features in maps], 1)
         return self.decoder(image, maps[:-1], self.squeeze_module(context))
 
@@ -144,54 +144,39 @@ def load_birefnet(
     """
     with torch.device("meta"):
         model = BiRefNet(config)
-    state = inference_state(source, config)
+    state = inference_state(source, model)
     model.load_state_dict({name: value.to(device, dtype) for name, value in state.items()}, assign=True)
     return model
 
 
-def inference_state(source: Path | Mapping[str, Tensor], config: BiRefNetConfig = GENERAL) -> dict[str, Tensor]:
-    """What inference needs of a checkpoint, exactly the names and shapes of `BiRefNet(config).state_dict()`.
+def inference_state(source: Path | Mapping[str, Tensor], model: BiRefNet) -> dict[str, Tensor]:
+    """What inference needs of a checkpoint: exactly the names and shapes of `model.state_dict()`.
 
     Args:
         source: a safetensors file, never a pickle, or what it holds.
-        config: for which network.
+        model: on any device; meta will do.
 
     Raises:
         AdAgentError: `model_unavailable`; no such file, or names or shapes that are not this network's.
     """
-    state = _read(source) if isinstance(source, Path) else source
-    with torch.device("meta"):
-        wanted = {name: value.shape for name, value in BiRefNet(config).state_dict().items()}
-    found = {name: value for name, value in state.items() if not _UNUSED.fullmatch(name)}
-    faults = {
-        "missing": sorted(wanted.keys() - found.keys()),
-        "unexpected": sorted(found.keys() - wanted.keys()),
-        "of another shape": [
-            f"{name} {tuple(found[name].shape)} for {tuple(shape)}"
-            for name, shape in wanted.items()
-            if name in found and found[name].shape != shape
-        ],
-    }
-    told = [
-        f"{len(names)} {what} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
-        for what, names in faults.items()
-        if names
-    ]
-    if told:
-        raise _refused(f"These are not the weights of this BiRefNet: {'; '.join(told)}.")
-    return found
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise _refused(f"{path} cannot be read as a safetensors file ({error}).") from error
-
-
-def _refused(what: str) -> AdAgentError:
-    remedy = "Fetch model.safetensors of the general BiRefNet checkpoint again, or point the setting at it."
-    return AdAgentError(ErrorCode.MODEL_UNAVAILABLE, f"{what} {remedy}")
+    remedy = "Fetch model.safetensors of the BiRefNet checkpoint again."
+    if isinstance(source, Path):
+        try:
+            source = load_file(source)
+        except (OSError, SafetensorError) as error:
+            what = f"{source} cannot be read as a safetensors file ({error})."
+            raise AdAgentError(ErrorCode.MODEL_UNAVAILABLE, f"{what} {remedy}") from error
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    state = {name: value for name, value in source.items() if not _UNUSED.fullmatch(name)}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    faults = [f"{name} is missing" for name in wanted.keys() - found.keys()]
+    faults += [f"{name} is unknown" for name in found.keys() - wanted.keys()]
+    shared = wanted.keys() & found.keys()
+    faults += [f"{name} is {found[name]}, not {wanted[name]}" for name in shared if found[name] != wanted[name]]
+    if faults:
+        what = f"These weights do not fit this BiRefNet in {len(faults)} places ({'; '.join(sorted(faults)[:6])})."
+        raise AdAgentError(ErrorCode.MODEL_UNAVAILABLE, f"{what} {remedy}")
+    return state
 
 
 def deform_conv(x: Tensor, weight: Tensor, offset: Tensor, modulation: Tensor) -> Tensor:
@@ -336,8 +321,6 @@ class _PatchEmbedding(nn.Module):
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, 3 colours) of patches, channels last."""
-        x = F.pad(x, (0, -x.shape[3] % 4, 0, -x.shape[2] % 4))
         return self.norm(self.proj(x).permute(0, 2, 3, 1))
 
 
