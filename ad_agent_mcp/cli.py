@@ -13,13 +13,14 @@ from pydantic import ValidationError
 
 from . import __version__
 from .config import ENV_PREFIX, Settings, misspelt_variables
-from .contract.errors import AdAgentError, invalid
+from .contract.errors import AdAgentError, ErrorCode, invalid
 from .logs import configure_logging
 
 logger = logging.getLogger(__name__)
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+_NOT_USAGE = (ErrorCode.MODEL_UNAVAILABLE, ErrorCode.STORAGE_FULL)
 _FLAG_FIELDS = {
     "text": "text_content",
     "scene": "bg_prompt",
@@ -53,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_USAGE
     except (AdAgentError, OSError, ValueError) as error:
         print(f"ad-agent-mcp: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        return EXIT_FAILED if isinstance(error, AdAgentError) and error.info.code in _NOT_USAGE else EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_FAILED
 

@@ -1,6 +1,6 @@
 """`ad-agent-mcp models list | fetch | prepare`: the diffusion engine's models on this machine."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -10,8 +10,9 @@ from rich.table import Table
 from .config import Settings
 from .contract.errors import invalid
 from .engines.diffusion.download import fetch
-from .engines.diffusion.library import ModelLibrary, State, remedy
+from .engines.diffusion.library import ROLES, ModelLibrary, State, remedy
 from .engines.diffusion.presets import Preset, preset_named
+from .files import FileLock
 
 
 def list_models(settings: Settings, preset_name: str | None, console: Console) -> int:
@@ -48,13 +49,15 @@ def fetch_models(settings: Settings, preset_name: str | None, roles: Sequence[st
         AdAgentError: a source cannot be had; says what to do.
     """
     preset, library = _chosen(settings, preset_name)
+    if unknown := set(roles) - set(ROLES):
+        raise invalid(f"there is no source {', '.join(sorted(unknown))}; choose from {', '.join(ROLES)}")
     for source in preset.sources:
         if roles and source.role not in roles:
             continue
         if not library.overrides.get(source.role):
             note = "" if source.is_commercial else ": not for commercial use"
             console.print(f"{source.repo}, {source.licence}{note} ({source.licence_url})", soft_wrap=True)
-        with _bar(console, f"fetch {source.role}") as tell:
+        with _alone(library), _bar(console, f"fetch {source.role}") as tell:
             fetch(library, preset, source.role, progress=tell)
     return 0
 
@@ -74,13 +77,26 @@ def prepare_models(settings: Settings, preset_name: str | None, names: Sequence[
         raise invalid(f"{error.name} is not installed: pip install 'ad-agent-mcp[diffusion]'") from None
     for component in preset.components:
         if not names or component.name in names:
-            with _bar(console, f"prepare {component.name}") as tell:
+            with _alone(library), _bar(console, f"prepare {component.name}") as tell:
                 prepare(library, preset, component, progress=tell)
     return 0
 
 
 def _chosen(settings: Settings, preset_name: str | None) -> tuple[Preset, ModelLibrary]:
     return preset_named(preset_name or settings.preset), ModelLibrary.of(settings)
+
+
+@contextmanager
+def _alone(library: ModelLibrary) -> Generator[None]:
+    """Nobody else changes the models meanwhile."""
+    library.models_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(library.models_dir / ".lock")
+    if not lock.try_acquire():
+        raise invalid(f"another process is fetching or preparing models in {library.models_dir}; wait until it is done")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class _Tell:
@@ -95,7 +111,7 @@ class _Tell:
 
 
 @contextmanager
-def _bar(console: Console, title: str) -> Iterator[_Tell]:
+def _bar(console: Console, title: str) -> Generator[_Tell]:
     columns = (TextColumn("{task.description:<26}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         tell = _Tell(progress, title)

@@ -51,38 +51,34 @@ class _Handler(BaseHTTPRequestHandler):
         parts = path.removeprefix("/api/models").strip("/").split("/")
         repo = "/".join(parts[:2])
         files = self.hub.files(repo)
+        action, commit = parts[2:4]
+        sizes = {name: file.stat().st_size for name, file in files.items()}
         if not files:
-            return self.send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
-        if repo in self.hub.gated and (parts[2] == "resolve" or "tree" in parts):
-            return self.send(403, b"{}", {"X-Error-Code": "GatedRepo"})
-        if parts[2] == "revision" and parts[3] not in ("main", COMMIT, self.hub.commit):
-            return self.send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-        if parts[2] == "revision":
-            siblings = [{"rfilename": name, "size": file.stat().st_size} for name, file in files.items()]
-            return self.send_json(
-                {"id": repo, "sha": self.hub.commit if parts[3] == "main" else parts[3], "siblings": siblings}
-            )
-        if parts[2] == "tree":
-            entries = [
-                {
-                    "type": "file",
-                    "path": name,
-                    "size": file.stat().st_size,
-                    "oid": hashlib.sha1(name.encode()).hexdigest(),
-                }
-                for name, file in files.items()
-            ]
-            return self.send_json(entries)
-        data = files["/".join(parts[4:])].read_bytes()
-        headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": parts[3]}
+            self.send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+        elif repo in self.hub.gated and action != "revision":
+            self.send(403, b"{}", {"X-Error-Code": "GatedRepo"})
+        elif action == "revision" and commit not in ("main", COMMIT, self.hub.commit):
+            self.send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+        elif action == "revision":
+            siblings = [{"rfilename": name, "size": size} for name, size in sizes.items()]
+            sha = self.hub.commit if commit == "main" else commit
+            self.send_json({"id": repo, "sha": sha, "siblings": siblings})
+        elif action == "tree":
+            oids = {name: hashlib.sha1(name.encode()).hexdigest() for name in files}
+            self.send_json([{"type": "file", "path": name, "size": sizes[name], "oid": oids[name]} for name in files])
+        else:
+            self.send_file(files["/".join(parts[4:])], commit, with_body=with_body)
+
+    def send_file(self, file: Path, commit: str, *, with_body: bool) -> None:
+        data = file.read_bytes()
+        headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": commit}
         begin = int((self.headers.get("Range") or "bytes=0-")[6:].partition("-")[0])
-        if with_body and parts[-1].endswith(".safetensors"):
+        if with_body and file.suffix == ".safetensors":
             self.hub.begun_at.append(begin)
-        status = 206 if begin else 200
         if begin:
             headers["Content-Range"] = f"bytes {begin}-{len(data) - 1}/{len(data)}"
-        cut = self.hub.cut_after.pop(parts[-1], None) if with_body else None
-        self.send(status, data[begin:], headers, with_body=with_body, cut=cut)
+        cut = self.hub.cut_after.pop(file.name, None) if with_body else None
+        self.send(206 if begin else 200, data[begin:], headers, with_body=with_body, cut=cut)
 
     def send_json(self, content: object) -> None:
         self.send(200, json.dumps(content).encode(), {"Content-Type": "application/json"})

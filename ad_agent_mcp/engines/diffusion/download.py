@@ -4,6 +4,7 @@
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from ...contract.errors import AdAgentError, ErrorCode
 from ...files import is_disk_full
@@ -33,16 +34,17 @@ def fetch(library: ModelLibrary, preset: Preset, role: str, *, progress: Progres
     except FileNotFoundError as missing:
         if location.repo is None:
             raise unavailable(f"{location.folder} is not such a model: {missing}") from None
+        repo = location.repo
     if library.offline:
         raise unavailable(f"{location.name} is not here, and AD_AGENT_OFFLINE=1 forbids downloading it")
     try:
         from huggingface_hub import HfApi, constants, snapshot_download
-        from huggingface_hub.errors import HTTPError
+        from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage] -- the one it raises
     except ImportError:
         raise unavailable("Downloading needs the extra: pip install 'ad-agent-mcp[diffusion]'") from None
     constants.HF_HUB_DISABLE_TELEMETRY = True
     try:
-        info = HfApi().model_info(location.repo, revision=location.revision, files_metadata=True)
+        info = HfApi().model_info(repo, revision=location.revision, files_metadata=True)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
         names = _choose(sizes, components, location)
         library.pin(location, str(info.sha))
@@ -51,7 +53,7 @@ def fetch(library: ModelLibrary, preset: Preset, role: str, *, progress: Progres
         before = sum(sizes[name] for name in names if (location.folder / name).is_file())
         _check_room(library.models_dir, wanted - _bytes_in(location.folder.parent.parent / "blobs"))
         snapshot_download(
-            location.repo,
+            repo,
             revision=location.revision,
             cache_dir=library.models_dir / "hub",
             allow_patterns=names,
@@ -82,8 +84,8 @@ def _explain(error: Exception, location: Location, preset: Preset, hub: str) -> 
     status = getattr(getattr(error, "response", None), "status_code", None)
     if is_gated and status in (401, 403, 404):
         return (
-            f"{location.repo} is given only to those who accept its licence: log in at {page} and accept it, make a read "
-            "token under Settings > Access Tokens, then run `hf auth login` (or set HF_TOKEN) and fetch again. "
+            f"{location.repo} is given only to those who accept its licence: log in at {page} and accept it, make a "
+            "read token under Settings > Access Tokens, then run `hf auth login` (or set HF_TOKEN) and fetch again. "
             "FLUX.1-schnell (AD_AGENT_PRESET=schnell) needs no acceptance."
         )
     setting = f"AD_AGENT_{location.role.upper()}_MODEL"
@@ -123,10 +125,8 @@ def _bar(tell: Callable[[int], None]) -> type:
     from tqdm.auto import tqdm
 
     class Bar(tqdm):
-        def __init__(self, *args, **kwargs) -> None:
-            self.counts_bytes = kwargs.get("unit") == "B"
-            self.here = kwargs.get("initial") or 0
-            kwargs.pop("name", None)
+        def __init__(self, *args: Any, unit: str = "", name: str = "", **kwargs: Any) -> None:
+            self.counts_bytes, self.here = unit == "B", 0
             super().__init__(*args, **{**kwargs, "disable": True})
 
         def update(self, n: float | None = 1) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import platformdirs
 
@@ -92,19 +92,17 @@ class ModelLibrary:
         """Where the source of `role` is.
 
         Raises:
-            ValueError: the setting is neither a hub id nor an existing folder.
+            ValueError: the setting is neither a hub id nor a folder.
         """
         published = preset.source(role)
         name = self.overrides.get(role) or f"{published.repo}@{published.revision}"
         folder = Path(name).expanduser().absolute()
-        if folder.is_dir():
-            return Location(
-                role, name, None, "", folder, f"local-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
-            )
-        match = _HUB_ID.fullmatch(name)
-        if match is None:
+        if folder.is_dir() or name.startswith(("/", "~", ".")):
+            key = f"local-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+            return Location(role, name, None, "", folder, key)
+        if (match := _HUB_ID.fullmatch(name)) is None:
             setting = f"AD_AGENT_{role.upper()}_MODEL"
-            raise ValueError(f"{setting}: {name!r} is neither an existing folder nor owner/name[@revision] on the hub")
+            raise ValueError(f"{setting}: {name!r} is neither a folder nor owner/name[@revision] on the hub")
         repo = match[1]
         wanted = match[2] or (published.revision if repo == published.repo else "main")
         revision = str(_read_json(self._pins).get(f"{repo}@{wanted}", wanted))
@@ -122,7 +120,7 @@ class ModelLibrary:
             sources = None
         if recorded is None:
             return State.ABSENT if sources is None else State.FETCHED
-        folder = self.models_dir / "prepared" / location.key / component.name
+        folder = self.prepared_root(location) / component.name
         sizes = {path.name: path.stat().st_size for path in folder.iterdir()} if folder.is_dir() else {}
         if recorded["format"] != FORMAT or sizes != recorded["files"]:
             return State.STALE
@@ -134,9 +132,7 @@ class ModelLibrary:
 
     def sizes(self, preset: Preset) -> dict[str, tuple[int, ...]]:
         """Bytes of each segment of the networks: as prepared, else as published."""
-        return {
-            component.name: self._segments(preset, component) for component in preset.components if component.network
-        }
+        return {one.name: self._segments(preset, one) for one in preset.components if one.network}
 
     def standing(self, preset: Preset, role: str) -> Standing:
         """How far a source is as a whole, and how much room it takes."""
@@ -163,11 +159,9 @@ class ModelLibrary:
     def prepared_root(self, location: Location) -> Path:
         return self.models_dir / "prepared" / location.key
 
-    def manifest(self, location: Location) -> Mapping[str, Any]:
+    def manifest(self, location: Location) -> dict[str, Any]:
         """What is prepared of a source: by component `format`, `files` (sizes) and `sources` (size, time)."""
-        return cast(
-            "Mapping[str, Any]", _read_json(self.prepared_root(location) / "manifest.json").get("components", {})
-        )
+        return _read_json(self.prepared_root(location) / "manifest.json").get("components", {})
 
     def record(self, location: Location, name: str, entry: Mapping[str, Any]) -> None:
         """Note in the manifest that a component is prepared."""
@@ -182,9 +176,7 @@ class ModelLibrary:
             FileNotFoundError: some are missing; names one.
         """
         folder = location.folder / component.subfolder
-        here = (
-            [f"{component.subfolder}/{path.name}".lstrip("/") for path in folder.iterdir()] if folder.is_dir() else []
-        )
+        here = [path.relative_to(location.folder).as_posix() for path in folder.glob("*")]
         return [location.folder / name for name in wanted_files(here, component)]
 
     def fingerprint(self, location: Location, component: Component) -> dict[str, list[int]]:

@@ -74,7 +74,7 @@ def plan_memory(
         pixels: of the picture.
         vram_budget: device memory to stay within, in bytes.
         host_budget: host memory for copies of models; what is beyond it is read from disk.
-        is_jit: nothing stays on the device from one stage to the next.
+        is_jit: nothing stays on the device or in host memory from one stage to the next.
     """
     streamed = {component.name for component in preset.components if component.is_streamed}
     stages = [stage for stage in stages if preset.models_of(stage)]
@@ -95,12 +95,14 @@ def plan_memory(
     streams = [sum(sum(sizes[name]) for name in use.models if name in streamed) for use in uses]
     plans = [_stage(step, schedule, stream, is_jit=is_jit) for step, stream in zip(steps, streams, strict=True)]
     returning = {part for step in steps for part in (*step.moves.loaded, *step.ahead)}
-    host = schedule.size(returning) + sum(streams)
+    host = 0 if is_jit else schedule.size(returning) + sum(streams)
     moved = sum(plan.moves_in_bytes for plan in plans)
     why = f"{moved / GIB:.1f} GiB are moved to the device in every job"
     if not returning:
         why = f"models stay on the device; {moved / GIB:.1f} GiB pass through it in every job"
-    if host > host_budget:
+    if is_jit:
+        why += ", all of them read from disk"
+    elif host > host_budget:
         why += f", {(host - host_budget) / GIB:.1f} GiB of which are read from disk"
     return MemoryPlan(tuple(plans), min(host, host_budget), "fits_with_moves" if returning else "fits", why)
 

@@ -22,7 +22,9 @@ def empty_network(component: Component, config: Mapping[str, Any]) -> nn.Module:
         from .birefnet import BiRefNet, BiRefNetConfig
 
         names = {field.name for field in dataclasses.fields(BiRefNetConfig)}
-        fields = {name: tuple(v) if isinstance(v, list) else v for name, v in config.items() if name in names}
+        fields: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in config.items() if name in names
+        }
         with torch.device("meta"):
             return BiRefNet(BiRefNetConfig(**fields))
     import diffusers

@@ -20,6 +20,7 @@ from torch import Tensor
 from ...contract.errors import AdAgentError, ErrorCode
 from ...files import sync_folder
 from .flat import write_flat
+from .fp8 import quantise_rows
 from .library import FORMAT, ModelLibrary, State, remedy, unavailable
 from .networks import empty_network, weights_of
 from .presets import Component, Preset
@@ -187,8 +188,6 @@ def _quantised(name: str, found: str, component: Component, source: _Source) -> 
     if len(shape) != 2 or shape[0] % 16 or shape[1] % 16 or not _BLOCK_LINEAR.fullmatch(name):
         yield _converted(name, found, component, source)
         return
-    from .fp8 import quantise_rows
-
     pair = lru_cache(maxsize=1)(lambda: quantise_rows(source.read(found)))
     yield name, torch.float8_e4m3fn, shape, lambda: pair()[0]
     yield f"{name}_scale", torch.float32, (shape[0], 1), lambda: pair()[1]

@@ -1,0 +1,89 @@
+"""`models list | fetch | prepare` and what `doctor` says of models, as a person uses them."""
+
+from pathlib import Path
+
+import pytest
+
+from ad_agent_mcp.files import FileLock
+
+from ..engines.hub import COMMIT, serve
+from .test_commands import run
+
+OFFLINE = {"AD_AGENT_OFFLINE": "1"}
+
+
+def folder(path: Path, *names: str) -> Path:
+    for name in names:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text("{}")
+    return path
+
+
+def test_list_shows_licences_states_and_the_next_command(tmp_path: Path):
+    listed = run("models", "list", data=tmp_path, AD_AGENT_MODELS_DIR=str(tmp_path / "models"))
+    assert listed.returncode == 1
+    for word in ("Non-Commercial", "MIT", "33.9 GB", "absent", "models fetch --preset exact"):
+        assert word in listed.stdout
+    free = run("models", "list", "--preset", "schnell", data=tmp_path, AD_AGENT_MODELS_DIR=str(tmp_path / "models"))
+    assert "Apache-2.0" in free.stdout
+    assert "Non-Commercial" not in free.stdout
+
+
+def test_fetch_downloads_and_is_seen_by_list(tmp_path: Path):
+    models = tmp_path / "models"
+    folder(tmp_path / "hub" / "me" / "net", "config.json", "diffusion_pytorch_model.safetensors")
+    with serve(tmp_path / "hub") as hub:
+        settings = {
+            "AD_AGENT_MODELS_DIR": str(models),
+            "AD_AGENT_CONTROLNET_MODEL": "me/net",
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_OFFLINE": "0",
+        }
+        done = run("models", "fetch", "--source", "controlnet", data=tmp_path, **settings)
+        assert done.returncode == 0, done.stderr
+        assert "fetch controlnet" in done.stdout
+        refused = run("models", "fetch", "--source", "segmentation", data=tmp_path, **settings)
+    assert refused.returncode == 1
+    assert "AD_AGENT_SEGMENTATION_MODEL" in refused.stderr
+    assert (models / "hub" / "models--me--net" / "snapshots" / COMMIT / "config.json").is_file()
+    listed = run("models", "list", data=tmp_path, **settings, **OFFLINE).stdout
+    assert [line for line in listed.splitlines() if "controlnet" in line and "fetched" in line]
+
+
+def test_prepare_makes_what_was_asked_for_and_refuses_what_there_is_not(tmp_path: Path):
+    settings = {
+        "AD_AGENT_MODELS_DIR": str(tmp_path / "models"),
+        "AD_AGENT_SDXL_MODEL": str(folder(tmp_path / "sdxl", "tokenizer/vocab.json")),
+        **OFFLINE,
+    }
+    done = run("models", "prepare", "sdxl_tokenizer", data=tmp_path, **settings)
+    assert done.returncode == 0, done.stderr
+    listed = run("models", "list", data=tmp_path, **settings).stdout
+    assert [line for line in listed.splitlines() if "sdxl_tokenizer " in line and "prepared" in line]
+    assert "unet/config.json is missing" in run("models", "prepare", "unet", data=tmp_path, **settings).stderr
+    lock = FileLock(tmp_path / "models" / ".lock")
+    assert lock.try_acquire()
+    assert "another process" in run("models", "fetch", "--source", "sdxl", data=tmp_path, **settings).stderr
+    lock.release()
+    unknown = run("models", "list", "--preset", "exakt", data=tmp_path, **settings)
+    assert unknown.returncode == 2
+    assert "exact, fast, schnell" in unknown.stderr
+
+
+def test_doctor_tells_models_and_memory_and_fails_when_diffusion_is_asked_for(tmp_path: Path):
+    settings = {"AD_AGENT_MODELS_DIR": str(tmp_path / "models"), "AD_AGENT_PRESET": "fast"}
+    told = run("doctor", data=tmp_path, AD_AGENT_ENGINE="diffusion", **settings)
+    assert told.returncode == 1
+    for word in ("model flux", "not for commercial use", "models prepare --preset fast", "text_paint", "CPU"):
+        assert word in told.stdout
+    auto = run("doctor", data=tmp_path, **settings)
+    assert auto.returncode == 0, auto.stdout
+    assert "draft, because" in auto.stdout
+
+
+@pytest.mark.parametrize(("name", "value"), [("AD_AGENT_PRESET", "exakt"), ("AD_AGENT_FLUX_MODEL", "no model")])
+def test_doctor_names_a_setting_that_makes_no_sense(name: str, value: str, tmp_path: Path):
+    told = run("doctor", data=tmp_path, AD_AGENT_ENGINE="diffusion", **{name: value})
+    assert told.returncode == 1
+    assert name in told.stdout

@@ -1,0 +1,103 @@
+"""Which engine a machine gets, and that the reason names what is missing."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.errors import AdAgentError
+from ad_agent_mcp.contract.stages import EngineName
+from ad_agent_mcp.engines.diffusion import choice
+from ad_agent_mcp.engines.diffusion.choice import Choice, choose_engine
+from ad_agent_mcp.engines.diffusion.library import ModelLibrary
+from ad_agent_mcp.engines.diffusion.presets import GIB, PRESETS
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """All models of preset `fast`, by their manifests; sizes are the published ones."""
+    monkeypatch.setattr(
+        ModelLibrary, "sizes", lambda _, preset: {c.name: gib(c.nominal_gib) for c in preset.components}
+    )
+    monkeypatch.setattr(choice, "find_spec", lambda name: name)
+    library = ModelLibrary(tmp_path, offline=True, overrides={})
+    for component in PRESETS["fast"].components:
+        location = library.locate(PRESETS["fast"], component.role)
+        folder = library.prepared_root(location) / component.name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        library.record(location, component.name, {"format": 1, "files": {"config.json": 2}, "sources": {}})
+    return tmp_path
+
+
+def gib(sizes: tuple[float, ...]) -> tuple[int, ...]:
+    return tuple(int(size * GIB) for size in sizes)
+
+
+def chosen(models_dir: Path, *, vram_gib: float | None = 22.25, **settings: Any) -> Choice:
+    free = None if vram_gib is None else int(vram_gib * GIB)
+    given = Settings(**{"preset": "fast", "models_dir": models_dir, **settings})
+    return choose_engine(given, free_vram_bytes=free, free_ram_bytes=30 * GIB)
+
+
+def test_auto_takes_diffusion_where_everything_is_there(models: Path):
+    taken = chosen(models)
+    assert (taken.engine, taken.is_ready) == (EngineName.DIFFUSION, True)
+    assert taken.plan is not None
+    assert taken.plan.verdict == "fits"
+
+
+@pytest.mark.parametrize(
+    ("vram_gib", "settings", "reason"),
+    [
+        (None, {}, "no NVIDIA GPU"),
+        (22.25, {"preset": "exact"}, "models prepare --preset exact"),
+        (8, {}, "GiB may be used"),
+        (22.25, {"vram_budget_gb": 6}, "6.0 GiB may be used"),
+        (22.25, {"engine": "draft"}, "AD_AGENT_ENGINE=draft"),
+    ],
+)
+def test_otherwise_it_takes_draft_and_says_why(
+    vram_gib: float | None, settings: dict[str, Any], reason: str, models: Path
+):
+    taken = chosen(models, vram_gib=vram_gib, **settings)
+    assert (taken.engine, taken.is_ready) == (EngineName.DRAFT, True)
+    assert reason in taken.reason
+
+
+def test_a_missing_library_is_named(models: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(choice, "find_spec", lambda name: None if name == "diffusers" else name)
+    taken = chosen(models)
+    assert taken.engine is EngineName.DRAFT
+    assert "diffusers not installed" in taken.reason
+    assert not chosen(models, engine="diffusion").is_ready
+
+
+def test_diffusion_asked_for_runs_on_the_cpu_with_a_warning(models: Path):
+    taken = chosen(models, engine="diffusion", vram_gib=None)
+    assert (taken.engine, taken.is_ready) == (EngineName.DIFFUSION, True)
+    assert "CPU" in taken.reason
+
+
+def test_diffusion_asked_for_stays_diffusion_when_models_are_missing(models: Path):
+    taken = chosen(models, engine="diffusion", preset="exact")
+    assert (taken.engine, taken.is_ready) == (EngineName.DIFFUSION, False)
+    assert "models prepare" in taken.reason
+
+
+def test_an_unknown_preset_is_refused_with_the_known_ones(models: Path):
+    with pytest.raises(AdAgentError, match="exact, fast, schnell"):
+        chosen(models, preset="exakt")
+
+
+def test_choosing_imports_no_model_library():
+    code = (
+        "import sys, ad_agent_mcp.doctor, ad_agent_mcp.models, ad_agent_mcp.engines.diffusion.choice;"
+        "print({'torch', 'diffusers', 'transformers', 'safetensors', 'huggingface_hub'} & set(sys.modules))"
+    )
+    import subprocess
+
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"

@@ -1,0 +1,100 @@
+"""What is told before anything is loaded: whether a preset fits, with which moves, or why not."""
+
+from dataclasses import replace
+
+import pytest
+
+from ad_agent_mcp.contract.stages import Stage
+from ad_agent_mcp.engines.diffusion.memory_plan import MemoryPlan, host_budget, plan_memory, rows, vram_budget
+from ad_agent_mcp.engines.diffusion.presets import GIB, MEGAPIXEL, PRESETS, STAGES, TEXT, Preset
+
+
+def sizes(preset: Preset) -> dict[str, tuple[int, ...]]:
+    """As in the published models."""
+    return {component.name: tuple(int(gib * GIB) for gib in component.nominal_gib) for component in preset.components}
+
+
+def plan(
+    name: str, vram_gib: float, *, host_gib: float = 64, pixels: int = MEGAPIXEL, is_jit: bool = False
+) -> MemoryPlan:
+    preset = PRESETS[name]
+    vram, host = int(vram_gib * GIB), int(host_gib * GIB)
+    return plan_memory(preset, sizes(preset), STAGES, pixels, vram_budget=vram, host_budget=host, is_jit=is_jit)
+
+
+def test_fast_stays_in_24_gb_with_nothing_moved_but_what_is_streamed():
+    fast = plan("fast", 21.5)
+    assert fast.verdict == "fits"
+    streamed = int(8.87 * GIB) + int(6.01 * GIB)
+    assert {stage.stage: stage.moves_in_bytes for stage in fast.stages if stage.moves_in_bytes} == {TEXT: streamed}
+    assert {stage.resident_bytes for stage in fast.stages} == {
+        sum(sum(segments) for name, segments in sizes(PRESETS["fast"]).items()) - streamed
+    }
+    assert fast.host_bytes == streamed
+
+
+def test_exact_takes_turns_in_24_gb():
+    exact = plan("exact", 21.5)
+    assert exact.verdict == "fits_with_moves"
+    assert max(stage.peak_bytes for stage in exact.stages) <= 21.5 * GIB
+    assert sum(stage.moves_out_bytes for stage in exact.stages) > 0
+    assert plan("exact", 48).verdict == "fits"
+
+
+def test_what_goes_out_comes_in_again():
+    stages = plan("exact", 21.5).stages
+    streamed = int(8.87 * GIB) + int(6.01 * GIB)
+    assert sum(stage.moves_in_bytes for stage in stages) - streamed == sum(stage.moves_out_bytes for stage in stages)
+
+
+def test_what_cannot_fit_is_told_with_the_stage_and_what_it_needs():
+    small = plan("exact", 12)
+    assert small.verdict == "does_not_fit"
+    assert small.stages == ()
+    assert Stage.BACKGROUND in small.why
+    assert "17.1 GiB" in small.why
+
+
+def test_a_larger_picture_needs_more_until_it_does_not_fit():
+    peaks = [max(stage.peak_bytes for stage in plan("exact", 48, pixels=area * MEGAPIXEL).stages) for area in (1, 4)]
+    assert peaks[1] > peaks[0]
+    assert plan("exact", 17.5).verdict == "fits_with_moves"
+    assert plan("exact", 17.5, pixels=4 * MEGAPIXEL).verdict == "does_not_fit"
+
+
+def test_jit_keeps_nothing_from_one_stage_to_the_next():
+    fast = plan("fast", 48, is_jit=True)
+    for stage in fast.stages:
+        models = set(PRESETS["fast"].models_of(stage.stage)) - {"t5", "modulation"}
+        assert stage.resident_bytes == sum(sum(sizes(PRESETS["fast"])[name]) for name in models)
+        assert stage.moves_out_bytes == stage.resident_bytes
+    assert fast.host_bytes == 0
+
+
+def test_host_memory_is_bounded_and_the_rest_is_told():
+    short = plan("fast", 21.5, host_gib=10)
+    assert short.host_bytes == 10 * GIB
+    assert "4.9 GiB of which are read from disk" in short.why
+
+
+def test_stages_without_models_are_left_out():
+    stages = (TEXT, Stage.CUT_OUT, Stage.COMPOSITE, Stage.BACKGROUND, Stage.FINISH)
+    preset = PRESETS["fast"]
+    told = plan_memory(preset, sizes(preset), stages, MEGAPIXEL, vram_budget=40 * GIB, host_budget=40 * GIB)
+    assert [stage.stage for stage in told.stages] == [TEXT, Stage.CUT_OUT, Stage.BACKGROUND]
+    assert [row[0] for row in rows(told)] == ["stage", TEXT, "cut_out", "background"]
+    assert all(len(row) == 5 for row in rows(told))
+
+
+@pytest.mark.parametrize("budget", [vram_budget, host_budget])
+def test_a_budget_is_the_setting_or_what_is_free_less_a_reserve(budget: type[int]):
+    assert budget(3.5, 100 * GIB) == 3.5 * GIB
+    assert 90 * GIB < budget(None, 100 * GIB) < 100 * GIB
+    assert budget(None, 0) == 0
+
+
+def test_another_preset_is_one_entry():
+    dreamlike = replace(PRESETS["exact"], name="dreamlike", steps=8)
+    assert dreamlike.models_of(Stage.BLEND) == ("transformer-bf16", "flux_vae")
+    assert dreamlike.workspace_bytes(Stage.BLEND, MEGAPIXEL) == PRESETS["exact"].workspace_bytes(Stage.BLEND, MEGAPIXEL)
+    assert dreamlike.workspace_bytes(Stage.COMPOSITE, MEGAPIXEL) == 0
