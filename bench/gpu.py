@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,7 @@ class Watch:
     def step_s(self, stage: str) -> float:
         """Median seconds of an iteration, the first two left out."""
         times = self.steps[stage]
-        return statistics.median(b - a for a, b in zip(times[2:], times[3:], strict=False))
+        return statistics.median(b - a for a, b in pairwise(times[2:]))
 
 
 def watched(engine: Any, root: Path, watch: Watch, **fields: Any) -> float:

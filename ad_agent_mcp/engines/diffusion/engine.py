@@ -22,7 +22,7 @@ from ...contract.schemas import CompositionMode, GenerateRequest
 from ...contract.stages import EngineName, Plan, Stage
 from ...imaging import cutout
 from ...imaging.edges import canny_map
-from ...imaging.picture import Matte, Picture, alpha_over, blur, dilate, erode, floats, mix, resize, to_bytes
+from ...imaging.picture import Matte, Picture, alpha_over, blur, dilate, floats, mix, to_bytes
 from ...imaging.relief import paint_letters
 from ..base import CutOut, Scene, StageReport
 from .devices import CpuDevice, CudaDevice, Device
@@ -203,8 +203,8 @@ class DiffusionEngine:
         if not union or kept < _MIN_LETTER_IOU:
             report.notice(
                 "text_drawn",
-                f"The painted letters lost their shape ({kept:.0%} of it was left), so they were drawn instead. Another "
-                "text_model_prompt or seed may paint them whole.",
+                f"The painted letters lost their shape ({kept:.0%} of it was left), so they were drawn instead. "
+                "Another text_model_prompt or seed may paint them whole.",
             )
             return paint_letters(mask, self._state.request.text_model_prompt, seed=self._letters_seed)
         letters = painting.copy()
@@ -235,11 +235,10 @@ class DiffusionEngine:
             image=_pillow(plain),
             mask_image=Image.fromarray(region.astype(np.uint8) * 255),
         )
-        soft = np.clip(blur(floats(region), reach / 3), 0, 1)
+        soft = floats(np.clip(blur(floats(region), reach / 3), 0, 1))
         blended = mix(plain, painted, soft)
         if mode is CompositionMode.BLEND:
-            core = floats(letters[..., 3]) / 255 * _CORE_SHARE
-            return mix(blended, plain, core)
+            return mix(blended, plain, floats(floats(letters[..., 3]) / 255 * _CORE_SHARE))
         return alpha_over(blended, letters)
 
     def unload(self) -> None:
@@ -371,8 +370,8 @@ class DiffusionEngine:
         if names:
             report.notice(
                 "not_supported",
-                f"This preset ({self._preset.name}) has no use for: {', '.join(names)}. FLUX is guided by what a prompt "
-                "says, so say what should be there instead.",
+                f"This preset ({self._preset.name}) has no use for: {', '.join(names)}. FLUX is guided by what a "
+                "prompt says, so say what should be there instead.",
             )
 
 

@@ -1,4 +1,5 @@
-# pyright: basic
+# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalSubscript=false
+# pyright: reportPrivateImportUsage=false
 """The models of a preset as modules whose weights come and go, and the pipelines that are built on them.
 
 Builds shells without weights; residency fills them. Knows no jobs.
@@ -138,6 +139,11 @@ class Models:
         self.sdxl_text = PromptEncoder(f"sdxl {identity('sdxl')}", self._encode_sdxl, cache)
         self._set_tiles()
 
+    @property
+    def device_name(self) -> str:
+        """The device as people know it."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+
     def begin_job(self) -> None:
         """Compile from the second job on: the first picture of a fresh worker is there sooner without."""
         self._jobs += 1
@@ -193,7 +199,10 @@ class Models:
         shell = empty_network(component, json.loads((folder / "config.json").read_text("utf-8")))
         for module in shell.modules():
             for name in module._non_persistent_buffers_set:
-                module._buffers[name] = None if module._buffers[name] is None else module._buffers[name].to(self.device)
+                if (buffer := module._buffers[name]) is not None:
+                    module._buffers[name] = buffer.to(self.device)
+        if component.is_streamed:  # its weights are on the CPU, where the pipeline therefore puts what it is given
+            shell.register_forward_pre_hook(lambda _, given: tuple(one.to(self.device) for one in given))
         if component.name == self.preset.transformer:
             self.modulation = Modulation(shell)
             if component.dtype.startswith("float8"):

@@ -7,8 +7,12 @@ from ...contract.schemas import GenerateRequest
 from ...contract.stages import Stage
 
 _STUDIO = "a clean photo studio with a seamless light backdrop, soft light"
-_SCENE = "{scene}. Empty background scene for product photography, clear surface in the lower third, nothing on it, no text"
-_REFINED = "{scene}. A product stands on the surface, natural contact shadow, coherent light, professional product photo"
+_SCENE = (
+    "{scene}. Empty background scene for product photography, clear surface in the lower third, nothing on it, no text"
+)
+_REFINED = (
+    "{scene}. A product stands on the surface, natural contact shadow, coherent light, professional product photo"
+)
 _BLENDED = "{style}. {look} lettering in the scene, coherent light and soft shadows, professional advertisement"
 _LETTERS = "{look}, isolated on a plain light grey background, studio light"
 
@@ -43,7 +47,9 @@ def prompts_of(request: GenerateRequest) -> dict[Stage, Prompt]:
     return {stage: Prompt(text, getattr(request, NEGATIVE_FIELDS[stage])) for stage, text in positive.items()}
 
 
-def unused_fields(request: GenerateRequest, stages: tuple[Stage, ...], *, has_negative: bool, has_guidance: bool) -> list[str]:
+def unused_fields(
+    request: GenerateRequest, stages: tuple[Stage, ...], *, has_negative: bool, has_guidance: bool
+) -> list[str]:
     """Fields that the caller set and that no stage of the job heeds.
 
     Args:

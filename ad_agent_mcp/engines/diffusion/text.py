@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class PromptCache:
             os.utime(path)
         except FileNotFoundError:
             return None
-        except Exception as error:  # a damaged file is worth no more than a missing one, whatever the library raises
+        except (OSError, SafetensorError) as error:
             logger.warning("an embedding was damaged and is made again: %s", error)
             return None
         return found
