@@ -399,13 +399,17 @@ def part_nf4(root: Path) -> dict[str, Any]:
         gc.collect()
         torch.cuda.empty_cache()
 
-    def cut_out(name: str) -> None:
-        model = timed(
-            f"{name} load", lambda: birefnet.load_birefnet(folders["birefnet"] / "model.safetensors", device="cuda")
-        )
-        timed(name, lambda: birefnet.matte(model, torch.zeros(1024, 1024, 3, dtype=torch.uint8)))
-        del model
+    def stage(name: str, load: Callable[[], tuple[Any, ...]], run: Callable[..., Any]) -> None:
+        parts = [timed(f"{name} load", load)]
+        timed(name, lambda: run(*parts[0]))
+        parts.clear()
         timed(f"{name} free", clean)
+
+    def cut_out(name: str) -> None:
+        def load() -> tuple[Any, ...]:
+            return (birefnet.load_birefnet(folders["birefnet"] / "model.safetensors", device="cuda"),)
+
+        stage(name, load, lambda model: birefnet.matte(model, torch.zeros(1024, 1024, 3, dtype=torch.uint8)))
 
     tokens = torch.randint(3, 200, (1, 512), device="cuda")
     words = torch.randint(3, 200, (1, 77), device="cuda")
@@ -423,55 +427,50 @@ def part_nf4(root: Path) -> dict[str, Any]:
                 ),
             )
 
-        t5, clip, vae, transformer = timed(f"{name} load", load)
-        scheduler = FlowMatchEulerDiscreteScheduler.from_config(SCHEDULERS["flux_scheduler"])
-        pipe = pipeline(scheduler=scheduler, vae=vae, text_encoder=None, tokenizer=None, text_encoder_2=None,
-                        tokenizer_2=None, transformer=transformer)  # fmt: skip
-        pipe.set_progress_bar_config(disable=True)
-        timed(name, lambda: pipe(
-            prompt_embeds=t5(tokens)[0], pooled_prompt_embeds=clip(words).pooler_output, num_inference_steps=steps,
-            width=1024, height=1024, guidance_scale=3.5, **given,
-        ))  # fmt: skip
-        del t5, clip, vae, transformer, pipe
-        timed(f"{name} free", clean)
+        def run(t5: Any, clip: Any, vae: Any, transformer: Any) -> None:
+            scheduler = FlowMatchEulerDiscreteScheduler.from_config(SCHEDULERS["flux_scheduler"])
+            pipe = pipeline(
+                scheduler=scheduler, vae=vae, text_encoder=None, tokenizer=None, text_encoder_2=None, tokenizer_2=None,
+                transformer=transformer,
+            )  # fmt: skip
+            pipe.set_progress_bar_config(disable=True)
+            pipe(
+                prompt_embeds=t5(tokens)[0], pooled_prompt_embeds=clip(words).pooler_output, width=1024, height=1024,
+                num_inference_steps=steps, guidance_scale=3.5, **given,
+            )  # fmt: skip
 
-    def letters() -> None:
-        def load() -> tuple[Any, ...]:
-            return (
-                UNet2DConditionModel.from_pretrained(folders["unet"], torch_dtype=half).to("cuda"),
-                ControlNetModel.from_pretrained(folders["controlnet"], torch_dtype=half).to("cuda"),
-                AutoencoderKL.from_pretrained(folders["sdxl_vae"], torch_dtype=half).to("cuda"),
-                CLIPTextModel.from_pretrained(folders["sdxl_clip_l"], dtype=half, device_map="cuda"),
-                CLIPTextModelWithProjection.from_pretrained(folders["sdxl_clip_g"], dtype=half, device_map="cuda"),
-            )
+        stage(name, load, run)
 
-        unet, controlnet, vae, clip_l, clip_g = timed("letters load", load)
-        vae.config.force_upcast = False
+    def load_letters() -> tuple[Any, ...]:
+        return (
+            UNet2DConditionModel.from_pretrained(folders["unet"], torch_dtype=half).to("cuda"),
+            ControlNetModel.from_pretrained(folders["controlnet"], torch_dtype=half).to("cuda"),
+            AutoencoderKL.from_pretrained(folders["sdxl_vae"], torch_dtype=half).to("cuda"),
+            CLIPTextModel.from_pretrained(folders["sdxl_clip_l"], dtype=half, device_map="cuda"),
+            CLIPTextModelWithProjection.from_pretrained(folders["sdxl_clip_g"], dtype=half, device_map="cuda"),
+        )
+
+    def letters(unet: Any, controlnet: Any, vae: Any, clip_l: Any, clip_g: Any) -> None:
+        vae.register_to_config(force_upcast=False)
         pipe = StableDiffusionXLControlNetPipeline(
             vae=vae, text_encoder=None, text_encoder_2=None, tokenizer=None, tokenizer_2=None, unet=unet,
             controlnet=controlnet, scheduler=EulerDiscreteScheduler.from_config(SCHEDULERS["sdxl_scheduler"]),
             add_watermarker=False,
         )  # fmt: skip
         pipe.set_progress_bar_config(disable=True)
-
-        def run() -> Any:
-            two = words.repeat(2, 1)
-            small, large = clip_l(two, output_hidden_states=True), clip_g(two, output_hidden_states=True)
-            embeds = torch.cat([small.hidden_states[-2], large.hidden_states[-2]], -1)
-            return pipe(
-                prompt_embeds=embeds[:1], negative_prompt_embeds=embeds[1:], pooled_prompt_embeds=large[0][:1],
-                negative_pooled_prompt_embeds=large[0][1:], image=picture, num_inference_steps=28,
-            )  # fmt: skip
-
-        timed("letters", run)
-        del unet, controlnet, vae, clip_l, clip_g, pipe
-        timed("letters free", clean)
+        two = words.repeat(2, 1)
+        small, large = clip_l(two, output_hidden_states=True), clip_g(two, output_hidden_states=True)
+        embeds = torch.cat([small.hidden_states[-2], large.hidden_states[-2]], -1)
+        pipe(
+            prompt_embeds=embeds[:1], negative_prompt_embeds=embeds[1:], pooled_prompt_embeds=large[0][:1],
+            negative_pooled_prompt_embeds=large[0][1:], image=picture, num_inference_steps=28,
+        )  # fmt: skip
 
     with torch.inference_mode():
         cut_out("cut_out")
         flux("background", FluxPipeline, 28)
         flux("refine", FluxImg2ImgPipeline, 28, image=picture, strength=0.6)
-        letters()
+        stage("letters", load_letters, letters)
         cut_out("text_cut_out")
         flux("blend", FluxInpaintPipeline, 28, image=picture, mask_image=picture.convert("L"), strength=0.4)
     return {"job s": sum(seconds.values()), "stages s": seconds, "reserved GiB": torch.cuda.max_memory_reserved() / GIB}
