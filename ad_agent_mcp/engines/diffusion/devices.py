@@ -3,17 +3,21 @@
 
 import contextlib
 import gc
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from .flat import FlatFile
+from .flat import FlatFile, TensorSpec
 
 Check = Callable[[int], None]
 """Told the bytes done so far, from time to time; what it raises ends the work."""
+
+
+Reader = Callable[[], Mapping[str, Tensor]]
 
 
 class Device(Protocol):
@@ -35,6 +39,10 @@ class Device(Protocol):
 
     def unregister(self, host: Tensor) -> None:
         """End what `register` began."""
+        ...
+
+    def reading(self, file: FlatFile, groups: Sequence[Sequence[str]]) -> AbstractContextManager[Reader]:
+        """Tensors of `file` in host memory, group by group in this order; each is good until the next is asked for."""
         ...
 
     def flush(self) -> None:
@@ -64,6 +72,12 @@ class CpuDevice:
     def unregister(self, host: Tensor) -> None:
         """See `Device`."""
 
+    @contextlib.contextmanager
+    def reading(self, file: FlatFile, groups: Sequence[Sequence[str]]) -> Generator[Reader]:
+        """See `Device`."""
+        views = iter([file.views(file.mapped())] * len(groups))
+        yield lambda: next(views)
+
     def flush(self) -> None:
         """See `Device`."""
         gc.collect()
@@ -79,6 +93,7 @@ class CudaDevice:
     """
 
     COPY_BYTES = 256 << 20
+    READ_BYTES = 16 << 20
     BLOCK_BYTES = 32 << 20
     BLOCKS = 8
 
@@ -126,6 +141,38 @@ class CudaDevice:
         if int(_runtime().cudaHostUnregister(host.data_ptr())):
             _clear_error(self.torch_device)
 
+    @contextlib.contextmanager
+    def reading(self, file: FlatFile, groups: Sequence[Sequence[str]]) -> Generator[Reader]:
+        """See `Device`: `BLOCKS` threads read the next group while the last one is copied from registered memory."""
+        spans = [(min(s.begin for s in specs), max(s.end for s in specs)) for specs in _specs(file, groups)]
+        slots = torch.empty(2, max(end - begin for begin, end in spans), dtype=torch.uint8)
+        self.register(slots)
+
+        def read(turn: int) -> list[Future[None]]:
+            begin, end = spans[turn]
+            parts = slots[turn % 2][: end - begin].split(self.READ_BYTES)
+            return [pool.submit(file.read_chunk, part, begin + n * self.READ_BYTES) for n, part in enumerate(parts)]
+
+        def groups_read() -> Generator[Mapping[str, Tensor]]:
+            coming = read(0)
+            for turn, specs in enumerate(_specs(file, groups)):
+                torch.cuda.synchronize(self.torch_device)  # the slot of the group before is free from here on
+                for part in coming:
+                    part.result()
+                coming = read(turn + 1) if turn + 1 < len(spans) else []
+                begin = spans[turn][0]
+                yield {
+                    name: slots[turn % 2][spec.begin - begin : spec.end - begin].view(spec.dtype).view(spec.shape)
+                    for name, spec in zip(groups[turn], specs, strict=True)
+                }
+
+        try:
+            with ThreadPoolExecutor(self.BLOCKS) as pool:
+                found = groups_read()
+                yield lambda: next(found)
+        finally:
+            self.unregister(slots)
+
     def flush(self) -> None:
         """See `Device`."""
         if self._ring is not None:
@@ -164,6 +211,10 @@ class CudaDevice:
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+
+
+def _specs(file: FlatFile, groups: Sequence[Sequence[str]]) -> list[list[TensorSpec]]:
+    return [[file.tensors[name] for name in names] for names in groups]
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
