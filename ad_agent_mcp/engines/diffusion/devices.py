@@ -99,7 +99,6 @@ class CudaDevice:
 
     def __init__(self, *, cap_bytes: int, index: int = 0) -> None:
         self.torch_device = torch.device("cuda", index)
-        self._cap_bytes = cap_bytes
         total = torch.cuda.get_device_properties(self.torch_device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, cap_bytes / total), self.torch_device)
         self._copies = torch.cuda.Stream(self.torch_device)
@@ -107,9 +106,7 @@ class CudaDevice:
 
     def allocate(self, nbytes: int) -> Tensor:
         """See `Device`; call it from the thread that computes."""
-        # A freed buffer of another size stays reserved and would be in the way; one that fits is worth keeping.
-        if torch.cuda.memory_reserved(self.torch_device) + nbytes > self._cap_bytes:
-            torch.cuda.empty_cache()
+        # torch gives freed blocks back by itself before it would go over the cap, and not while one of them fits.
         buffer = torch.empty(nbytes, dtype=torch.uint8, device=self.torch_device)
         # The block may have been freed by kernels that are still queued: the copy must come after them.
         self._copies.wait_stream(torch.cuda.current_stream(self.torch_device))

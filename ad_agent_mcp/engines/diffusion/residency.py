@@ -324,6 +324,7 @@ class Residency:
         read = [one.name for one in all_streamed if one.module is None]
         gone = [name for step in self._schedule.simulate(self.resident) for name in step.moves.evicted]
         back = [name for name in gone if self._weights[name].model in used]
+        back.sort(key=lambda name: -self._weights[name].file.nbytes)
         there = [one.name for one in self._weights.values() if one.host is not None]
         chosen: set[str] = set()
         room = self._host_budget_bytes
