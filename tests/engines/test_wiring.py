@@ -51,6 +51,12 @@ def models(
     return told
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More do nothing for tensors this small but wait for each other."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 @pytest.fixture
 def request_(pictures: Path) -> GenerateRequest:
     return GenerateRequest(
@@ -77,8 +83,9 @@ async def followed(app: App, job: Job) -> tuple[Job, list[str]]:
 
 
 async def test_a_job_is_painted_by_models_which_then_keep_the_device(
-    settings: Settings, models: dict[str, Any], request_: GenerateRequest
+    settings: Settings, models: dict[str, Any], request_: GenerateRequest, capsys: pytest.CaptureFixture[str]
 ):
+    settings = settings.model_copy(update={"log_level": "INFO"})
     async with app_with(settings, WORKER_COMMAND, **models) as app, app_with(settings, WORKER_COMMAND) as other:
         job, seen = await followed(app, await app.service.generate(request_))
         assert (job.status, job.engine, job.error) == (JobState.COMPLETED, EngineName.DIFFUSION, None)
@@ -88,6 +95,9 @@ async def test_a_job_is_painted_by_models_which_then_keep_the_device(
         assert len(cut) == 1
         assert cut[0].startswith("text_model_prompt")
         assert app.service.resident_models
+        log = capsys.readouterr().err
+        assert "stage text_paint" in log
+        assert "gold foil" not in log
         with pytest.raises(AdAgentError) as refusal:
             await other.service.generate(request_)
         assert refusal.value.info.code is ErrorCode.BUSY
