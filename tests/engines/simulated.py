@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ad_agent_mcp.contract.errors import AdAgentError, Cancelled
+from ad_agent_mcp.engines.diffusion.devices import CpuDevice
 from ad_agent_mcp.engines.diffusion.flat import FlatFile
 
 CHUNK = 256
@@ -63,6 +64,9 @@ class SimulatedDevice:
 
     def unregister(self, host: Tensor) -> None:
         del self.registered[host.data_ptr()]
+
+    def reading(self, file: FlatFile, groups):
+        return CpuDevice().reading(file, groups)
 
     def flush(self) -> None:
         self.flushes += 1

@@ -64,11 +64,12 @@ def gpu(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "stream", contextlib.nullcontext)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: stream.synchronize())
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(devices, "_runtime", Runtime)
     monkeypatch.setattr(CudaDevice, "BLOCK_BYTES", 1000)
     monkeypatch.setattr(CudaDevice, "COPY_BYTES", 3000)
+    monkeypatch.setattr(CudaDevice, "READ_BYTES", 700)
     device = CudaDevice.__new__(CudaDevice)
     device.torch_device, device._copies, device._ring = torch.device("cpu"), stream, None
     device.registered = registered
@@ -107,6 +108,24 @@ def test_host_memory_is_copied_whole(gpu, data):
     gpu.copy_in(buffer, data, told.append)
     assert torch.equal(buffer.as_subclass(torch.Tensor), data)
     assert told == [*range(3000, 18_001, 3000), 20_480]
+
+
+def test_tensors_are_read_ahead_and_stay_until_what_was_begun_with_them_is_over(gpu, tmp_path):
+    made = {
+        f"{kind}{n}": torch.full((2000 if kind == "w" else 4,), n, dtype=torch.uint8) for n in range(6) for kind in "wb"
+    }
+    write_flat(tmp_path / "b", [(name, torch.uint8, tuple(x.shape), lambda x=x: x) for name, x in made.items()])
+    groups = [(f"w{n}", f"b{n}") for n in range(6)]
+    copies = []
+    with gpu.reading(FlatFile.open(tmp_path / "b"), groups) as read:
+        for names in groups:
+            here = read()
+            for name in names:
+                copies.append((name, late_buffer(gpu, made[name].numel())))
+                copies[-1][1].copy_(here[name], non_blocking=True)
+        gpu._copies.synchronize()
+    assert all(torch.equal(copy.as_subclass(torch.Tensor), made[name]) for name, copy in copies)
+    assert gpu.registered == []
 
 
 def test_nothing_is_under_way_after_a_copy_was_cancelled(gpu, file, data):

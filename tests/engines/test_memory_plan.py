@@ -6,7 +6,7 @@ import pytest
 
 from ad_agent_mcp.contract.stages import Stage
 from ad_agent_mcp.engines.diffusion.memory_plan import MemoryPlan, host_budget, plan_memory, rows, vram_budget
-from ad_agent_mcp.engines.diffusion.presets import GIB, MEGAPIXEL, PRESETS, STAGES, TEXT, Preset
+from ad_agent_mcp.engines.diffusion.presets import ENCODE, GIB, MEGAPIXEL, PRESETS, STAGES, TABLE, Preset
 
 
 def sizes(preset: Preset) -> dict[str, tuple[int, ...]]:
@@ -25,8 +25,10 @@ def plan(
 def test_fast_stays_in_24_gb_with_nothing_moved_but_what_is_streamed():
     fast = plan("fast", 21.5)
     assert fast.verdict == "fits"
-    streamed = int(8.87 * GIB) + int(6.01 * GIB)
-    assert {stage.stage: stage.moves_in_bytes for stage in fast.stages if stage.moves_in_bytes} == {TEXT: streamed}
+    t5, modulation = int(8.87 * GIB), int(6.01 * GIB)
+    moved = {stage.stage: stage.moves_in_bytes for stage in fast.stages if stage.moves_in_bytes}
+    assert moved == {ENCODE: t5, TABLE: modulation}
+    streamed = t5 + modulation
     assert {stage.resident_bytes for stage in fast.stages} == {
         sum(sum(segments) for name, segments in sizes(PRESETS["fast"]).items()) - streamed
     }
@@ -51,8 +53,8 @@ def test_what_cannot_fit_is_told_with_the_stage_and_what_it_needs():
     small = plan("exact", 12)
     assert small.verdict == "does_not_fit"
     assert small.stages == ()
-    assert Stage.BACKGROUND in small.why
-    assert "17.1 GiB" in small.why
+    assert TABLE in small.why
+    assert "16.5 GiB" in small.why
 
 
 def test_a_larger_picture_needs_more_until_it_does_not_fit():
@@ -78,11 +80,11 @@ def test_host_memory_is_bounded_and_the_rest_is_told():
 
 
 def test_stages_without_models_are_left_out():
-    stages = (TEXT, Stage.CUT_OUT, Stage.COMPOSITE, Stage.BACKGROUND, Stage.FINISH)
+    stages = (ENCODE, Stage.CUT_OUT, Stage.COMPOSITE, Stage.BACKGROUND, Stage.FINISH)
     preset = PRESETS["fast"]
     told = plan_memory(preset, sizes(preset), stages, MEGAPIXEL, vram_budget=40 * GIB, host_budget=40 * GIB)
-    assert [stage.stage for stage in told.stages] == [TEXT, Stage.CUT_OUT, Stage.BACKGROUND]
-    assert [row[0] for row in rows(told)] == ["stage", TEXT, "cut_out", "background"]
+    assert [stage.stage for stage in told.stages] == [ENCODE, Stage.CUT_OUT, Stage.BACKGROUND]
+    assert [row[0] for row in rows(told)] == ["stage", ENCODE, "cut_out", "background"]
     assert all(len(row) == 5 for row in rows(told))
 
 

@@ -618,8 +618,10 @@ def test_weights_without_a_module_are_read_on_the_host(tmp_path):
         residency = Residency(SimulatedDevice(), budget_bytes=0, host_budget_bytes=host)
         residency.add(Model("table", None, (one,), streamed=True))
         residency.plan([Use("table", ("table",), 0)])
-        with residency.use("table", Recorder()):
-            assert torch.equal(residency.host_views(one.file)["linear.bias"], net.linear.bias)
+        groups = [["linear.weight"], ["linear.bias"]]
+        with residency.use("table", Recorder()), residency.reading(one.file, groups) as read:
+            assert torch.equal(read()["linear.weight"], net.linear.weight)
+            assert torch.equal(read()["linear.bias"], net.linear.bias)
         assert bool(residency.host_bytes) is bool(host)
         residency.unload()
         assert residency.host_bytes == 0

@@ -3,17 +3,21 @@
 
 import contextlib
 import gc
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from .flat import FlatFile
+from .flat import FlatFile, TensorSpec
 
 Check = Callable[[int], None]
 """Told the bytes done so far, from time to time; what it raises ends the work."""
+
+
+Reader = Callable[[], Mapping[str, Tensor]]
 
 
 class Device(Protocol):
@@ -35,6 +39,10 @@ class Device(Protocol):
 
     def unregister(self, host: Tensor) -> None:
         """End what `register` began."""
+        ...
+
+    def reading(self, file: FlatFile, groups: Sequence[Sequence[str]]) -> AbstractContextManager[Reader]:
+        """Tensors of `file` in host memory, group by group in this order; each is good until the next is asked for."""
         ...
 
     def flush(self) -> None:
@@ -64,6 +72,12 @@ class CpuDevice:
     def unregister(self, host: Tensor) -> None:
         """See `Device`."""
 
+    @contextlib.contextmanager
+    def reading(self, file: FlatFile, groups: Sequence[Sequence[str]]) -> Generator[Reader]:
+        """See `Device`."""
+        views = iter([file.views(file.mapped())] * len(groups))
+        yield lambda: next(views)
+
     def flush(self) -> None:
         """See `Device`."""
         gc.collect()
@@ -79,12 +93,12 @@ class CudaDevice:
     """
 
     COPY_BYTES = 256 << 20
+    READ_BYTES = 16 << 20
     BLOCK_BYTES = 32 << 20
     BLOCKS = 8
 
     def __init__(self, *, cap_bytes: int, index: int = 0) -> None:
         self.torch_device = torch.device("cuda", index)
-        self._cap_bytes = cap_bytes
         total = torch.cuda.get_device_properties(self.torch_device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, cap_bytes / total), self.torch_device)
         self._copies = torch.cuda.Stream(self.torch_device)
@@ -92,9 +106,7 @@ class CudaDevice:
 
     def allocate(self, nbytes: int) -> Tensor:
         """See `Device`; call it from the thread that computes."""
-        # A freed buffer of another size stays reserved and would be in the way; one that fits is worth keeping.
-        if torch.cuda.memory_reserved(self.torch_device) + nbytes > self._cap_bytes:
-            torch.cuda.empty_cache()
+        # torch gives freed blocks back by itself before it would go over the cap, and not while one of them fits.
         buffer = torch.empty(nbytes, dtype=torch.uint8, device=self.torch_device)
         # The block may have been freed by kernels that are still queued: the copy must come after them.
         self._copies.wait_stream(torch.cuda.current_stream(self.torch_device))
@@ -125,6 +137,38 @@ class CudaDevice:
         torch.cuda.synchronize(self.torch_device)
         if int(_runtime().cudaHostUnregister(host.data_ptr())):
             _clear_error(self.torch_device)
+
+    @contextlib.contextmanager
+    def reading(self, file: FlatFile, groups: Sequence[Sequence[str]]) -> Generator[Reader]:
+        """See `Device`: `BLOCKS` threads read the next group while the last one is copied from registered memory."""
+        spans = [(min(s.begin for s in specs), max(s.end for s in specs)) for specs in _specs(file, groups)]
+        slots = torch.empty(2, max(end - begin for begin, end in spans), dtype=torch.uint8)
+        self.register(slots)
+
+        def read(turn: int) -> list[Future[None]]:
+            begin, end = spans[turn]
+            parts = slots[turn % 2][: end - begin].split(self.READ_BYTES)
+            return [pool.submit(file.read_chunk, part, begin + n * self.READ_BYTES) for n, part in enumerate(parts)]
+
+        def groups_read() -> Generator[Mapping[str, Tensor]]:
+            coming = read(0)
+            for turn, specs in enumerate(_specs(file, groups)):
+                torch.cuda.synchronize(self.torch_device)  # the slot of the group before is free from here on
+                for part in coming:
+                    part.result()
+                coming = read(turn + 1) if turn + 1 < len(spans) else []
+                begin = spans[turn][0]
+                yield {
+                    name: slots[turn % 2][spec.begin - begin : spec.end - begin].view(spec.dtype).view(spec.shape)
+                    for name, spec in zip(groups[turn], specs, strict=True)
+                }
+
+        try:
+            with ThreadPoolExecutor(self.BLOCKS) as pool:
+                found = groups_read()
+                yield lambda: next(found)
+        finally:
+            self.unregister(slots)
 
     def flush(self) -> None:
         """See `Device`."""
@@ -164,6 +208,10 @@ class CudaDevice:
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+
+
+def _specs(file: FlatFile, groups: Sequence[Sequence[str]]) -> list[list[TensorSpec]]:
+    return [[file.tensors[name] for name in names] for names in groups]
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

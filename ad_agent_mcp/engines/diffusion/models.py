@@ -6,6 +6,7 @@ Builds shells without weights; residency fills them. Knows no jobs.
 """
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ _FLUX_PIPELINES = {
     Stage.BLEND: FluxInpaintPipeline,
 }
 _RECOMPILES = 64
+_COMPILERS = 4
 MODULATION = "modulation"
 
 
@@ -149,6 +151,7 @@ class Models:
         self._jobs += 1
         if self._jobs == 2 and self.preset.is_compiled and self.device.type == "cuda":
             torch._dynamo.config.recompile_limit = _RECOMPILES
+            torch._inductor.config.compile_threads = min(_COMPILERS, os.cpu_count() or 1)
             self._transformer.compile_repeated_blocks(fullgraph=True)
 
     def flux(self, stage: Stage) -> Any:
@@ -177,8 +180,14 @@ class Models:
 
     def fill_table(self, rows: Sequence[Row]) -> None:
         """Compute the modulation of all `rows`, streaming its weights; the transformer is on the device."""
-        weights = self._residency.host_views(self._modulation_file)
-        self.modulation.fill(rows, lambda name: (weights[f"{name}.weight"], weights[f"{name}.bias"]))
+        groups = [(f"{name}.weight", f"{name}.bias") for name in self.modulation.names]
+        with self._residency.reading(self._modulation_file, groups) as read:
+
+            def weights(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+                here = read()
+                return here[f"{name}.weight"], here[f"{name}.bias"]
+
+            self.modulation.fill(rows, weights)
 
     def matte(self, picture: Picture) -> Matte:
         """What BiRefNet takes for the foreground of an RGB picture."""

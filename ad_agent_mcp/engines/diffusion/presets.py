@@ -62,13 +62,17 @@ class Component:
 
 @dataclass(frozen=True)
 class Activation:
-    """Device memory that a stage needs beside the weights, with VAE tiles of 512."""
+    """Device memory that a stage needs beside the weights, the modulation table included.
+
+    What grows with the picture and what a VAE tile of 512 takes, `tile_gib`, are not there at the same time.
+    """
 
     fixed_gib: float
-    gib_per_megapixel: float
+    gib_per_megapixel: float = 0.0
+    tile_gib: float = 0.0
 
     def bytes_at(self, pixels: int) -> int:
-        return int((self.fixed_gib + self.gib_per_megapixel * pixels / MEGAPIXEL) * GIB)
+        return int((self.fixed_gib + max(self.tile_gib, self.gib_per_megapixel * pixels / MEGAPIXEL)) * GIB)
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class Preset:
     max_sequence_length: int = 512
     is_compiled: bool = True
     vae_tiles: tuple[int, ...] = (512, 256)
-    flux_activation: Activation = Activation(0.33, 0.46)
+    flux_activation: Activation = Activation(0.17, 0.46, 0.6)
 
     @cached_property
     def components(self) -> tuple[Component, ...]:
@@ -152,13 +156,12 @@ _MODELS: Mapping[str, tuple[str, ...]] = {
 }
 STAGES = tuple(_MODELS)
 """Every stage that runs models, in the order of a whole job."""
-# The modulation table, 0.19 GiB, is part of every stage that comes after it.
 _ACTIVATIONS: Mapping[str, Activation] = {
-    ENCODE: Activation(0.5, 0),
-    TABLE: Activation(0.5, 0),
-    Stage.CUT_OUT: Activation(1.14, 0),  # always 1024 x 1024
-    Stage.TEXT_PAINT: Activation(0.25, 0.57),
-    Stage.TEXT_CUT_OUT: Activation(1.33, 0),
+    Stage.CUT_OUT: Activation(0.75),  # its square has always the same side
+    ENCODE: Activation(1.6),
+    TABLE: Activation(0.4),
+    Stage.TEXT_PAINT: Activation(0.2, 0.57, 0.56),
+    Stage.TEXT_CUT_OUT: Activation(0.75),
 }
 
 _HUB = "https://huggingface.co/"
@@ -193,7 +196,7 @@ PRESETS: Mapping[str, Preset] = {
         _EXACT,
         replace(
             _EXACT, name="fast", title="FLUX.1-dev with blocks in 8 bits, compiled", transformer="transformer-fp8",
-            flux_activation=Activation(0.2, 0.88),
+            flux_activation=Activation(0.17, 0.88, 0.6),
         ),
         replace(
             _EXACT, name="schnell", title="FLUX.1-schnell in bfloat16: 4 steps, free for commercial use",

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Literal, TypeVar
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ...contract.errors import AdAgentError, ErrorCode
 from ..base import StageReport
-from .devices import Check, Device, is_out_of_memory
+from .devices import Check, Device, Reader, is_out_of_memory
 from .flat import FlatFile
 from .schedule import Part, Schedule, Use
 from .weights import Model, Segment, Weights, assign_views, check_names, stream_layers
@@ -193,11 +193,16 @@ class Residency:
             self._drop_host(weights)
         self._device.flush()
 
-    def host_views(self, file: FlatFile) -> Mapping[str, Tensor]:
-        """The tensors of `file` on the CPU: of its host copy if there is one, else read from the disk when touched."""
-        copies = (weights.host for weights in self._weights.values() if weights.file is file)
-        host = next(copies, None)
-        return file.views(file.mapped() if host is None else host)
+    @contextlib.contextmanager
+    def reading(self, file: FlatFile, groups: Sequence[Sequence[str]]) -> Generator[Reader]:
+        """Tensors of `file` in host memory, one of `groups` of names at a time: of its host copy, or from the disk."""
+        host = next((weights.host for weights in self._weights.values() if weights.file is file), None)
+        if host is None:
+            with self._device.reading(file, groups) as read:
+                yield read
+            return
+        views = iter([file.views(host)] * len(groups))
+        yield lambda: next(views)
 
     # coming and going
 
@@ -310,17 +315,20 @@ class Residency:
         self._schedule = Schedule(parts, uses, budget_bytes=self._budget_bytes, keep_bytes=keep_bytes)
 
     def _choose_host_copies(self) -> frozenset[str]:
-        """What is streamed, then what will have to come back, then what is there already; as far as the budget goes."""
+        """What layers stream, what has to come back, what is only read, what is there; as far as the budget goes."""
         if self._is_jit:
             return frozenset()
         used = {name for use in self._schedule.uses for name in use.models}
-        streamed = [one.name for one in self._weights.values() if one.is_streamed and one.model in used]
+        all_streamed = [one for one in self._weights.values() if one.is_streamed and one.model in used]
+        streamed = [one.name for one in all_streamed if one.module is not None]
+        read = [one.name for one in all_streamed if one.module is None]
         gone = [name for step in self._schedule.simulate(self.resident) for name in step.moves.evicted]
         back = [name for name in gone if self._weights[name].model in used]
+        back.sort(key=lambda name: -self._weights[name].file.nbytes)
         there = [one.name for one in self._weights.values() if one.host is not None]
         chosen: set[str] = set()
         room = self._host_budget_bytes
-        for name in dict.fromkeys((*streamed, *back, *there)):
+        for name in dict.fromkeys((*streamed, *back, *read, *there)):
             if self._weights[name].file.nbytes <= room:
                 room -= self._weights[name].file.nbytes
                 chosen.add(name)

@@ -27,7 +27,7 @@ class Model(NamedTuple):
     Attributes:
         name: what a `Use` calls it.
         module: its parameters and persistent buffers are on the meta device while they are away; None: weights
-            that are only read, with `Residency.host_views`.
+            that are only read, with `Residency.reading`.
         segments: the files that hold all of them.
         streamed: never resident; the weights stay in host memory and each layer fetches its own when it runs.
     """
