@@ -62,6 +62,10 @@ def run(arguments: Sequence[str]) -> int:
 def _serve(settings: Settings, options: argparse.Namespace) -> int:
     import anyio
 
+    if settings.require_gpu:
+        from .doctor import require_gpu
+
+        require_gpu(settings)
     if options.command == "serve" and options.transport == "http":
         from functools import partial
 

@@ -132,6 +132,11 @@ class Settings(BaseSettings):
             raise ValueError("AD_AGENT_TOKEN is too short: use at least 16 characters")
         return self
 
+    @property
+    def device_lock(self) -> Path:
+        """What a server holds while it uses the GPU."""
+        return self.data_dir / "locks" / "device-0.lock"
+
     @cached_property
     def bearer_token(self) -> str | None:
         """The HTTP token, from either setting.

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import psutil
 from PIL import features
 from rich.console import Console
 from rich.table import Table
@@ -16,13 +17,15 @@ from rich.table import Table
 from . import __version__
 from .config import EngineChoice, Settings
 from .contract.errors import AdAgentError
+from .contract.stages import EngineName
 from .engines.diffusion.choice import choose_engine, plan_for
-from .engines.diffusion.library import ModelLibrary, Standing, State, remedy
+from .engines.diffusion.gpu import visible_gpu
+from .engines.diffusion.library import ModelLibrary, Standing, State, remedy, unavailable
 from .engines.diffusion.memory_plan import rows
 from .engines.diffusion.presets import Preset, preset_named
 from .files import write_atomically
 from .imaging.fonts import FontCatalog
-from .server.metrics import WANTED_VRAM_GB, SystemMonitor
+from .server.metrics import SystemMonitor
 from .server.references import image_roots
 from .server.store import JobStore
 
@@ -70,6 +73,19 @@ def run_doctor(settings: Settings, console: Console) -> int:
     return 1 if any(finding.verdict == "missing" for finding in findings) else 0
 
 
+def require_gpu(settings: Settings) -> None:
+    """Make sure that jobs will run on a GPU.
+
+    Raises:
+        AdAgentError: `model_unavailable`; there is none, its memory is too small, or models are missing.
+    """
+    free_vram, free_ram = _free_bytes(settings)
+    choice = choose_engine(settings, free_vram_bytes=free_vram, free_ram_bytes=free_ram)
+    if free_vram is None or choice.engine is EngineName.DRAFT or not choice.is_ready:
+        why = "no NVIDIA GPU is visible." if free_vram is None else choice.reason
+        raise unavailable(f"AD_AGENT_REQUIRE_GPU is set, but: {why} `ad-agent-mcp doctor` tells more.")
+
+
 def _machine(settings: Settings) -> Iterator[Finding]:
     metrics = SystemMonitor().sample()
     free_gb = metrics.ram_total_gb - metrics.ram_used_gb
@@ -78,16 +94,14 @@ def _machine(settings: Settings) -> Iterator[Finding]:
     yield Finding("memory", "ok" if free_gb >= MIN_RAM_GB else "note", text if free_gb >= MIN_RAM_GB else few)
     for gpu in metrics.gpu_info:
         free = (gpu.vram_total_mb - gpu.vram_used_mb) / 1024
-        enough = free >= WANTED_VRAM_GB
-        hint = "" if enough else f"; the diffusion engine wants {WANTED_VRAM_GB}"
-        yield Finding(f"GPU {gpu.index}", "ok" if enough else "note", f"{gpu.name}, {free:.1f} GiB free{hint}")
+        yield Finding(f"GPU {gpu.index}", "ok", f"{gpu.name}, {free:.1f} GiB free")
     if not metrics.gpu_info:
         verdict: Verdict = "missing" if settings.require_gpu else "note"
         yield Finding("GPU", verdict, "no NVIDIA GPU is visible; the driver and, in a container, --gpus all are needed")
 
 
 def _engine(settings: Settings) -> Iterator[Finding]:
-    free_vram, free_ram = _free_bytes()
+    free_vram, free_ram = _free_bytes(settings)
     try:
         choice = choose_engine(settings, free_vram_bytes=free_vram, free_ram_bytes=free_ram)
         yield Finding("engine", "ok" if choice.is_ready else "missing", choice.reason)
@@ -113,7 +127,7 @@ def _model(preset: Preset, standing: Standing, *, is_mine: bool) -> Finding:
 
 def _memory_plan(settings: Settings) -> Table | None:
     """What the preset's models would take on the GPU, or without one, if asked for, on the CPU."""
-    free_vram, free_ram = _free_bytes()
+    free_vram, free_ram = _free_bytes(settings)
     if settings.engine is EngineChoice.DRAFT or (free_vram is None and settings.engine is EngineChoice.AUTO):
         return None
     preset = preset_named(settings.preset)
@@ -128,11 +142,10 @@ def _memory_plan(settings: Settings) -> Table | None:
     return table
 
 
-def _free_bytes() -> tuple[int | None, int]:
-    """Free memory of the first GPU (None without one) and of the host."""
-    metrics = SystemMonitor().sample()
-    vram = [(gpu.vram_total_mb - gpu.vram_used_mb) << 20 for gpu in metrics.gpu_info]
-    return (vram[0] if vram else None), int((metrics.ram_total_gb - metrics.ram_used_gb) * 2**30)
+def _free_bytes(settings: Settings) -> tuple[int | None, int]:
+    """Free memory of the GPU (None without one) and of the host."""
+    gpu = visible_gpu(settings.device_lock)
+    return gpu and gpu.free_bytes, psutil.virtual_memory().available
 
 
 def _data(settings: Settings) -> Iterator[Finding]:

@@ -90,20 +90,21 @@ class FileLock:
         return self._descriptor is not None
 
     def try_acquire(self, note: str = "") -> bool:
-        """Take the lock without waiting; False when another process has it.
+        """Take the lock without waiting, or only renew the note; False when another process has it.
 
         Raises:
             OSError: the lock file cannot be opened.
         """
-        if self._descriptor is not None:
-            return True
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
-        if not _lock(descriptor):
-            os.close(descriptor)
-            return False
+        descriptor = self._descriptor
+        if descriptor is None:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+            if not _lock(descriptor):
+                os.close(descriptor)
+                return False
         with contextlib.suppress(OSError):  # a full disk holds no note; the lock holds all the same
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, note.encode(), 0) if sys.platform != "win32" else os.write(descriptor, note.encode())
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, note.encode())
         self._descriptor = descriptor
         return True
 

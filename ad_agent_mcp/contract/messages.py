@@ -16,6 +16,8 @@ from .stages import EngineName, Plan, Stage
 
 PROTOCOL_VERSION = 1
 MAX_FRAME_BYTES = 4 << 20
+EVERY_MODEL = "all"
+"""In place of a model's name: nothing is on the device any more."""
 FRAME_HEADER = struct.Struct(">I")
 
 
@@ -65,7 +67,11 @@ class Shutdown(Message):
 
 
 class Ready(Message):
-    """The first word of a worker."""
+    """The first word of a worker.
+
+    `note` says why it has this engine, `refusal` why that engine cannot run jobs as things are. `steps` and
+    `text_steps` are what FLUX and SDXL take where the caller names no number.
+    """
 
     type: Literal["ready"] = "ready"
     protocol: int = PROTOCOL_VERSION
@@ -73,6 +79,10 @@ class Ready(Message):
     engine: EngineName
     device: str
     presets: tuple[str, ...]
+    note: str = ""
+    refusal: str | None = None
+    steps: int = 28
+    text_steps: int = 28
 
 
 class StageProgress(Message):
@@ -97,7 +107,7 @@ class StepResult(Message):
 
 
 class ModelMoved(Message):
-    """A model begins to load, is on the device, or has left it."""
+    """A model begins to load, is on the device, or has left it; 0 `bytes` loaded: it passes through as it runs."""
 
     type: Literal["model_moved"] = "model_moved"
     model: str
@@ -124,12 +134,13 @@ class JobDone(Message):
 
 
 class JobFailed(Message):
-    """The job ended early; code `cancelled` when it was asked to."""
+    """The job ended early; code `cancelled` when it was asked to. `ends_worker`: and the worker ends with it."""
 
     type: Literal["job_failed"] = "job_failed"
     job_id: str
     error: ErrorInfo
     checks: tuple[Check, ...] = ()
+    ends_worker: bool = False
 
 
 Command = StartJob | CancelJob | UnloadModels | Shutdown

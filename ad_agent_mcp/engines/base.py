@@ -61,9 +61,15 @@ class Scene:
 class Engine(Protocol):
     """One way to make the pictures of an ad."""
 
-    name: EngineName
-    device: str
-    presets: tuple[str, ...]
+    @property
+    def name(self) -> EngineName:
+        """What it is called."""
+        ...
+
+    @property
+    def holds_device(self) -> bool:
+        """Whether any of its models lies on the device."""
+        ...
 
     def prepare(self, plan: Plan, request: GenerateRequest) -> None:
         """The whole job, before its first stage: which stages, how many iterations, all prompts."""
@@ -125,4 +131,12 @@ class Engine(Protocol):
 
     def unload(self) -> None:
         """Let go of everything that occupies the device."""
+        ...
+
+    def preload(self, report: StageReport) -> None:
+        """Bring what a job needs first to the device, before there is one."""
+        ...
+
+    def is_usable(self) -> bool:
+        """Whether another job can run after one that failed; a broken GPU context only ends with its process."""
         ...

@@ -42,8 +42,7 @@ class DraftEngine:
     """
 
     name = EngineName.DRAFT
-    device = "cpu"
-    presets: tuple[str, ...] = ("draft",)
+    holds_device = False
 
     def __init__(self) -> None:
         self._unused: list[str] = []
@@ -153,6 +152,13 @@ class DraftEngine:
 
     def unload(self) -> None:
         """See `Engine`; there is nothing to let go of."""
+
+    def preload(self, report: StageReport) -> None:
+        """See `Engine`; there is nothing to load."""
+
+    def is_usable(self) -> bool:
+        """See `Engine`."""
+        return True
 
     def _report_unused(self, report: StageReport) -> None:
         names, self._unused = self._unused, []

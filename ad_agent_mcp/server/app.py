@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
-import anyio.to_thread
 from mcp import MCPError
 from mcp.server import CacheHint, MCPServer, ServerRequestContext
 from mcp.server.context import CallNext, HandlerResult
@@ -21,7 +20,7 @@ from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo
 from ..imaging.decode import PictureLimits
 from ..imaging.fonts import FontCatalog
 from .intake import Intake
-from .metrics import Nvml, SystemMonitor, missing_vram
+from .metrics import Nvml, SystemMonitor
 from .prompts import add_prompts
 from .references import ReferenceReader, image_roots
 from .resources import add_resources
@@ -34,8 +33,8 @@ from .worker_process import WORKER_COMMAND
 
 logger = logging.getLogger(__name__)
 
-QUIET_START_S = 1.0
-"""How long NVML, which takes its time, is left alone while a client asks its first questions."""
+IDLE_UNLOAD_S = 600.0
+"""On stdio, where several hosts may each start a server for one GPU."""
 INSTRUCTIONS = """\
 Makes advertising images from a product photo. Flow: call generate with product_image (a file path, or an ad:// URI \
 after an upload), bg_prompt (the scene, in English), text_content (the ad's words exactly as they shall read) and \
@@ -121,16 +120,15 @@ async def open_app(
         nvml: what tells of the GPUs; pynvml by default.
 
     Raises:
-        AdAgentError: the data folder cannot be written, or there is no fitting GPU although one is required.
+        AdAgentError: the data folder cannot be written.
     """
     monitor = SystemMonitor(nvml)
-    if settings.require_gpu:
-        _require_gpu(monitor)
     store = JobStore(settings.data_dir)
     fonts = FontCatalog.with_user_folders(settings.font_dirs)
     reader = ReferenceReader(settings, store, image_roots(settings, store, remote=is_remote))
     intake = Intake(settings, store, reader, fonts)
-    async with open_service(settings, store, intake, command=command) as service:
+    idle_s = settings.idle_unload_s or (None if is_remote else IDLE_UNLOAD_S)
+    async with open_service(settings, store, intake, command=command, idle_unload_s=idle_s) as service:
         updates = Updates()
         desk = Desk(service, store, fonts, monitor)
         server = AdServer(
@@ -149,7 +147,6 @@ async def open_app(
         updates.attach(server)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(updates.follow, service)
-            tasks.start_soon(_warn_of_missing_vram, desk)
             yield App(settings, server, desk, intake.limits)
             tasks.cancel_scope.cancel()
 
@@ -158,19 +155,3 @@ async def _refuse_cursor(ctx: ServerRequestContext[Any], call_next: CallNext) ->
     if ctx.method in LISTS and (ctx.params or {}).get("cursor") is not None:
         raise MCPError(INVALID_PARAMS, "This list comes in one piece; ask without a cursor.")
     return await call_next(ctx)
-
-
-def _require_gpu(monitor: SystemMonitor) -> None:
-    missing = missing_vram(monitor.gpus_at_start)
-    if missing is not None:
-        raise AdAgentError(
-            ErrorCode.MODEL_UNAVAILABLE,
-            f"AD_AGENT_REQUIRE_GPU is set. {missing} ad-agent-mcp doctor tells more; unset it to use the draft engine.",
-        )
-
-
-async def _warn_of_missing_vram(desk: Desk) -> None:
-    await anyio.sleep(QUIET_START_S)
-    warning = await anyio.to_thread.run_sync(desk.vram_warning)
-    if warning is not None:
-        logger.warning("%s", warning)

@@ -212,7 +212,7 @@ class Intake:
                 raise invalid(
                     "step2_image is missing: start_step 3 needs the lettering of step 2. Give it, or start at step 2.",
                     field="step2_image",
-                    fix=Fix(tool="generate", arguments={**_small(request), "start_step": 2}),
+                    fix=Fix(tool="generate", arguments={**small(request), "start_step": 2}),
                 )
             if request.text_content != earlier.request.text_content:
                 raise invalid(
@@ -310,7 +310,7 @@ def _report_unused(draft: _Draft, given: set[str], earlier: Job | None) -> None:
         )
 
 
-def _small(request: GenerateRequest) -> dict[str, Any]:
+def small(request: GenerateRequest) -> dict[str, Any]:
     """What the caller set, without pictures typed in as base64."""
     return {name: value for name, value in request.model_dump(mode="json").items() if len(str(value)) < 500}
 

@@ -4,8 +4,6 @@ import contextlib
 import importlib
 import logging
 import time
-from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, Protocol
 
 import psutil
@@ -14,8 +12,6 @@ from ..contract.schemas import GpuInfo, SystemMetrics
 
 logger = logging.getLogger(__name__)
 
-WANTED_VRAM_GB = 22
-"""Free GPU memory that the diffusion engine's default preset wants."""
 MAX_AGE_S = 1.0
 """A sample younger than this is given again."""
 
@@ -62,11 +58,6 @@ class SystemMonitor:
             self._sampled_at = now
         return self._sample
 
-    @cached_property
-    def gpus_at_start(self) -> Sequence[GpuInfo]:
-        """The GPUs as they were when this was first asked for: before our own models lie in them."""
-        return self.sample().gpu_info
-
     def _gpus(self) -> list[GpuInfo]:
         if self._nvml is None:
             pynvml: Any = importlib.import_module("pynvml")
@@ -100,15 +91,6 @@ class SystemMonitor:
         for what in self._failing - failures.keys() if "NVML" not in failures else ():
             logger.info("%s can be read again", what)
         self._failing = set(failures)
-
-
-def missing_vram(gpus: Sequence[GpuInfo]) -> str | None:
-    """What was found where no single GPU has `WANTED_VRAM_GB` free; None where one has."""
-    free_gb = max(((gpu.vram_total_mb - gpu.vram_used_mb) / 1024 for gpu in gpus), default=0.0)
-    if free_gb >= WANTED_VRAM_GB:
-        return None
-    found = f"At start no GPU had more than {free_gb:.1f} GiB free" if gpus else "No NVIDIA GPU is visible"
-    return f"{found}; the diffusion engine's default preset wants {WANTED_VRAM_GB} GiB on one GPU."
 
 
 def _gpu(nvml: Nvml, index: int) -> GpuInfo:

@@ -21,19 +21,18 @@ from .store import JobStore
 
 logger = logging.getLogger(__name__)
 
-DEVICE_LOCK = "device-0.lock"
 TURN_TIMEOUT_S = 2.0
 
 
 class Neighbours:
-    """This server among the others. Owns its lock and, while a job of ours runs, the device's."""
+    """This server among the others. Owns its lock and, while a job of ours runs or models are loaded, the device's."""
 
-    def __init__(self, store: JobStore, *, resume_max_age_s: float) -> None:
+    def __init__(self, store: JobStore, device_lock: Path, *, resume_max_age_s: float) -> None:
         self.server_id = uuid.uuid4().hex[:12]
         self._store = store
         self._resume_max_age_s = resume_max_age_s
         self._own_lock = FileLock(self._lock_path(self.server_id))
-        self._device_lock = FileLock(store.locks / DEVICE_LOCK)
+        self._device_lock = FileLock(device_lock)
 
     def join(self) -> None:
         """Be seen alive.
@@ -53,7 +52,7 @@ class Neighbours:
         self._own_lock.path.unlink(missing_ok=True)
 
     def take_device(self, job_id: str) -> bool:
-        """Take the device for a job; False while another server has it."""
+        """Take the device for a job (none: an empty id) or go on having it; False while another server has it."""
         note = {"server": self.server_id, "pid": os.getpid(), "job_id": job_id}
         try:
             return self._device_lock.try_acquire(json.dumps(note))
@@ -73,14 +72,19 @@ class Neighbours:
         """Let others have the device."""
         self._device_lock.release()
 
-    def device_holder(self) -> Job | None:
-        """The job for which another server has the device, or None while the device is free or ours."""
+    def device_holder(self) -> tuple[str, Job | None] | None:
+        """Which other server has the device, and its latest job; None while the device is free or ours."""
         if self._device_lock.is_held or FileLock.is_free(self._device_lock.path):
             return None
         try:
-            return self._store.load(json.loads(self._device_lock.read_note())["job_id"])
-        except (ValueError, KeyError, AdAgentError):
+            note = json.loads(self._device_lock.read_note())
+            server, job_id = note["server"], note["job_id"]
+        except (ValueError, KeyError):
             return None  # it was taken, or let go of, this very moment
+        try:
+            return server, self._store.load(job_id)
+        except AdAgentError:
+            return server, None
 
     def is_dead(self, owner: str) -> bool:
         """Whether the server `owner` is gone."""

@@ -1,17 +1,27 @@
 """Which stages a job runs next, and for how many iterations. Pure."""
 
-from ..contract.schemas import Notice
+import re
+
+from ..contract.messages import Ready
+from ..contract.schemas import GenerateRequest, Notice
 from ..contract.stages import EngineName, Plan, Stage, plan_stages
 from .job import Job
 
 DEFAULT_STEPS = 28
+_HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 
 
-def plan_segment(job: Job, *, preset: str) -> tuple[Plan, tuple[Notice, ...]]:
+def plan_segment(job: Job, *, preset: str, ready: Ready | None = None) -> tuple[Plan, tuple[Notice, ...]]:
     """The plan of the job's remaining steps, up to its next pause.
 
+    Args:
+        job: what is left of it.
+        preset: of its engine.
+        ready: what the worker said, once there is one: how many steps its models take by default.
+
     Returns:
-        The plan, and notices about passes that are skipped because they would have no iteration.
+        The plan, and notices about passes that are skipped because they would have no iteration, and about prompts
+        that the models cannot read.
     """
     request = job.request
     steps = job.remaining_steps
@@ -19,9 +29,10 @@ def plan_segment(job: Job, *, preset: str) -> tuple[Plan, tuple[Notice, ...]]:
         steps = tuple(step for step in steps if step <= request.pause_after_step)
     if job.engine is EngineName.DRAFT:
         return plan_stages(engine=job.engine, preset=preset, steps=steps, iterations={}), ()
-    count = request.num_inference_steps or DEFAULT_STEPS
-    refining = int(count * request.strength)
-    blending = int(request.composition_steps * request.composition_strength)
+    count = request.num_inference_steps or (ready.steps if ready else DEFAULT_STEPS)
+    text_count = request.num_inference_steps or (ready.text_steps if ready else DEFAULT_STEPS)
+    refining = _iterations(count, request.strength)
+    blending = _iterations(request.composition_steps, request.composition_strength)
     skip: dict[Stage, str] = {}
     if refining < 1 and 1 in steps:
         skip[Stage.REFINE] = f"strength {request.strength} x {count} steps is less than one iteration"
@@ -37,11 +48,22 @@ def plan_segment(job: Job, *, preset: str) -> tuple[Plan, tuple[Notice, ...]]:
         iterations={
             Stage.BACKGROUND: count,
             Stage.REFINE: max(1, refining),
-            Stage.TEXT_PAINT: count,
+            Stage.TEXT_PAINT: text_count,
             Stage.BLEND: max(1, blending),
         },
         skip=frozenset(skip),
     )
-    return plan, tuple(
-        Notice(code="pass_skipped", message=f"{stage} was skipped: {why}.") for stage, why in skip.items()
-    )
+    skipped = [Notice(code="pass_skipped", message=f"{stage} was skipped: {why}.") for stage, why in skip.items()]
+    return plan, (*_unread(request), *skipped)
+
+
+def _iterations(steps: int, strength: float) -> int:
+    """How many of `steps` diffusers runs on a given picture; here below one is none."""
+    return steps - int(steps - steps * strength) if steps * strength >= 1 else 0
+
+
+def _unread(request: GenerateRequest) -> tuple[Notice, ...]:
+    names = [name for name in sorted(request.model_fields_set) if name.endswith("prompt")]
+    korean = ", ".join(name for name in names if _HANGUL.search(getattr(request, name) or ""))
+    message = f"The models that paint cannot read Hangul, which is in {korean}: say it in English."
+    return (Notice(code="prompt_not_english", message=message),) if korean else ()

@@ -21,6 +21,7 @@ from anyio.abc import TaskGroup
 from ..config import EngineChoice, Settings
 from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo, Fix, invalid
 from ..contract.messages import (
+    EVERY_MODEL,
     CancelJob,
     Event,
     Inputs,
@@ -32,12 +33,13 @@ from ..contract.messages import (
     StageProgress,
     StartJob,
     StepResult,
+    UnloadModels,
 )
 from ..contract.schemas import GenerateRequest, JobState
 from ..contract.stages import EngineName, Plan
 from ..files import is_disk_full
 from .eta import LoadState, StageTimes
-from .intake import Intake, storage_full
+from .intake import Intake, small, storage_full
 from .job import Decision, Job, advance, fail, move_model, new_job_id, start, steps_to_run
 from .neighbours import Neighbours
 from .planning import plan_segment
@@ -50,6 +52,7 @@ from .worker_process import WORKER_COMMAND, WorkerDiedError
 logger = logging.getLogger(__name__)
 
 FOREIGN_POLL_S = 0.5
+OCCUPIED_RETRY_S = 60
 
 
 class JobService:
@@ -63,6 +66,8 @@ class JobService:
         neighbours: Neighbours,
         command: Sequence[str],
         tasks: TaskGroup,
+        *,
+        idle_unload_s: float | None,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -74,6 +79,10 @@ class JobService:
         self._neighbours = neighbours
         self._warm: set[EngineName] = set()
         """What the worker has run a job on since it, or its models, came."""
+        self._resident: set[str] = set()
+        """Models that the worker has on the device."""
+        self._idle_unload_s = idle_unload_s
+        self._idle_since = time.monotonic()
         self._found = LoadState.STARTING
         """What the running job found."""
         self._running: Job | None = None
@@ -112,8 +121,10 @@ class JobService:
         """Accept a job, or refuse it with nothing stored.
 
         Raises:
-            AdAgentError: `busy`, `invalid_request`, `not_found` or `storage_full`.
+            AdAgentError: `busy`, `invalid_request`, `model_unavailable`, `not_found` or `storage_full`.
         """
+        if refused := self._refusal(self.engine_for(request), request):
+            raise refused
         await self._refuse_when_busy()
         job_id = new_job_id()
         prepared = await anyio.to_thread.run_sync(self._intake.prepare, request, job_id)
@@ -286,6 +297,17 @@ class JobService:
             return self.worker.ready.engine
         return EngineName.DIFFUSION if self.settings.engine is EngineChoice.DIFFUSION else EngineName.DRAFT
 
+    def _refusal(self, engine: EngineName, request: GenerateRequest) -> AdAgentError | None:
+        """The error for a job whose engine cannot run it as things are, if that is known."""
+        ready = self.worker.ready
+        if ready is None or ready.refusal is None or engine is not ready.engine:
+            return None
+        return AdAgentError(
+            ErrorCode.MODEL_UNAVAILABLE,
+            f"{ready.refusal} Until then, test_mode true makes the ad on the draft engine.",
+            fix=Fix(tool="generate", arguments={**small(request), "test_mode": True}),
+        )
+
     # starting and ending jobs
 
     def _mine(self) -> list[Job]:
@@ -305,8 +327,11 @@ class JobService:
         holder = self._running or (self._queue[0] if self._queue else None)
         if holder is not None:
             raise busy(holder, waiting=len(self._queue), at=time.time())
-        holder = await anyio.to_thread.run_sync(self._neighbours.device_holder)
-        if holder is not None:
+        elsewhere = await anyio.to_thread.run_sync(self._neighbours.device_holder)
+        if elsewhere is not None:
+            server, holder = elsewhere
+            if holder is None or holder.status.is_terminal or holder.waiting_for is not None:
+                raise _occupied(server)
             raise busy(holder, waiting=0, at=time.time(), elsewhere=True)
 
     async def _start_next(self) -> None:
@@ -322,7 +347,7 @@ class JobService:
             while self._queue and not await self._is_still_ours(self._queue[0].id):
                 self._queue.pop(0)
             if not self._queue:  # stopped, or taken over by another server, meanwhile
-                self._neighbours.release_device()
+                self._release_device()
                 return
             job = self._queue.pop(0)
             is_warm = job.engine in self._warm
@@ -336,7 +361,7 @@ class JobService:
 
     def _planned(self, job: Job, found: LoadState, *, at: float) -> Job:
         """The job as it starts at `at`."""
-        plan, notices = plan_segment(job, preset=self._preset(job))
+        plan, notices = plan_segment(job, preset=self._preset(job), ready=self.worker.ready)
         expected = self._times.expect(plan, pixels=job.request.width * job.request.height, found=found)
         job = job.model_copy(update={"warnings": tuple(dict.fromkeys((*job.warnings, *notices)))})
         return start(job, plan, expected, at=at, owner=self.server_id)
@@ -368,9 +393,19 @@ class JobService:
 
     async def _send_running(self) -> None:
         job = self._running
-        if job is None or job.plan is None or self._sent_id == job.id or self.worker.ready is None:
+        if job is None or self._sent_id == job.id or self.worker.ready is None:
             return
         self._sent_id = job.id
+        if self._found is LoadState.STARTING:  # it was planned before the worker had said what it can do
+            engine = job.engine if job.finished else self.engine_for(job.request)
+            job = self._planned(job.model_copy(update={"engine": engine}), self._found, at=time.time())
+            self._running = job
+            self._announce(job)
+            if refused := self._refusal(engine, job.request):
+                self._tasks.start_soon(self._settle, fail(job, refused.info, at=time.time()))
+                return
+        if job.plan is None:
+            return
         inputs = await anyio.to_thread.run_sync(self._inputs_of, job, job.plan)
         folder = self.store.folder(job.id)
         command = StartJob(job_id=job.id, request=job.request, plan=job.plan, inputs=inputs, out_dir=folder)
@@ -430,10 +465,16 @@ class JobService:
             outcome = job.error.code if job.error else job.waiting_for or job.status
             logger.log(level, "job ended: %s", outcome, extra={"job_id": job.id})
             self._running = None
-            self._neighbours.release_device()
+            self._idle_since = time.monotonic()
+            self._release_device()
             self._announce(job)
         await self._start_next()
         self._tasks.start_soon(anyio.to_thread.run_sync, self._tidy_up)
+
+    def _release_device(self) -> None:
+        """Let other servers have the device, unless a job of ours runs or models of ours are on it."""
+        if self._running is None and not self._resident:
+            self._neighbours.release_device()
 
     def _tidy_up(self) -> None:
         self._times.save()
@@ -479,6 +520,8 @@ class JobService:
             for unsaved in list(self._unsaved.values()):
                 await self._save(unsaved)
             job = self._running
+            if job is None:
+                await self._unload_when_idle()
             if job is None or self._sent_id != job.id or self.worker.silent_s < limit_s:
                 continue
             error = ErrorInfo(
@@ -490,6 +533,30 @@ class JobService:
             self._end_as = (job.id, error)
             self.worker.kill()
 
+    async def _unload_when_idle(self) -> None:
+        idle_s = time.monotonic() - self._idle_since
+        if self._resident and self._idle_unload_s is not None and idle_s >= self._idle_unload_s:
+            self._idle_since += idle_s
+            await self.worker.send(UnloadModels())
+
+    async def _on_moved(self, event: ModelMoved) -> None:
+        """Keep the device for as long as models of ours are on it, whether or not a job runs."""
+        if event.state == "loaded" and event.bytes:
+            self._resident.add(event.model)
+        self._resident -= {event.model} if event.state == "unloaded" else set()
+        if event.model == EVERY_MODEL:
+            self._resident.clear()
+            self._warm.discard(EngineName.DIFFUSION)
+        async with self._starting:  # a job that is about to start has the device already
+            if self._running is not None:
+                return
+            if event.state == "unloaded":
+                self._release_device()
+                return
+            self._idle_since = time.monotonic()
+            if not await anyio.to_thread.run_sync(self._neighbours.take_device, ""):
+                await self.worker.send(UnloadModels())
+
     async def _on_event(self, event: Event) -> None:
         job, at = self._running, time.time()
         match event:
@@ -499,10 +566,12 @@ class JobService:
                 if job is not None:
                     self._running = move_model(job, event, at=at)
                     self._announce(job)
-                elif event.state == "unloaded":
-                    self._warm.clear()
+                await self._on_moved(event)
             case StageProgress() | StepResult() | JobNotice() | JobDone() | JobFailed():
                 if job is None or event.job_id != job.id:
+                    return
+                if isinstance(event, JobFailed) and event.ends_worker:  # no other job may be given to it
+                    self._end_as = (job.id, event.error)
                     return
                 after = advance(job, event, at=at)
                 if ended := self._times.learn(job, after, at=at, found=self._found):
@@ -527,7 +596,10 @@ class JobService:
         job, end_as = self._running, self._end_as
         self._end_as = None
         self._warm.clear()
+        self._resident.clear()
         if job is None:
+            async with self._starting:
+                self._release_device()
             return
         error = ErrorInfo(
             code=ErrorCode.WORKER_CRASHED,
@@ -574,13 +646,18 @@ class JobService:
 
 @asynccontextmanager
 async def open_service(
-    settings: Settings, store: JobStore, intake: Intake, *, command: Sequence[str] = WORKER_COMMAND
+    settings: Settings,
+    store: JobStore,
+    intake: Intake,
+    *,
+    command: Sequence[str] = WORKER_COMMAND,
+    idle_unload_s: float | None = None,
 ) -> AsyncGenerator[JobService]:
-    """A running job service; its worker ends with the block."""
-    neighbours = Neighbours(store, resume_max_age_s=settings.resume_max_age_s)
+    """A running job service; its worker ends with the block, and unloads its models when idle for `idle_unload_s`."""
+    neighbours = Neighbours(store, settings.device_lock, resume_max_age_s=settings.resume_max_age_s)
     await anyio.to_thread.run_sync(neighbours.join)
     async with anyio.create_task_group() as tasks:
-        service = JobService(settings, store, intake, neighbours, command, tasks)
+        service = JobService(settings, store, intake, neighbours, command, tasks, idle_unload_s=idle_unload_s)
         await service.open()
         try:
             yield service
@@ -602,6 +679,16 @@ def busy(job: Job, *, waiting: int, at: float, elsewhere: bool = False) -> AdAge
         retry_after_seconds=after,
         job_id=job.id,
         fix=Fix(tool="status", arguments={"job_id": job.id, "wait_seconds": min(50, after)}),
+    )
+
+
+def _occupied(server: str) -> AdAgentError:
+    """The refusal while another server runs nothing, but has its models on the device."""
+    return AdAgentError(
+        ErrorCode.BUSY,
+        f"Another server on this data folder (server {server}) runs no job, but its models still occupy the GPU. Use "
+        "that server, or end it; or wait: it unloads them after being idle for its AD_AGENT_IDLE_UNLOAD_S.",
+        retry_after_seconds=OCCUPIED_RETRY_S,
     )
 
 

@@ -21,13 +21,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
 from .. import __version__
-from ..config import EngineChoice
 from ..contract.errors import AdAgentError, ErrorCode, Fix
 from ..contract.schemas import FontInfo, GenerateRequest, JobState, JobStatus, LayerName, SystemMetrics
-from ..contract.stages import EngineName
 from ..imaging.fonts import FontCatalog
 from .job import Job
-from .metrics import SystemMonitor, missing_vram
+from .metrics import SystemMonitor
 from .pictures import PictureFormat, encode_fitting, encode_preview
 from .results import (
     ENVELOPE_BYTES,
@@ -120,6 +118,7 @@ class HealthReport(BaseModel):
     gpu_available: bool
     version: str
     engine: str
+    preset: str | None
     device: str | None
     worker: Literal["ready", "starting"]
     worker_restarts: int
@@ -174,17 +173,6 @@ class Desk:
         base = str(request.base_url).rstrip("/")
         return lambda job_id, name: f"{base}/files/{job_id}/{name}.png"
 
-    def vram_warning(self) -> str | None:
-        """What too little free GPU memory at start means for jobs; None where there is enough or none is wanted."""
-        if self.service.settings.engine is EngineChoice.DRAFT:
-            return None
-        missing = missing_vram(self.monitor.gpus_at_start)
-        if missing is None:
-            return None
-        if self.service.engine_for(GenerateRequest()) is EngineName.DRAFT:
-            return f"{missing} Jobs run on the draft engine, on the CPU."
-        return f"{missing} Jobs on that engine may fail; AD_AGENT_ENGINE=draft makes ads without a GPU."
-
     async def health(self) -> HealthReport:
         """How the server is, in detail."""
         metrics = await anyio.to_thread.run_sync(self.monitor.sample)
@@ -193,14 +181,14 @@ class Desk:
         warnings: list[str] = []
         if worker.is_failing:
             warnings.append("The worker keeps dying; the log (stderr) says why.")
-        vram_warning = await anyio.to_thread.run_sync(self.vram_warning)
-        if vram_warning is not None:
-            warnings.append(vram_warning)
+        if worker.engine_warning is not None:
+            warnings.append(worker.engine_warning)
         return HealthReport(
             status="degraded" if worker.is_failing else "ok",
             gpu_available=bool(metrics.gpu_info),
             version=__version__,
             engine=self.service.engine_for(GenerateRequest()),
+            preset=ready.presets[0] if ready else None,
             device=ready.device if ready else None,
             worker="ready" if ready else "starting",
             worker_restarts=worker.restarts,
@@ -328,7 +316,8 @@ def make_tools(desk: Desk) -> list[Tool]:
     async def health(arguments: Nothing, ctx: Context) -> CallToolResult:
         """Whether the server can work: engine, GPU, worker, warnings."""
         report = await desk.health()
-        text = f"{report.status}: engine {report.engine}, worker {report.worker}. " + " ".join(report.warnings)
+        engine = f"{report.engine}{f' ({report.preset})' if report.preset not in (None, report.engine) else ''}"
+        text = f"{report.status}: engine {engine}, worker {report.worker}. " + " ".join(report.warnings)
         return data_result(report.model_dump(mode="json"), text)
 
     async def fonts(arguments: Nothing, ctx: Context) -> CallToolResult:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import anyio
 from anyio.abc import TaskGroup
 
-from ..config import Settings
+from ..config import EngineChoice, Settings
 from ..contract.messages import Command, Event, Ready, Shutdown
 from .worker_process import WorkerDiedError, WorkerProcess
 
@@ -50,7 +50,9 @@ class WorkerKeeper:
             try:
                 async with WorkerProcess.spawn(self._settings, tasks, self._command) as (worker, ready):
                     self._worker, self.ready = worker, ready
-                    logger.info("worker %d is ready: engine %s on %s", ready.pid, ready.engine, ready.device)
+                    logger.info("worker %d is ready, on %s: %s", ready.pid, ready.device, ready.note or ready.engine)
+                    if self.engine_warning is not None:
+                        logger.warning("%s", self.engine_warning)
                     await on_ready()
                     async for event in worker.events():
                         await on_event(event)
@@ -70,6 +72,15 @@ class WorkerKeeper:
     def is_failing(self) -> bool:
         """Whether there is no worker because one after the other dies."""
         return self.ready is None and self._deaths_in_a_row > 1
+
+    @property
+    def engine_warning(self) -> str | None:
+        """Why jobs run on the CPU or not at all, if nobody asked for that."""
+        if self.ready is None or self._settings.engine is EngineChoice.DRAFT:
+            return None
+        if self.ready.refusal is not None:
+            return f"{self.ready.refusal} Jobs are refused until then; AD_AGENT_ENGINE=draft makes ads without models."
+        return f"Engine: {self.ready.note}" if self.ready.device == "cpu" and self.ready.note else None
 
     @property
     def silent_s(self) -> float:

@@ -12,17 +12,22 @@ import signal
 import sys
 import threading
 
+import psutil
+
 from ..config import EngineChoice, Settings
 from ..contract.errors import AdAgentError, Cancelled, ErrorCode, ErrorInfo
-from ..contract.messages import JobDone, JobFailed, Ready, StartJob, UnloadModels
+from ..contract.messages import EVERY_MODEL, JobDone, JobFailed, ModelMoved, Ready, StartJob, UnloadModels
 from ..contract.stages import EngineName
 from ..engines import create_engine
 from ..engines.base import Engine
+from ..engines.diffusion.choice import Choice, choose_engine
+from ..engines.diffusion.gpu import visible_gpu
+from ..engines.diffusion.presets import PRESETS
 from ..files import is_disk_full
 from ..imaging.fonts import FontCatalog
 from ..logs import configure_logging, current_job_id
 from ..pipeline.run import run_job
-from .context import JobContext, Wire
+from .context import JobContext, PreloadReport, Wire
 from .inbox import Inbox
 
 logger = logging.getLogger(__name__)
@@ -45,30 +50,91 @@ def main() -> None:
     configure_logging(settings.log_level, settings.log_format, process="worker")
 
     fonts = FontCatalog.with_user_folders(settings.font_dirs)
-    engines: dict[EngineName, Engine] = {}
-    name = EngineName.DIFFUSION if settings.engine is EngineChoice.DIFFUSION else EngineName.DRAFT
-    draft = engines[EngineName.DRAFT] = create_engine(EngineName.DRAFT)
-    wire.send(Ready(pid=os.getpid(), engine=name, device=draft.device, presets=draft.presets))
+    engines = _Engines(settings, wire)
+    engines.get(EngineName.DRAFT)
+    ready = _introduction(settings)
+    wire.send(ready)
+    if settings.preload and ready.engine is EngineName.DIFFUSION and ready.refusal is None:
+        engines.preload(PreloadReport(wire, inbox))
     while (work := inbox.next_work()) is not None:
         match work:
             case StartJob() as job:
                 current_job_id.set(job.job_id)
-                wire.send(_run(job, engines, fonts, JobContext(job, wire, inbox)))
+                last_word = _run(job, engines, fonts, JobContext(job, wire, inbox))
+                if job.plan.engine is not EngineName.DRAFT:
+                    engines.tell_if_empty()
+                wire.send(last_word)
+                if isinstance(last_word, JobFailed) and last_word.ends_worker:
+                    os._exit(1)  # an orderly end would call the broken driver
                 current_job_id.set(None)
             case UnloadModels():
-                for engine in engines.values():
-                    engine.unload()
+                engines.unload()
 
 
-def _run(
-    job: StartJob, engines: dict[EngineName, Engine], fonts: FontCatalog, context: JobContext
-) -> JobDone | JobFailed:
+class _Engines:
+    """The engines that were asked for so far."""
+
+    def __init__(self, settings: Settings, wire: Wire) -> None:
+        self._settings = settings
+        self._wire = wire
+        self._open: dict[EngineName, Engine] = {}
+
+    def get(self, name: EngineName) -> Engine:
+        """The engine called `name`; the first time its libraries are imported, which is told as loading."""
+        if name not in self._open:
+            if name is not EngineName.DRAFT:
+                self._wire.send(ModelMoved(model=name, state="loading"))
+            self._open[name] = create_engine(name, self._settings)
+        return self._open[name]
+
+    def preload(self, report: PreloadReport) -> None:
+        """Bring in what a job begins with. What goes wrong the first job will meet, and tell its caller."""
+        try:
+            self.get(EngineName.DIFFUSION).preload(report)
+        except (Cancelled, AdAgentError, RuntimeError, OSError, ImportError) as why:
+            logger.warning("models were not all preloaded: %s", why if str(why) else "a job came")
+        self.tell_if_empty()
+
+    def unload(self) -> None:
+        """Let go of every model."""
+        for engine in self._open.values():
+            engine.unload()
+        self.tell_if_empty()
+
+    def tell_if_empty(self) -> None:
+        """Tell the server when nothing is on the device, however it went."""
+        if not any(engine.holds_device for engine in self._open.values()):
+            self._wire.send(ModelMoved(model=EVERY_MODEL, state="unloaded"))
+
+    def are_usable(self) -> bool:
+        """Whether the next job can run here."""
+        return all(engine.is_usable() for engine in self._open.values())
+
+
+def _introduction(settings: Settings) -> Ready:
+    """Which engine this machine gets."""
+    gpu = visible_gpu(settings.device_lock)
+    free_ram = psutil.virtual_memory().available
+    try:
+        choice = choose_engine(settings, free_vram_bytes=gpu and gpu.free_bytes, free_ram_bytes=free_ram)
+    except (AdAgentError, ValueError) as error:
+        is_auto = settings.engine is EngineChoice.AUTO
+        choice = Choice(EngineName.DRAFT if is_auto else EngineName.DIFFUSION, f"{error}.", is_ready=is_auto)
+    ready = Ready(pid=os.getpid(), engine=choice.engine, device="cpu", presets=("draft",), note=choice.reason)
+    if choice.engine is EngineName.DRAFT:
+        return ready
+    preset = PRESETS.get(settings.preset)
+    steps = {"steps": preset.steps, "text_steps": preset.text_steps} if preset else {}
+    refusal = None if choice.is_ready else choice.reason
+    device = gpu.name if gpu else "cpu"
+    return ready.model_copy(update={"device": device, "presets": (settings.preset,), "refusal": refusal, **steps})
+
+
+def _run(job: StartJob, engines: _Engines, fonts: FontCatalog, context: JobContext) -> JobDone | JobFailed:
     """Run one job to its last word."""
     try:
-        engine = engines.get(job.plan.engine)
-        if engine is None:
-            engine = engines[job.plan.engine] = create_engine(job.plan.engine)
         logger.info("job started")
+        engine = engines.get(job.plan.engine)
         checks = run_job(job, engine, context, fonts=fonts)
         logger.info("job finished")
         return JobDone(job_id=job.job_id, checks=checks)
@@ -81,7 +147,7 @@ def _run(
     except Exception as failure:  # the worker outlives any job: whatever a library raises becomes an error code
         logger.exception("job failed")
         error = _describe(failure)
-    return JobFailed(job_id=job.job_id, error=error)
+    return JobFailed(job_id=job.job_id, error=error, ends_worker=not engines.are_usable())
 
 
 def _describe(failure: Exception) -> ErrorInfo:
@@ -94,6 +160,12 @@ def _describe(failure: Exception) -> ErrorInfo:
         return ErrorInfo(
             code=ErrorCode.OUT_OF_MEMORY,
             message="The machine ran out of memory. Ask for a smaller width and height, then resume this job.",
+        )
+    if "CUDA error" in str(failure):
+        return ErrorInfo(
+            code=ErrorCode.ENGINE_FAILED,
+            message=f"The GPU reported an error ({str(failure).splitlines()[0][:200]}), and the worker starts afresh. "
+            "Finished steps are kept: resume this job. If it happens again, look at the GPU with nvidia-smi.",
         )
     return ErrorInfo(
         code=ErrorCode.ENGINE_FAILED,

@@ -6,6 +6,7 @@ import sys
 import threading
 from typing import Literal, Self
 
+from ..contract.errors import Cancelled
 from ..contract.messages import JobNotice, Message, ModelMoved, StageProgress, StartJob, StepResult, encode
 from ..contract.stages import Stage
 from ..engines.base import StageReport
@@ -82,6 +83,21 @@ class _StageReport:
     def model_moved(
         self, model: str, state: Literal["loading", "loaded", "unloaded"], *, size_bytes: int = 0, seconds: float = 0.0
     ) -> None:
-        self._inbox.raise_if_cancelled(self._job_id)
-        logger.info("model %s %s: %d bytes in %.2f s", model, state, size_bytes, seconds)
+        if state != "loading":
+            logger.info("model %s %s: %d bytes in %.2f s", model, state, size_bytes, seconds)
         self._wire.send(ModelMoved(model=model, state=state, bytes=size_bytes, seconds=seconds))
+        self._inbox.raise_if_cancelled(self._job_id)
+
+
+class PreloadReport(_StageReport):
+    """Tells what is loaded before there is a job; one that comes meanwhile ends it."""
+
+    def __init__(self, wire: Wire, inbox: Inbox) -> None:
+        super().__init__("", Stage.CUT_OUT, wire, inbox)
+
+    def model_moved(
+        self, model: str, state: Literal["loading", "loaded", "unloaded"], *, size_bytes: int = 0, seconds: float = 0.0
+    ) -> None:
+        super().model_moved(model, state, size_bytes=size_bytes, seconds=seconds)
+        if self._inbox.has_work:
+            raise Cancelled

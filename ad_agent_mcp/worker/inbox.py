@@ -35,6 +35,11 @@ class Inbox:
         """Wait for the next thing to do."""
         return self._work.get()
 
+    @property
+    def has_work(self) -> bool:
+        """Whether `next_work` would not wait."""
+        return not self._work.empty()
+
     def raise_if_cancelled(self, job_id: str) -> None:
         """Raise `Cancelled` when the server wants `job_id` stopped."""
         if job_id in self._cancelled:

@@ -52,7 +52,8 @@ COMMANDS: list[tuple[Message, str]] = [
 EVENTS: list[tuple[Message, str]] = [
     (
         Ready(pid=1, engine=EngineName.DRAFT, device="cpu", presets=("draft",)),
-        '{"type":"ready","protocol":1,"pid":1,"engine":"draft","device":"cpu","presets":["draft"]}',
+        '{"type":"ready","protocol":1,"pid":1,"engine":"draft","device":"cpu","presets":["draft"],"note":"",'
+        '"refusal":null,"steps":28,"text_steps":28}',
     ),
     (
         StageProgress(job_id="j", stage=Stage.BLEND, done=1, total=2),
@@ -77,7 +78,7 @@ EVENTS: list[tuple[Message, str]] = [
             error=ErrorInfo(code=ErrorCode.CHECK_FAILED, message="m", fix=Fix(tool="t", arguments={"a": 1})),
         ),
         '{"type":"job_failed","job_id":"j","error":{"code":"check_failed","message":"m","retry_after_seconds":null,'
-        '"job_id":null,"field":null,"fix":{"tool":"t","arguments":{"a":1}}},"checks":[]}',
+        '"job_id":null,"field":null,"fix":{"tool":"t","arguments":{"a":1}}},"checks":[],"ends_worker":false}',
     ),
 ]
 

@@ -32,7 +32,7 @@ from .library import ModelLibrary, unavailable
 from .memory_plan import host_budget, vram_budget
 from .models import Models
 from .modulation import Row, flux_rows
-from .presets import ENCODE, TABLE, preset_named
+from .presets import ENCODE, MEGAPIXEL, TABLE, preset_named
 from .prompts import FLUX_STAGES, Prompt, prompts_of, unused_fields
 from .residency import Residency, Use
 from .text import PromptCache, PromptEncoder
@@ -43,6 +43,7 @@ ROUNDING_BYTES = 256 << 20
 """What torch may reserve above what is asked of it."""
 _ENCODERS = ("t5", "clip_l", "clip_g", "tokenizer", "tokenizer_2")
 _SDXL_MULTIPLE = 64
+_SDXL_TOKENS = 77
 _FLOOR_Y = 0.7
 _LETTER_REACH = 0.02
 _BLEND_REACH = 0.03
@@ -161,6 +162,13 @@ class DiffusionEngine:
         edges = Image.fromarray(canny_map(mask, (width, height)))
         steps = request.num_inference_steps or self._preset.text_steps
         prompt = self._state.prompts[Stage.TEXT_PAINT]
+        for name, text in (("text_model_prompt", prompt.positive), ("negative_prompt", prompt.negative)):
+            if len(self._models._sdxl_words.tokenizer(text).input_ids) > _SDXL_TOKENS:
+                report.notice(
+                    "prompt_truncated",
+                    f"{name} is too long: the model that paints letters reads about its first 50 words and leaves out "
+                    "the rest. Say what matters first, in fewer words.",
+                )
 
         def body() -> Picture:
             positive = self._models.sdxl_text.embedding(prompt.positive, self._models.device)
@@ -230,6 +238,27 @@ class DiffusionEngine:
         """See `Engine`."""
         self._models.forget()
         self._residency.unload()
+
+    def preload(self, report: StageReport) -> None:
+        """See `Engine`: what cuts out, then what paints."""
+        self._residency.plan(self._uses(tuple(Stage), pixels=MEGAPIXEL))
+        for stage in (Stage.CUT_OUT, Stage.BACKGROUND):
+            with self._residency.use(stage, report):
+                pass
+
+    @property
+    def holds_device(self) -> bool:
+        """See `Engine`."""
+        return self._residency.resident_bytes > 0
+
+    def is_usable(self) -> bool:
+        """See `Engine`: a CUDA error comes back at every call until the process ends."""
+        try:
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()
+        except RuntimeError:
+            return False
+        return True
 
     # how
 
@@ -431,8 +460,8 @@ def open_engine(settings: Settings) -> DiffusionEngine:
     Raises:
         AdAgentError: `model_unavailable`; a model is not prepared, or is not what its configuration says.
     """
-    for library_logging in (diffusers.utils.logging, transformers.utils.logging):
-        library_logging.set_verbosity_error()  # their warnings quote prompts
+    diffusers.utils.logging.set_verbosity_error()  # what they warn of quotes prompts
+    transformers.utils.logging.set_verbosity_error()
     preset, library = preset_named(settings.preset), ModelLibrary.of(settings)
     on_host = host_budget(settings.host_budget_gb, psutil.virtual_memory().available)
     if torch.cuda.is_available():
