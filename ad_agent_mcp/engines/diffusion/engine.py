@@ -118,7 +118,8 @@ class DiffusionEngine:
             self._new_texts(stages, prompts),
         )
         self._models.begin_job()
-        self._residency.plan(self._uses(stages, pixels=request.width * request.height))
+        has_new_words = bool(self._state.new_texts)
+        self._residency.plan(self._uses(stages, request.width * request.height, has_new_words=has_new_words))
 
     def cut_out(self, photo: Picture, *, product_box: Box | None, report: StageReport) -> CutOut:
         """See `Engine`."""
@@ -241,7 +242,7 @@ class DiffusionEngine:
 
     def preload(self, report: StageReport) -> None:
         """See `Engine`: what cuts out, then what paints."""
-        self._residency.plan(self._uses(tuple(Stage), pixels=MEGAPIXEL))
+        self._residency.plan(self._uses(tuple(Stage), MEGAPIXEL, has_new_words=True))
         for stage in (Stage.CUT_OUT, Stage.BACKGROUND):
             with self._residency.use(stage, report):
                 pass
@@ -286,10 +287,10 @@ class DiffusionEngine:
         ]
         return [(encoder, new) for encoder, new in recalled if new]
 
-    def _uses(self, stages: tuple[Stage, ...], *, pixels: int) -> list[Use]:
+    def _uses(self, stages: tuple[Stage, ...], pixels: int, *, has_new_words: bool) -> list[Use]:
         # Without step 1 the product may have to be found in the picture that is there.
         uses = [] if Stage.CUT_OUT in stages else [self._models.use(Stage.CUT_OUT, pixels)]
-        told: set[str] = set() if self._state.new_texts else {ENCODE}
+        told: set[str] = set() if has_new_words else {ENCODE}
         for stage in stages:
             if stage in (*FLUX_STAGES, Stage.TEXT_PAINT) and ENCODE not in told:
                 told.add(ENCODE)
