@@ -188,6 +188,15 @@ def test_every_mode_keeps_the_product_and_the_words(engine, started: Path, mode:
     assert Layout.model_validate_json((started / "layout.json").read_bytes()).text.mode in (mode, "overlay")
 
 
+def test_what_is_preloaded_is_not_loaded_again(engine, whole, started: Path):
+    engine.unload()
+    assert not engine.holds_device
+    engine.preload(Events().open_stage(Stage.CUT_OUT))
+    assert engine.holds_device
+    events, _ = make(engine, started, text_content=None, steps=(1,), seed=5)
+    assert not {"transformer-bf16", "flux_vae", "birefnet"} & events.loaded_models
+
+
 # pictures that come from outside
 
 
