@@ -27,6 +27,7 @@ MATTE_SIDE_PX = 1280
 _ALPHA_FLOOR = 4
 _SURE = 0.02
 """A model's probability this near to 0 or 1 is taken for it."""
+_LEAST_SHARE = 0.002
 _BOX_MARGIN = 0.06
 
 
@@ -73,6 +74,9 @@ def from_model(photo: Picture, segment: Callable[[Picture], Matte], *, product_b
         segment: gives the matte of an RGB picture, of its size.
         product_box: where the product is, in pixels of `photo`; the model sees nothing outside it.
 
+    Returns:
+        What `cut_out` gives, of another route, where the model finds nothing.
+
     Raises:
         AdAgentError: `invalid_request`; the box misses the picture.
     """
@@ -80,8 +84,10 @@ def from_model(photo: Picture, segment: Callable[[Picture], Matte], *, product_b
     part = _part(photo, window)
     matte = np.clip((segment(part) - _SURE) / (1 - 2 * _SURE), 0, 1)
     inside = int((matte > 0.5).sum())
+    if inside < _LEAST_SHARE * matte.size:
+        return cut_out(photo, product_box=product_box)
     unsure = int(((matte > 0.1) & (matte < 0.9)).sum())
-    confidence = 0.0 if inside < 0.002 * matte.size else max(0.0, 1 - unsure / inside)
+    confidence = max(0.0, 1 - unsure / inside)
     return _freed(photo, window, own_colours(part, floats(matte)), floats(matte), confidence, "model")
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from .picture import Flags, Floats, Matte, Picture, blur, box_of, dilate, erode, floats
 from .regions import lab_of
 
+_SURE_MATTE = 0.98
+
 
 def solve_matte(work: Picture, mask: Flags) -> tuple[Picture, Matte]:
     """Colours of the product alone and its matte.
@@ -40,9 +42,10 @@ def own_colours(work: Picture, matte: Matte) -> Picture:
         matte: float32 (H, W).
     """
     reach = max(2.0, 0.003 * max(matte.shape))
-    inner = matte > 0.98
-    spread = _spread(floats(work), inner, (reach, 4 * reach))
-    return np.where(inner[..., None], work, np.clip(spread + 0.5, 0, 255).astype(np.uint8))
+    near, away = (
+        _spread(floats(work), known, (reach, 4 * reach)) for known in (matte > _SURE_MATTE, matte < 1 - _SURE_MATTE)
+    )
+    return _unmixed(work, matte[..., None], near, away)
 
 
 def _solve(work: Picture, mask: Flags, radius: int) -> tuple[Picture, Matte]:
@@ -61,10 +64,15 @@ def _solve(work: Picture, mask: Flags, radius: int) -> tuple[Picture, Matte]:
     share = matte[..., None]
     away = floats(cv2.cvtColor(behind, cv2.COLOR_LAB2RGB)) * 255
     near = floats(cv2.cvtColor(product, cv2.COLOR_LAB2RGB)) * 255
+    return _unmixed(work, share, near, away), matte
+
+
+def _unmixed(work: Picture, share: Floats, near: Floats, away: Floats) -> Picture:
+    """`work` without the backdrop's colours `away`; where too little of it is product, the product's colours `near`."""
     unmixed = (floats(work) - (1 - share) * away) / np.maximum(share, 0.25)
     weight = np.clip((share - 0.5) / 0.4, 0, 1)
     rgb = np.clip(weight * unmixed + (1 - weight) * near + 0.5, 0, 255).astype(np.uint8)
-    return np.where(share == 1, work, rgb), matte
+    return np.where(share == 1, work, rgb)
 
 
 def _spread(values: Floats, known: Flags, sigmas_px: tuple[float, ...]) -> Floats:

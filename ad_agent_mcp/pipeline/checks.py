@@ -18,7 +18,7 @@ from .workspace import Workspace
 
 IDENTITY_LIMIT = 1.0
 """Levels of 255 by which the placed core may differ from a resize of the original."""
-_GLYPH_LIMIT = 0.85
+GLYPH_LIMIT = 0.85
 _MAX_EXTRUSION_SHARE = 0.2
 """Longest extrusion that may belong to letters, as a share of their height."""
 _EDGE_SHARE = 0.02
@@ -132,19 +132,23 @@ def all_checks(finished: Finished) -> tuple[Check, ...]:
     )
 
 
-def _glyph_overlap(finished: Finished) -> Check:
-    """Intersection over union of the painted letters with their words set anew: of all, or of the worst glyph."""
-    if finished.glyphs is None:
-        return Check(name="glyph_overlap", passed=None, limit=_GLYPH_LIMIT)
-    drawn, wanted = finished.lettering[..., 3] > 127, finished.glyphs.mask
-    value = _overlap(drawn, wanted, finished.glyphs.cells)
-    cells = finished.glyphs.cells
+def glyph_overlap(lettering: Picture, glyphs: Glyphs) -> float:
+    """Intersection over union of painted letters with their words set anew: of all, or of the worst glyph."""
+    drawn, wanted, cells = lettering[..., 3] > 127, glyphs.mask, glyphs.cells
+    value = _overlap(drawn, wanted, cells)
     right, below = _excess(drawn, wanted, round(_MAX_EXTRUSION_SHARE * max(cell[3] for cell in cells)))
-    for deep in (below, below - 1) if value < _GLYPH_LIMIT else ():  # an edge may round up
+    for deep in (below, below - 1) if value < GLYPH_LIMIT else ():  # an edge may round up
         value = max(value, _overlap(drawn, _swept(wanted, right, max(0, deep)), cells))
-    passed = value >= _GLYPH_LIMIT
+    return value
+
+
+def _glyph_overlap(finished: Finished) -> Check:
+    if finished.glyphs is None:
+        return Check(name="glyph_overlap", passed=None, limit=GLYPH_LIMIT)
+    value = glyph_overlap(finished.lettering, finished.glyphs)
+    passed = value >= GLYPH_LIMIT
     fix = None if passed else _again(finished, 2)
-    return Check(name="glyph_overlap", passed=passed, value=round(value, 3), limit=_GLYPH_LIMIT, fix=fix)
+    return Check(name="glyph_overlap", passed=passed, value=round(value, 3), limit=GLYPH_LIMIT, fix=fix)
 
 
 def _overlap(drawn: Flags, wanted: Flags, cells: tuple[Box, ...]) -> float:

@@ -6,7 +6,10 @@ from ..contract.schemas import CompositionMode
 from ..contract.stages import Stage
 from ..imaging.picture import Picture
 from ..imaging.placement import is_banner, matte_box, text_area
+from ..imaging.relief import paint_letters
 from ..imaging.typesetting import SetText, Typesetter, has_shaping, needs_shaping
+from . import checks
+from .lettering import glyphs_of
 from .workspace import Workspace, crop, pad
 
 _MIN_SIZE_SHARE = 0.04
@@ -52,22 +55,39 @@ def make_text_asset(workspace: Workspace) -> None:
     if workspace.is_planned(Stage.TEXT_CUT_OUT):
         report = workspace.events.open_stage(Stage.TEXT_CUT_OUT)
         painted = workspace.engine.cut_out_text(painted, mask, report=report)
-    letters: Picture = crop(painted, (words.mask.shape[1], words.mask.shape[0]))
+    size = (words.mask.shape[1], words.mask.shape[0])
+    layout = TextLayout(
+        content=text,
+        font_name=workspace.request.font_name,
+        font_size_px=words.font_size_px,
+        lines=words.lines,
+        size=size,
+        sha256="",
+    )
+    letters: Picture = crop(painted, size)
+    if workspace.is_planned(Stage.TEXT_CUT_OUT) and not _is_whole(workspace, letters, layout):
+        drawn = paint_letters(mask, workspace.request.text_model_prompt, seed=workspace.seed_for(Stage.TEXT_PAINT))
+        letters = crop(drawn, size)
     workspace.write({"step2": letters})
     workspace.letters, workspace.letters_are_ours = letters, True
-    workspace.layout = workspace.layout.model_copy(
-        update={
-            "text": TextLayout(
-                content=text,
-                font_name=workspace.request.font_name,
-                font_size_px=words.font_size_px,
-                lines=words.lines,
-                size=(letters.shape[1], letters.shape[0]),
-                sha256=workspace.written["step2"],
-            )
-        }
-    )
+    layout = layout.model_copy(update={"sha256": workspace.written["step2"]})
+    workspace.layout = workspace.layout.model_copy(update={"text": layout})
     workspace.finish_step(2)
+
+
+def _is_whole(workspace: Workspace, letters: Picture, layout: TextLayout) -> bool:
+    """Whether painted letters are still the words; warns when they are not."""
+    if not layout.lines:
+        return True
+    overlap = checks.glyph_overlap(letters, glyphs_of(layout, workspace.fonts, letters.shape[:2]))
+    if overlap >= checks.GLYPH_LIMIT:
+        return True
+    workspace.events.notice(
+        "text_drawn",
+        f"The painted letters lost their shape (overlap {overlap:.2f}, {checks.GLYPH_LIMIT} is wanted), so they were "
+        "drawn instead. Another text_model_prompt or seed may paint them whole.",
+    )
+    return False
 
 
 def _do_without_shaping(workspace: Workspace, text: str) -> None:

@@ -1,8 +1,13 @@
 """Model folders, built at most once a session and only when a test asks."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from ad_agent_mcp.config import Settings
+from ad_agent_mcp.engines.diffusion.library import ModelLibrary
+from ad_agent_mcp.engines.diffusion.presets import preset_named
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +40,45 @@ def tiny_controlnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from .tiny_models import build_controlnet
 
     return build_controlnet(tmp_path_factory.mktemp("controlnet"))
+
+
+@pytest.fixture(scope="session")
+def tiny_segmentation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BiRefNet."""
+    from .tiny_models import build_segmentation
+
+    return build_segmentation(tmp_path_factory.mktemp("segmentation"))
+
+
+@pytest.fixture(scope="session")
+def tiny_settings(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_flux: Path,
+    tiny_flux_schnell: Path,
+    tiny_sdxl: Path,
+    tiny_controlnet: Path,
+    tiny_segmentation: Path,
+) -> Callable[[str], Settings]:
+    """Settings of the diffusion engine by preset; the models of a preset are prepared when it is asked for."""
+    from ad_agent_mcp.engines.diffusion.prepare import prepare
+
+    root = tmp_path_factory.mktemp("prepared")
+
+    def settings(name: str) -> Settings:
+        chosen = Settings(
+            data_dir=root / "data" / name,
+            engine="diffusion",
+            preset=name,
+            flux_model=str(tiny_flux_schnell if name == "schnell" else tiny_flux),
+            sdxl_model=str(tiny_sdxl),
+            controlnet_model=str(tiny_controlnet),
+            segmentation_model=str(tiny_segmentation),
+            models_dir=root / "models",
+            offline=True,
+        )
+        preset = preset_named(name)
+        for component in preset.components:
+            prepare(ModelLibrary.of(chosen), preset, component, progress=lambda done, total: None)
+        return chosen
+
+    return settings

@@ -33,6 +33,8 @@ from transformers import (
     T5Tokenizer,
 )
 
+from ad_agent_mcp.engines.diffusion.birefnet import BiRefNet, BiRefNetConfig
+
 torch.set_num_threads(1)  # threads of tensors this small do nothing but wait for each other
 
 TRANSFORMER: dict[str, Any] = {
@@ -113,6 +115,16 @@ UNET = CONTROLNET | {
     "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
 }
 
+BIREFNET: dict[str, Any] = {
+    "embed_dim": 8,
+    "depths": (1, 1, 1, 1),
+    "heads": (1, 1, 2, 2),
+    "window": 4,
+    "decoder_dim": 8,
+    "aspp_dim": 8,
+    "side": 128,
+}
+
 
 def build_flux(folder: Path, *, guidance_embeds: bool = True) -> Path:
     """FLUX.1: with guidance embeddings like `dev`, without like `schnell`. Weights bfloat16."""
@@ -175,6 +187,17 @@ def build_controlnet(folder: Path) -> Path:
                     parameter.normal_(std=0.1)
     net.to(torch.float16).save_pretrained(folder, variant="fp16")
     net.to(torch.float32).save_pretrained(folder)
+    return folder
+
+
+def build_segmentation(folder: Path) -> Path:
+    """BiRefNet in float16, as its repository has it; its shape is in `config.json`."""
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        net = BiRefNet(BiRefNetConfig(**BIREFNET)).half()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(BIREFNET))
+    save_file({name: value.contiguous() for name, value in net.state_dict().items()}, folder / "model.safetensors")
     return folder
 
 

@@ -1,9 +1,10 @@
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from ad_agent_mcp.contract.errors import AdAgentError
-from ad_agent_mcp.imaging.cutout import cut_out
+from ad_agent_mcp.imaging.cutout import cut_out, from_model
 
 from .products import bottle, photo, product_corner
 
@@ -93,3 +94,56 @@ def test_the_same_photo_gives_the_same_bytes():
     for backdrop in ("gradient", "stripes"):
         picture = np.asarray(photo(bottle(), backdrop))
         assert cut_out(picture).rgba.tobytes() == cut_out(picture).rgba.tobytes()
+
+
+def matte_of(*, softness=0.0):
+    """The bottle's true matte, blurred at its edge."""
+    matte = truth().astype(np.float32) / 255
+    return cv2.GaussianBlur(matte, (0, 0), softness) if softness else matte
+
+
+def test_a_models_cut_keeps_the_photos_colours_and_frees_the_edge_from_the_backdrop():
+    picture = np.asarray(photo(bottle(), "white"))
+    cut = from_model(picture, lambda part: matte_of(softness=1.0))
+    alpha = cut.rgba[..., 3]
+    assert cut.route == "model"
+    assert cut.confidence > 0.9
+    assert overlap(alpha, truth()) > 0.98
+    solid = alpha == 255
+    assert (cut.rgba[solid][:, :3] == picture[solid]).all()
+    edge = (alpha > 20) & (alpha < 200) & (np.indices(alpha.shape)[0] > 600)
+    assert np.median(cut.rgba[edge][:, :3].mean(axis=1)) < 110
+
+
+def test_a_model_that_is_nearly_sure_of_the_inside_blurs_no_detail_there():
+    picture = np.asarray(photo(bottle(), "white"))
+    matte = matte_of()
+    label = np.s_[420:520, 300:400]
+    matte[label] *= 0.95
+    cut = from_model(picture, lambda part: matte)
+    assert np.abs(cut.rgba[label][..., :3].astype(int) - picture[label]).max() <= 2
+
+
+def test_a_model_sees_only_the_product_box():
+    picture = np.asarray(photo(bottle(), "white"))
+    seen = []
+
+    def segment(part):
+        seen.append(part.shape)
+        return np.ones(part.shape[:2], np.float32)
+
+    cut = from_model(picture, segment, product_box=(100, 200, 200, 300))
+    assert seen == [(336, 236, 3)]
+    assert cut.box == (82, 182, 236, 336)
+
+
+def test_an_unsure_model_gives_little_confidence():
+    cut = from_model(np.asarray(photo(bottle())), lambda part: np.full(part.shape[:2], 0.6, np.float32))
+    assert cut.confidence < 0.5
+
+
+def test_where_a_model_finds_nothing_the_backdrop_decides():
+    picture = np.asarray(photo(bottle(), "white"))
+    cut = from_model(picture, lambda part: np.zeros(part.shape[:2], np.float32))
+    assert cut.route == "plain"
+    assert overlap(cut.rgba[..., 3], truth()) > 0.98

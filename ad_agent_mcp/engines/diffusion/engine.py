@@ -19,13 +19,13 @@ import transformers
 from PIL import Image
 
 from ...config import Settings
+from ...contract.errors import AdAgentError
 from ...contract.layout import Box
 from ...contract.schemas import CompositionMode, GenerateRequest
 from ...contract.stages import EngineName, Plan, Stage
 from ...imaging import cutout
 from ...imaging.edges import canny_map
 from ...imaging.picture import Matte, Picture, alpha_over, blur, dilate, floats, mix, to_bytes
-from ...imaging.relief import paint_letters
 from ..base import CutOut, Scene, StageReport
 from .devices import CpuDevice, CudaDevice, Device
 from .library import ModelLibrary, unavailable
@@ -35,16 +35,16 @@ from .modulation import Row, flux_rows
 from .presets import ENCODE, MEGAPIXEL, TABLE, preset_named
 from .prompts import FLUX_STAGES, Prompt, prompts_of, unused_fields
 from .residency import Residency, Use
-from .text import PromptCache
+from .text import PromptCache, PromptEncoder
 
 logger = logging.getLogger(__name__)
 
 ROUNDING_BYTES = 256 << 20
 """What torch may reserve above what is asked of it."""
+_ENCODERS = ("t5", "clip_l", "clip_g", "tokenizer", "tokenizer_2")
 _SDXL_MULTIPLE = 64
 _SDXL_TOKENS = 77
 _FLOOR_Y = 0.7
-_MIN_LETTER_IOU = 0.85
 _LETTER_REACH = 0.02
 _BLEND_REACH = 0.03
 _CORE_SHARE = 0.6
@@ -68,7 +68,7 @@ class _JobState:
     passes: Mapping[Stage, _Pass]
     prompts: Mapping[Stage, Prompt]
     unused: list[str]
-    is_encoded: bool = False
+    new_texts: list[tuple[PromptEncoder, list[str]]]
     table_size: tuple[int, int] | None = None
     rows: dict[Stage, range] = field(default_factory=dict)
 
@@ -114,15 +114,12 @@ class DiffusionEngine:
             stages,
             {stage: run for stage, run in passes.items() if stage in stages},
             prompts,
-            unused_fields(
-                request,
-                stages,
-                has_negative=self._preset.true_cfg_scale > 1,
-                has_guidance=self._models.has_guidance,
-            ),
+            unused_fields(request, stages, has_negative=self._has_negative, has_guidance=self._models.has_guidance),
+            self._new_texts(stages, prompts),
         )
         self._models.begin_job()
-        self._residency.plan(self._uses(stages, pixels=request.width * request.height))
+        has_new_words = bool(self._state.new_texts)
+        self._residency.plan(self._uses(stages, request.width * request.height, has_new_words=has_new_words))
 
     def cut_out(self, photo: Picture, *, product_box: Box | None, report: StageReport) -> CutOut:
         """See `Engine`."""
@@ -136,7 +133,7 @@ class DiffusionEngine:
                 lambda part: self._run(Stage.CUT_OUT, lambda: self._models.matte(part), report),
                 product_box=product_box,
             )
-            if cut.confidence < 0.5:
+            if cut.confidence < 0.5 or cut.route != "model":
                 report.notice(
                     "cutout_uncertain",
                     "The product may be cut out badly: its outline is unsure. Look at the cutout; a product_box, "
@@ -196,30 +193,17 @@ class DiffusionEngine:
 
         painted = self._run(Stage.TEXT_PAINT, body, report)
         rgb = cv2.resize(painted, (mask.shape[1], mask.shape[0]), interpolation=cv2.INTER_AREA)
-        self._letters_seed = seed
         return np.dstack([rgb, np.full(mask.shape, 255, np.uint8)])
 
     def cut_out_text(self, painting: Picture, mask: Matte, *, report: StageReport) -> Picture:
-        """See `Engine`; letters that the model lost are drawn instead."""
+        """See `Engine`."""
         matte = self._run(Stage.TEXT_CUT_OUT, lambda: self._models.matte(painting[..., :3]), report)
         reach = max(2, round(_LETTER_REACH * min(mask.shape)))
         near = np.clip(blur(floats(dilate(mask > 0.5, reach)), reach / 3), 0, 1)
-        alpha = matte * near
-        wanted, seen = mask > 0.5, alpha > 0.5
-        union = int((wanted | seen).sum())
-        # What grows out of the letters within the reach belongs to their relief.
-        kept = int((wanted & seen).sum()) / max(1, int(wanted.sum()))
-        report.iteration(1, 1)
-        if not union or kept < _MIN_LETTER_IOU:
-            report.notice(
-                "text_drawn",
-                f"The painted letters lost their shape ({kept:.0%} of it was left), so they were drawn instead. "
-                "Another text_model_prompt or seed may paint them whole.",
-            )
-            return paint_letters(mask, self._state.request.text_model_prompt, seed=self._letters_seed)
         letters = painting.copy()
-        letters[..., 3] = to_bytes(alpha)
+        letters[..., 3] = to_bytes(matte * near)
         letters[letters[..., 3] == 0] = 0
+        report.iteration(1, 1)
         return letters
 
     def blend_text(
@@ -258,7 +242,7 @@ class DiffusionEngine:
 
     def preload(self, report: StageReport) -> None:
         """See `Engine`: what cuts out, then what paints."""
-        self._residency.plan(self._uses(tuple(Stage), pixels=MEGAPIXEL))
+        self._residency.plan(self._uses(tuple(Stage), MEGAPIXEL, has_new_words=True))
         for stage in (Stage.CUT_OUT, Stage.BACKGROUND):
             with self._residency.use(stage, report):
                 pass
@@ -284,9 +268,29 @@ class DiffusionEngine:
         assert self._job is not None  # noqa: S101  # the pipeline prepares first
         return self._job
 
-    def _uses(self, stages: tuple[Stage, ...], *, pixels: int) -> list[Use]:
-        uses: list[Use] = []
-        told: set[str] = set()
+    @property
+    def _has_negative(self) -> bool:
+        """Whether negative prompts act on FLUX."""
+        return self._preset.true_cfg_scale > 1
+
+    def _new_texts(
+        self, stages: tuple[Stage, ...], prompts: Mapping[Stage, Prompt]
+    ) -> list[tuple[PromptEncoder, list[str]]]:
+        """What no earlier job had encoded, for each encoder that has any."""
+        flux = [prompts[stage] for stage in stages if stage in FLUX_STAGES]
+        texts = [prompt.positive for prompt in flux]
+        texts += [prompt.negative for prompt in flux if self._has_negative]
+        letters = list(prompts[Stage.TEXT_PAINT]) if Stage.TEXT_PAINT in stages else []
+        recalled = [
+            (encoder, encoder.recall(wanted))
+            for encoder, wanted in ((self._models.flux_text, texts), (self._models.sdxl_text, letters))
+        ]
+        return [(encoder, new) for encoder, new in recalled if new]
+
+    def _uses(self, stages: tuple[Stage, ...], pixels: int, *, has_new_words: bool) -> list[Use]:
+        # Without step 1 the product may have to be found in the picture that is there.
+        uses = [] if Stage.CUT_OUT in stages else [self._models.use(Stage.CUT_OUT, pixels)]
+        told: set[str] = set() if has_new_words else {ENCODE}
         for stage in stages:
             if stage in (*FLUX_STAGES, Stage.TEXT_PAINT) and ENCODE not in told:
                 told.add(ENCODE)
@@ -303,55 +307,52 @@ class DiffusionEngine:
             with torch.inference_mode():
                 return body()
 
-        return self._residency.run(stage, inferring, report, shrink=self._models.shrinks())
+        try:
+            return self._residency.run(stage, inferring, report, shrink=self._models.shrinks())
+        except AdAgentError:  # out of memory: nothing of this job is needed any more
+            self._models.forget()
+            raise
 
     def _encode(self, report: StageReport) -> None:
-        """Embeddings of every prompt of the job, in one go."""
-        state = self._state
-        if state.is_encoded:
+        """Embeddings of every prompt of the job that are not known yet, in one go."""
+        if not self._state.new_texts:
             return
-        flux = [run.prompt for run in state.passes.values()]
-        flux_texts = [prompt.positive for prompt in flux]
-        if self._preset.true_cfg_scale > 1:
-            flux_texts += [prompt.negative for prompt in flux]
-        sdxl_texts = list(state.prompts[Stage.TEXT_PAINT]) if Stage.TEXT_PAINT in state.stages else []
-        new_flux = self._models.flux_text.recall(flux_texts)
-        new_sdxl = self._models.sdxl_text.recall(sdxl_texts)
 
         def body() -> None:
-            if new_flux:
-                self._models.flux_text.encode(new_flux)
-            if new_sdxl:
-                self._models.sdxl_text.encode(new_sdxl)
+            for encoder, texts in self._state.new_texts:
+                encoder.encode(texts)
 
-        if new_flux or new_sdxl:
-            self._run(ENCODE, body, report)
-        state.is_encoded = True
+        self._run(ENCODE, body, report)
+        self._state.new_texts = []
 
     def _tabulate(self, size: tuple[int, int], report: StageReport) -> None:
         """The modulation of every step of every FLUX pass of the job."""
         state = self._state
         if state.table_size == size:
             return
-        rows: list[Row] = []
         device = self._models.device
-        for stage, run in state.passes.items():
-            pooled = self._models.flux_text.embedding(run.prompt.positive, device)["pooled"]
-            negative = None
-            if self._preset.true_cfg_scale > 1:
-                negative = self._models.flux_text.embedding(run.prompt.negative, device)["pooled"]
-            made = flux_rows(
-                self._models.flux_scheduler_config,
-                steps=run.steps,
-                strength=run.strength,
-                image_tokens=self._models.image_tokens(size),
-                guidance=run.guidance if self._models.has_guidance else None,
-                pooled=pooled,
-                negative_pooled=negative,
-            )
-            state.rows[stage] = range(len(rows), len(rows) + len(made))
-            rows += made
-        self._run(TABLE, lambda: self._models.fill_table(rows), report)
+
+        def body() -> None:
+            rows: list[Row] = []
+            for stage, run in state.passes.items():
+                pooled = self._models.flux_text.embedding(run.prompt.positive, device)["pooled"]
+                negative = None
+                if self._has_negative:
+                    negative = self._models.flux_text.embedding(run.prompt.negative, device)["pooled"]
+                made = flux_rows(
+                    self._models.flux_scheduler_config,
+                    steps=run.steps,
+                    strength=run.strength,
+                    image_tokens=self._models.image_tokens(size),
+                    guidance=run.guidance if self._models.has_guidance else None,
+                    pooled=pooled,
+                    negative_pooled=negative,
+                )
+                state.rows[stage] = range(len(rows), len(rows) + len(made))
+                rows += made
+            self._models.fill_table(rows)
+
+        self._run(TABLE, body, report)
         state.table_size = size
 
     def _flux(
@@ -362,15 +363,14 @@ class DiffusionEngine:
         self._tabulate(size, report)
         state = self._state
         run = state.passes[stage]
-        has_negative = self._preset.true_cfg_scale > 1
         rows = state.rows[stage]
-        steps = len(rows) // 2 if has_negative else len(rows)
+        steps = len(rows) // 2 if self._has_negative else len(rows)
 
         def body() -> Picture:
             device = self._models.device
             positive = self._models.flux_text.embedding(run.prompt.positive, device)
             arguments: dict[str, Any] = dict(pictures)
-            if has_negative:
+            if self._has_negative:
                 negative = self._models.flux_text.embedding(run.prompt.negative, device)
                 arguments |= {
                     "true_cfg_scale": self._preset.true_cfg_scale,
@@ -476,7 +476,9 @@ def open_engine(settings: Settings) -> DiffusionEngine:
 
     def identity(role: str) -> str:
         location = library.locate(preset, role)
-        return f"{location.key} {json.dumps(library.manifest(location), sort_keys=True)}"
+        recorded = library.manifest(location)
+        encoders = [c.name for c in preset.components if c.role == role and c.name.endswith(_ENCODERS)]
+        return f"{location.key} {json.dumps({name: recorded.get(name) for name in encoders}, sort_keys=True)}"
 
     try:
         models = Models(

@@ -4,13 +4,14 @@
 import hashlib
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
+
+from ...files import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +44,8 @@ class PromptCache:
         """Keep an embedding; a full disk only costs time later."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".part", delete=False) as part:
-                pass
-            save_file({name: tensor.cpu().contiguous() for name, tensor in embedding.items()}, part.name)
-            Path(part.name).replace(self._path(key))
+            data = save({name: tensor.cpu().contiguous() for name, tensor in embedding.items()})
+            write_atomically(self._path(key), data, durable=False)
             kept = sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
             for path in kept[:-REMEMBERED]:
                 path.unlink(missing_ok=True)

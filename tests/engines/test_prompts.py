@@ -1,0 +1,67 @@
+"""Which words each model is given."""
+
+import pytest
+
+from ad_agent_mcp.contract.schemas import GenerateRequest
+from ad_agent_mcp.contract.stages import Stage
+from ad_agent_mcp.engines.diffusion.prompts import FLUX_STAGES, prompts_of, unused_fields
+
+GENERATIVE = (*FLUX_STAGES, Stage.TEXT_PAINT)
+
+
+def request(**fields: object) -> GenerateRequest:
+    return GenerateRequest.model_validate(fields)
+
+
+def test_every_stage_is_given_the_words_meant_for_it():
+    asked = request(
+        bg_prompt="a wooden table",
+        bg_composition_prompt="a jar in morning light",
+        text_model_prompt="chrome letters",
+        composition_prompt="dusty pastel",
+        bg_negative_prompt="n1",
+        bg_composition_negative_prompt="n2",
+        negative_prompt="n3",
+        composition_negative_prompt="n4",
+    )
+    prompts = prompts_of(asked)
+    assert set(prompts) == set(GENERATIVE)
+    assert "a wooden table" in prompts[Stage.BACKGROUND].positive
+    assert "a jar in morning light" in prompts[Stage.REFINE].positive
+    assert "chrome letters" in prompts[Stage.TEXT_PAINT].positive
+    assert "dusty pastel" in prompts[Stage.BLEND].positive
+    assert "chrome letters" in prompts[Stage.BLEND].positive
+    assert [prompts[stage].negative for stage in GENERATIVE] == ["n1", "n2", "n4", "n3"]
+
+
+def test_words_that_are_missing_come_from_the_scene_and_an_empty_scene_is_a_studio():
+    prompts = prompts_of(request(bg_prompt="a sandy beach", bg_composition_prompt=" "))
+    assert all("a sandy beach" in prompts[stage].positive for stage in FLUX_STAGES)
+    empty = prompts_of(request(bg_prompt="  "))
+    assert all("studio" in empty[stage].positive for stage in FLUX_STAGES)
+
+
+def test_the_ads_words_are_in_no_prompt():
+    prompts = prompts_of(request(text_content="MEGASALE", bg_prompt="a table", composition_prompt="soft"))
+    assert not [prompt for prompt in prompts.values() if "MEGASALE" in "".join(prompt)]
+
+
+@pytest.mark.parametrize(
+    ("has_negative", "has_guidance", "unused"),
+    [
+        (False, True, ["bg_negative_prompt"]),
+        (True, True, []),
+        (False, False, ["bg_negative_prompt", "guidance_scale"]),
+    ],
+)
+def test_only_what_was_set_and_is_not_heeded_is_unused(has_negative: bool, has_guidance: bool, unused: list[str]):
+    asked = request(bg_negative_prompt="people", negative_prompt="dust", guidance_scale=5, seed=1)
+    assert unused_fields(asked, GENERATIVE, has_negative=has_negative, has_guidance=has_guidance) == unused
+
+
+def test_fields_of_stages_that_do_not_run_are_not_called_unused():
+    asked = request(bg_negative_prompt="people", composition_negative_prompt="dust", guidance_scale=5)
+    words = (Stage.TEXT_PAINT, Stage.TEXT_CUT_OUT)
+    assert unused_fields(asked, words, has_negative=False, has_guidance=False) == []
+    blend = (*words, Stage.BLEND)
+    assert unused_fields(asked, blend, has_negative=False, has_guidance=True) == ["composition_negative_prompt"]
