@@ -5,6 +5,7 @@ The page itself holds no data, so it is served without a token; everything that 
 
 import base64
 import hashlib
+import json
 import re
 import time
 from collections import deque
@@ -23,6 +24,7 @@ from starlette.routing import Route
 from ..contract.errors import AdAgentError, ErrorCode, invalid
 from ..contract.schemas import LAYER_NAMES, SystemMetrics
 from .app import App
+from .bodies import read_body
 from .intake import invalid_arguments
 from .job import Job
 from .pictures import encode_fitting
@@ -34,6 +36,7 @@ PAGE_PATH = "/dashboard"
 SAMPLE_EVERY_S = 2.0
 HISTORY_S = 300
 MAX_PICTURE_BYTES = 400_000
+MAX_ARGUMENTS_BYTES = 100_000
 _M = TypeVar("_M", bound=BaseModel)
 
 
@@ -64,7 +67,7 @@ class Dashboard:
 
     async def _record(self) -> None:
         while True:
-            self._history.append((time.time(), await anyio.to_thread.run_sync(self._desk.monitor.sample)))
+            self._history.append((time.monotonic(), await anyio.to_thread.run_sync(self._desk.monitor.sample)))
             await anyio.sleep(SAMPLE_EVERY_S)
 
     def routes(self) -> list[Route]:
@@ -118,9 +121,10 @@ class Dashboard:
         max_side = _checked(_PictureQuery, dict(request.query_params)).max_side
         job_id, name = request.path_params["job_id"], request.path_params["name"]
         path = self._desk.store.picture(job_id, name) if name in LAYER_NAMES else None
-        if path is None:
+        version = _version(path) if path is not None else None
+        if path is None or version is None:
             raise AdAgentError(ErrorCode.NOT_FOUND, "There is no such picture.")
-        headers = {"cache-control": "private, no-cache", "etag": f'"{_version(path)}-{max_side}"'}
+        headers = {"cache-control": "private, no-cache", "etag": f'"{version}-{max_side}"'}
         if request.headers.get("if-none-match") == headers["etag"]:
             return Response(status_code=304, headers=headers)
         data = await anyio.to_thread.run_sync(
@@ -142,7 +146,7 @@ class Dashboard:
         store = self._desk.store
         status = job_status(job, store=store, locate=lambda job_id, name: f"/files/{job_id}/{name}.png", metrics=None)
         layers = {name: path for name in LAYER_NAMES if (path := store.picture(job.id, name)) is not None}
-        versions = {name: _version(path) for name, path in layers.items()}
+        versions = {name: version for name, path in layers.items() if (version := _version(path)) is not None}
         return {**dump(status), "stage": job.stage, "steps": job.steps, "layers": versions}
 
     def _answer(self, job: Job) -> Response:
@@ -157,11 +161,12 @@ def _hash(html: str, tag: str) -> str:
 
 async def _body(request: Request) -> dict[str, Any]:
     """The arguments of a button. A form of another page cannot send this content type."""
-    if request.headers.get("content-type") != "application/json":
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise invalid("The arguments have to be sent as application/json.")
+    content = await read_body(request, max_bytes=MAX_ARGUMENTS_BYTES)
     try:
-        return {**(await request.json()), "job_id": request.path_params["job_id"]}
-    except (ValueError, TypeError) as error:
+        return {**json.loads(content), "job_id": request.path_params["job_id"]}
+    except (ValueError, TypeError, RecursionError) as error:
         raise invalid("The arguments have to be a JSON object.") from error
 
 
@@ -172,6 +177,10 @@ def _checked(model: type[_M], given: dict[str, Any]) -> _M:
         raise invalid_arguments(error) from error
 
 
-def _version(path: Path) -> str:
-    stat = path.stat()
+def _version(path: Path) -> str | None:
+    """What changes with the file; None when it is removed this very moment."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
     return f"{stat.st_mtime_ns:x}-{stat.st_size:x}"

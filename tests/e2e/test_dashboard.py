@@ -376,6 +376,7 @@ async def test_another_page_cannot_press_the_buttons(url: str, client: Client, p
         ("/dashboard/jobs/nonsense/stop", b"{}", "invalid_request"),
         ("/dashboard/jobs/nonsense/stop", b"{", "invalid_request"),
         ("/dashboard/jobs/nonsense/stop", b"[1]", "invalid_request"),
+        ("/dashboard/jobs/nonsense/stop", b"[" * 90_000, "invalid_request"),
         ("/dashboard/jobs/nonsense/approve", b'{"action": "burn"}', "invalid_request"),
     ],
 )
@@ -384,6 +385,15 @@ def test_a_button_that_cannot_work_says_why(path: str, body: bytes, code: str, u
     assert response.status_code in (400, 404)
     if "%2f" not in path:
         assert response.json()["error"]["code"] == code
+
+
+def test_what_a_button_sends_is_read_only_up_to_a_limit(url: str):
+    response = httpx2.post(
+        f"{url}/dashboard/jobs/nonsense/approve",
+        headers={"content-type": "application/json; charset=utf-8"},
+        content=b'{"action": "' + b"x" * 1_000_000 + b'"}',
+    )
+    assert response.status_code == 413
 
 
 async def test_what_the_page_has_is_not_sent_again(url: str, client: Client, place: Place):

@@ -20,6 +20,7 @@ from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.server import bodies
 from ad_agent_mcp.server import http as http_module
 from ad_agent_mcp.server.app import open_app
 
@@ -300,7 +301,7 @@ def test_a_picture_that_unpacks_to_far_more_than_it_shows_costs_no_memory(owner:
 
 
 async def test_an_upload_that_never_ends_is_given_up(settings: Settings, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(http_module, "UPLOAD_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(bodies, "BODY_TIMEOUT_S", 0.05)
     sent: list[dict] = []
 
     async def receive() -> dict:
