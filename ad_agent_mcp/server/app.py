@@ -22,7 +22,7 @@ from ..imaging.decode import PictureLimits
 from ..imaging.fonts import FontCatalog
 from .intake import Intake
 from .metrics import Nvml, SystemMonitor, missing_vram
-from .prompts import add_prompts
+from .prompts import add_prompts, checked_prompt
 from .references import ReferenceReader, image_roots
 from .resources import add_resources
 from .results import error_result, within_budget
@@ -65,8 +65,7 @@ class AdServer(MCPServer[None]):
         self, name: str, arguments: dict[str, Any] | None = None, context: Context[None, Any] | None = None
     ) -> GetPromptResult | InputRequiredResult:
         prompts = {prompt.name: prompt for prompt in await self.list_prompts()}
-        if name not in prompts:
-            raise MCPError(INVALID_PARAMS, f"There is no prompt {name[:80]!r}. Prompts: {', '.join(prompts)}.")
+        checked_prompt(name, prompts)
         known = {argument.name: argument.required for argument in prompts[name].arguments or ()}
         needed = {argument for argument, is_required in known.items() if is_required}
         if not needed <= (arguments or {}).keys() <= known.keys():

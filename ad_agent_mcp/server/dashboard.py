@@ -92,6 +92,7 @@ class Dashboard:
     async def state(self, request: Request) -> Response:
         """Server, machine, jobs. Samples and finished jobs that the page has already are left out."""
         query = _checked(_StateQuery, dict(request.query_params))
+        await self._desk.service.adopt_ghosts()
         active, over, total = await anyio.to_thread.run_sync(self._jobs, query.limit)
         version = hashlib.sha256(JSONResponse(over).body).hexdigest()[:16]
         return JSONResponse(

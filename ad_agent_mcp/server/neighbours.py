@@ -86,6 +86,14 @@ class Neighbours:
         """Whether the server `owner` is gone."""
         return owner != self.server_id and (not owner or FileLock.is_free(self._lock_path(owner)))
 
+    def left_ghosts(self) -> bool:
+        """Whether a job is said to run, or to be queued, whose server is dead."""
+        for job_id, owner in self._store.active_jobs().items():
+            with contextlib.suppress(AdAgentError):
+                if self.is_dead(owner) and self._store.load(job_id).waiting_for is None:
+                    return True
+        return False
+
     def adopt(self, mine: Iterable[str]) -> list[Job]:
         """Take over the jobs of dead servers: to be continued where they may, failed where not.
 
@@ -127,6 +135,8 @@ class Neighbours:
         except AdAgentError:
             self._store.forget_marker(job_id)
             return None
+        if job.status.is_terminal:  # its server died before it could say so
+            self._store.forget_marker(job_id)
         if job.waiting_for is not None or job.status.is_terminal:
             return None
         job = self._with_told_steps(job)

@@ -187,6 +187,11 @@ class JobService:
             return self.find(job_id)
         return job
 
+    async def adopt_ghosts(self) -> None:
+        """Go on with what dead servers left, if they left something; before jobs are listed."""
+        if await anyio.to_thread.run_sync(self._neighbours.left_ghosts):
+            await self._adopt()
+
     async def changed_jobs(self) -> set[str]:
         """Wait until jobs of this server have changed since the last call, and tell which. For one caller."""
         while not self._changed_ids:
@@ -262,7 +267,10 @@ class JobService:
             await self._refuse_when_busy()
             if action == "redo":
                 request = await anyio.to_thread.run_sync(partial(self._intake.changed, job, changes, from_step=last))
-                await anyio.to_thread.run_sync(self.store.forget_step, job_id, last)
+                try:
+                    await anyio.to_thread.run_sync(self.store.forget_step, job_id, last)
+                except OSError as error:
+                    raise (storage_full() if is_disk_full(error) else error) from error
                 job = job.model_copy(
                     update={
                         "request": request,
@@ -458,9 +466,14 @@ class JobService:
             try:
                 await anyio.to_thread.run_sync(partial(self.store.save, job, durable=durable))
                 self._unsaved.pop(job.id, None)
+            except FileNotFoundError:  # somebody deleted its folder, which is their right
+                self._unsaved.pop(job.id, None)
+                await anyio.to_thread.run_sync(self.store.forget_marker, job.id)
+                logger.warning("the job's folder is gone", extra={"job_id": job.id})
             except OSError as error:
+                if job.id not in self._unsaved:
+                    logger.error("the job's state was not saved: %s", error, extra={"job_id": job.id})
                 self._unsaved[job.id] = job
-                logger.error("the job's state was not saved: %s", error, extra={"job_id": job.id})
 
     def _announce(self, job: Job) -> None:
         if job.status.is_terminal:  # told once: a job that is over does not change any more

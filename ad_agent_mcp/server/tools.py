@@ -309,6 +309,7 @@ def make_tools(desk: Desk) -> list[Tool]:
 
     async def list_jobs(arguments: ListArguments, ctx: Context) -> CallToolResult:
         """Stored jobs, newest first."""
+        await service.adopt_ghosts()
         jobs, total = await anyio.to_thread.run_sync(_list, service, arguments)
         rows = [
             {
