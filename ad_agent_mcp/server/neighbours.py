@@ -41,7 +41,7 @@ class Neighbours:
         Raises:
             OSError: the lock file cannot be made.
         """
-        with self._turn() as is_ours:
+        with self.turn() as is_ours:
             if not is_ours:
                 logger.debug("joined beside another server")
             self._own_lock.try_acquire(str(os.getpid()))
@@ -104,7 +104,7 @@ class Neighbours:
             The jobs as they are kept on disk now.
         """
         adopted: list[Job] = []
-        with self._turn() as is_ours:
+        with self.turn() as is_ours:
             if not is_ours:
                 return []
             for job_id, owner in sorted(self._store.active_jobs().items()):
@@ -118,8 +118,8 @@ class Neighbours:
         return adopted
 
     @contextlib.contextmanager
-    def _turn(self) -> Generator[bool]:
-        """One server at a time comes, or clears up after the dead; False when it took too long."""
+    def turn(self) -> Generator[bool]:
+        """One server at a time comes, decides about a waiting job, or clears up; False when it took too long."""
         turn = FileLock(self._store.locks / "adoption.lock")
         deadline = time.monotonic() + TURN_TIMEOUT_S
         while not (is_ours := turn.try_acquire()) and time.monotonic() < deadline:

@@ -9,7 +9,7 @@ import math
 import shutil
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -38,7 +38,7 @@ from ..contract.stages import EngineName, Plan
 from ..files import is_disk_full
 from .eta import LoadState, StageTimes
 from .intake import Intake, storage_full
-from .job import Decision, Job, advance, fail, move_model, new_job_id, start, steps_to_run
+from .job import Decision, Job, advance, fail, move_model, new_job_id, redo, start, steps_to_run
 from .neighbours import Neighbours
 from .planning import plan_segment
 from .retention import prune
@@ -50,6 +50,7 @@ from .worker_process import WORKER_COMMAND, WorkerDiedError
 logger = logging.getLogger(__name__)
 
 FOREIGN_POLL_S = 0.5
+STOPPED = ErrorInfo(code=ErrorCode.CANCELLED, message="stopped")
 
 
 class JobService:
@@ -213,17 +214,14 @@ class JobService:
                 with anyio.CancelScope(shield=True):
                     await self._stop_running(job_id, grace_s=0.0 if force else self.settings.stop_grace_s)
                 continue  # it may have come to rest at a pause just then
-            async with self._accept():
+            async with self._accept(), self._decide():
                 job = self.find(job_id)
                 if self._has_worker(job_id) or job.status.is_terminal:
                     continue
                 if job.owner not in ("", self.server_id) and job.waiting_for is None:
                     raise busy(job, waiting=0, at=time.time(), elsewhere=True)
                 self._queue = [queued for queued in self._queue if queued.id != job_id]
-                stopped = fail(job, ErrorInfo(code=ErrorCode.CANCELLED, message="stopped"), at=time.time())
-                await self._save(stopped)
-                self._announce(stopped)
-                return stopped
+                return await self._stop_resting(job)
 
     async def approve(
         self,
@@ -244,44 +242,28 @@ class JobService:
         Raises:
             AdAgentError: it does not wait, a change is not possible, or another job runs (`busy`).
         """
+        if changes and action != "redo":
+            raise invalid("changes go with action 'redo'; to go on without them, leave them out.", field="changes")
         await self.find_fresh(job_id)
         async with self._accept():
-            if changes and action != "redo":
-                raise invalid("changes go with action 'redo'; to go on without them, leave them out.", field="changes")
-            job = self.find(job_id)
-            if job.waiting_for != "approval":
-                raise AdAgentError(
-                    ErrorCode.INVALID_REQUEST,
-                    f"Job {job_id} is {job.status} and does not wait for approval.",
-                    job_id=job_id,
-                    fix=Fix(tool="status", arguments={"job_id": job_id}),
-                )
-            last = max(job.finished)
-            decision = Decision(step=last, action=action, by=by, at=time.time())
-            job = job.model_copy(update={"decisions": (*job.decisions, decision)})
-            if action == "stop":
-                stopped = fail(job, ErrorInfo(code=ErrorCode.CANCELLED, message="stopped"), at=time.time())
-                await self._save(stopped)
-                self._announce(stopped)
-                return stopped
-            await self._refuse_when_busy()
-            if action == "redo":
-                request = await anyio.to_thread.run_sync(partial(self._intake.changed, job, changes, from_step=last))
-                try:
-                    await anyio.to_thread.run_sync(self.store.forget_step, job_id, last)
-                except OSError as error:
-                    raise (storage_full() if is_disk_full(error) else error) from error
-                job = job.model_copy(
-                    update={
-                        "request": request,
-                        "steps": steps_to_run(request),
-                        "finished": {step: files for step, files in job.finished.items() if step != last},
-                        "percent": 0.0,
-                        "warnings": () if last == 1 else job.warnings,
-                    }
-                )
-            job = job.model_copy(update={"waiting_for": None, "owner": self.server_id})
-            await self._save(job)
+            async with self._decide():
+                job = self.find(job_id)
+                if job.waiting_for != "approval":
+                    raise AdAgentError(
+                        ErrorCode.INVALID_REQUEST,
+                        f"Job {job_id} is {job.status} and does not wait for approval.",
+                        job_id=job_id,
+                        fix=Fix(tool="status", arguments={"job_id": job_id}),
+                    )
+                decision = Decision(step=max(job.finished), action=action, by=by, at=time.time())
+                job = job.model_copy(update={"decisions": (*job.decisions, decision)})
+                if action == "stop":
+                    return await self._stop_resting(job)
+                await self._refuse_when_busy()
+                if action == "redo":
+                    job = await self._redone(job, changes)
+                job = job.model_copy(update={"waiting_for": None, "owner": self.server_id})
+                await self._save(job)
             self._queue.append(job)
             await self._start_next()
         return self.find(job_id)
@@ -293,6 +275,16 @@ class JobService:
         if self.worker.ready is not None:
             return self.worker.ready.engine
         return EngineName.DIFFUSION if self.settings.engine is EngineChoice.DIFFUSION else EngineName.DRAFT
+
+    async def _redone(self, job: Job, changes: dict[str, Any]) -> Job:
+        """The job with its last step to be made again, on disk too."""
+        step = max(job.finished)
+        request = await anyio.to_thread.run_sync(partial(self._intake.changed, job, changes, from_step=step))
+        try:
+            await anyio.to_thread.run_sync(self.store.forget_step, job.id, step)
+        except OSError as error:
+            raise (storage_full() if is_disk_full(error) else error) from error
+        return redo(job, request, step=step)
 
     # starting and ending jobs
 
@@ -306,6 +298,13 @@ class JobService:
         async with self._accepting:
             with anyio.CancelScope(shield=True):
                 yield
+
+    @asynccontextmanager
+    async def _decide(self) -> AsyncGenerator[None]:
+        """Alone among the servers that may decide about a waiting job, from reading its state to writing it."""
+        with ExitStack() as held:
+            await anyio.to_thread.run_sync(held.enter_context, self._neighbours.turn())
+            yield
 
     async def _refuse_when_busy(self) -> None:
         if len(self._queue) < self.settings.queue_size:
@@ -400,19 +399,25 @@ class JobService:
             has_step1_layers=step1 is not None and step1.name == "step1.png" and (folder / "cutout.png").is_file(),
         )
 
+    async def _stop_resting(self, job: Job) -> Job:
+        """End a job that no worker has."""
+        stopped = fail(job, STOPPED, at=time.time())
+        await self._save(stopped)
+        self._announce(stopped)
+        return stopped
+
     async def _stop_running(self, job_id: str, *, grace_s: float) -> None:
-        error = ErrorInfo(code=ErrorCode.CANCELLED, message="stopped")
         if self._sent_id != job_id or not await self.worker.send(CancelJob(job_id=job_id)):
             job = self._running
             if job is not None and job.id == job_id:
-                await self._settle(fail(job, error, at=time.time()))
+                await self._settle(fail(job, STOPPED, at=time.time()))
             await self.worker.send(CancelJob(job_id=job_id))  # it may have been given the job this very moment
             return
         with anyio.move_on_after(grace_s):
             await self._until_rest(job_id)
         if self._has_worker(job_id):
             logger.warning("the worker did not stop in time and is replaced", extra={"job_id": job_id})
-            self._end_as = (job_id, error)
+            self._end_as = (job_id, STOPPED)
             self.worker.trust()  # it dies because we say so
             self.worker.kill()
             await self._until_rest(job_id)

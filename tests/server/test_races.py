@@ -137,6 +137,36 @@ async def test_two_servers_that_approve_at_once_run_the_job_once(settings: Setti
         assert states[-1] is JobState.COMPLETED
 
 
+async def test_of_two_decisions_at_two_servers_one_is_refused(
+    settings: Settings, request_: GenerateRequest, monkeypatch: pytest.MonkeyPatch
+):
+    async with app_with(settings, WORKER_COMMAND) as one, app_with(settings, WORKER_COMMAND) as two:
+        paused = request_.model_copy(update={"pause_after_step": 1})
+        job = await settled(one, await one.service.generate(paused))
+        save = one.service.store.save
+        outcomes: list[str] = []
+
+        def save_slowly(job: Any, **options: Any) -> None:
+            time.sleep(0.3)
+            save(job, **options)
+
+        async def decide(app: Any, action: Any) -> None:
+            try:
+                await app.service.approve(job.id, action=action, changes={})
+                outcomes.append(action)
+            except AdAgentError:
+                outcomes.append("refused")
+
+        monkeypatch.setattr(one.service.store, "save", save_slowly)
+        async with anyio.create_task_group() as both:
+            both.start_soon(decide, one, "approve")
+            both.start_soon(decide, two, "redo")
+        monkeypatch.undo()
+        assert "refused" in outcomes
+        decisions = [decision.action for decision in (await settled(one, one.service.find(job.id))).decisions]
+        assert decisions == [outcome for outcome in outcomes if outcome != "refused"]
+
+
 async def test_an_old_step1_picture_is_not_mistaken_for_the_redone_one(settings: Settings, request_: GenerateRequest):
     async with app_with(settings, WORKER_COMMAND) as app:
         paused = request_.model_copy(update={"pause_after_step": 1})
