@@ -300,13 +300,18 @@ def test_a_picture_that_unpacks_to_far_more_than_it_shows_costs_no_memory(owner:
     assert server.memory_info().rss - before < 50 << 20
 
 
-async def test_an_upload_that_never_ends_is_given_up(settings: Settings, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("then", "status"), [("nothing", 408), ("http.disconnect", 400)])
+async def test_an_upload_that_never_ends_or_is_torn_is_given_up(
+    then: str, status: int, settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(bodies, "BODY_TIMEOUT_S", 0.05)
     sent: list[dict] = []
 
     async def receive() -> dict:
         if sent or asked:
-            await anyio.sleep_forever()
+            if then == "nothing":
+                await anyio.sleep_forever()
+            return {"type": then}
         asked.append(True)
         return {"type": "http.request", "body": b"\x89PNG", "more_body": True}
 
@@ -326,7 +331,7 @@ async def test_an_upload_that_never_ends_is_given_up(settings: Settings, monkeyp
         served = http_module.build_http_app(app, token=None, bound_host="127.0.0.1")
         with anyio.fail_after(5):
             await served(scope, receive, send)
-    assert sent[0]["status"] == 408
+    assert sent[0]["status"] == status
 
 
 # files
