@@ -329,7 +329,7 @@ async def test_an_upload_that_never_ends_or_is_torn_is_given_up(
     }
     async with open_app(settings, is_remote=True) as app:
         served = http_module.build_http_app(app, token=None, bound_host="127.0.0.1")
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             await served(scope, receive, send)
     assert sent[0]["status"] == status
 

@@ -55,7 +55,7 @@ async def test_a_stop_while_the_workers_death_is_written_down_does_not_lose_the_
 
         monkeypatch.setattr(app.service.store, "save", save_slowly)
         app.service.worker.kill()
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while app.service.worker.ready is not None:
                 await anyio.sleep(0.001)
         stopped = await app.service.stop(first.id, force=False)
@@ -133,7 +133,9 @@ async def test_two_servers_that_approve_at_once_run_the_job_once(settings: Setti
                 both.start_soon(approve, one)
                 both.start_soon(approve, two)
             await settled(one, one.service.find(job.id))
-            await anyio.sleep(1.0)
+            with anyio.fail_after(20):
+                while any(app.service.current or app.service.queue_length for app in (one, two)):
+                    await anyio.sleep(0.01)
             tasks.cancel_scope.cancel()
         assert states.count(JobState.COMPLETED) == 1
         assert states[-1] is JobState.COMPLETED

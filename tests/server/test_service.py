@@ -79,10 +79,10 @@ async def test_stop_forces_a_worker_that_does_not_listen_and_a_fresh_one_comes(
         job = await app.service.generate(request_)
         await running(app)
         pid = app.service.worker.ready and app.service.worker.ready.pid
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             stopped = await app.service.stop(job.id, force=force)
         assert stopped.status is JobState.STOPPED
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while app.service.worker.ready is None:
                 await anyio.sleep(0.01)
         assert app.service.worker.ready.pid != pid
