@@ -20,6 +20,7 @@ from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo
 from ..imaging.decode import PictureLimits
 from ..imaging.fonts import FontCatalog
+from .desk import Desk
 from .intake import Intake
 from .metrics import Nvml, SystemMonitor, missing_vram
 from .prompts import add_prompts, checked_prompt
@@ -28,7 +29,7 @@ from .resources import add_resources
 from .results import error_result, within_budget
 from .service import JobService, open_service
 from .store import JobStore
-from .tools import Desk, make_tools
+from .tools import make_tools
 from .updates import Updates
 from .worker_process import WORKER_COMMAND
 

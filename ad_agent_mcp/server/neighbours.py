@@ -13,9 +13,10 @@ import uuid
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
-from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo, Fix
+from ..contract.errors import AdAgentError
 from ..contract.schemas import JobState
 from ..files import FileLock
+from .failures import interrupted
 from .job import Job, fail, requeue
 from .store import JobStore
 
@@ -147,7 +148,7 @@ class Neighbours:
             if job.plan and pause in job.plan.steps and pause in job.finished and job.remaining_steps:
                 job = job.model_copy(update={"waiting_for": "approval"})  # it died before it could ask
         else:
-            job = fail(job, _interrupted(job.id), at=at)
+            job = fail(job, interrupted(job), at=at)
         try:
             self._store.save(job)
         except OSError as error:
@@ -165,12 +166,3 @@ class Neighbours:
 
     def _lock_path(self, owner: str) -> Path:
         return self._store.locks / f"server-{owner}.lock"
-
-
-def _interrupted(job_id: str) -> ErrorInfo:
-    return ErrorInfo(
-        code=ErrorCode.INTERRUPTED,
-        message="The server that ran this job ended before the job did. Finished steps are kept: call generate with "
-        f"resume_job_id={job_id!r} to go on from there.",
-        fix=Fix(tool="generate", arguments={"resume_job_id": job_id}),
-    )

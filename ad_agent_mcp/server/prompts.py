@@ -16,7 +16,7 @@ from mcp.types import (
 )
 
 from ..contract.schemas import LAYER_NAMES
-from .tools import Desk
+from .desk import Desk
 
 MAX_COMPLETIONS = 100
 

@@ -5,7 +5,6 @@ started it, so a client that vanishes takes nothing with it.
 """
 
 import logging
-import math
 import shutil
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -37,6 +36,7 @@ from ..contract.schemas import GenerateRequest, JobState
 from ..contract.stages import EngineName, Plan
 from ..files import is_disk_full
 from .eta import LoadState, StageTimes
+from .failures import STOPPED, busy, crashed, stalled
 from .intake import Intake, storage_full
 from .job import Decision, Job, advance, fail, move_model, new_job_id, redo, start, steps_to_run
 from .neighbours import Neighbours
@@ -50,7 +50,6 @@ from .worker_process import WORKER_COMMAND, WorkerDiedError
 logger = logging.getLogger(__name__)
 
 FOREIGN_POLL_S = 0.5
-STOPPED = ErrorInfo(code=ErrorCode.CANCELLED, message="stopped")
 
 
 class JobService:
@@ -499,13 +498,7 @@ class JobService:
             job = self._running
             if job is None or self._sent_id != job.id or self.worker.silent_s < limit_s:
                 continue
-            error = ErrorInfo(
-                code=ErrorCode.WORKER_STALLED,
-                message=f"The worker said nothing for {limit_s:g} s and was replaced. Finished steps are kept: "
-                f"call generate with resume_job_id={job.id!r}. AD_AGENT_STALL_TIMEOUT_S sets the limit.",
-                fix=Fix(tool="generate", arguments={"resume_job_id": job.id}),
-            )
-            self._end_as = (job.id, error)
+            self._end_as = (job.id, stalled(job, limit_s))
             self.worker.kill()
 
     async def _on_event(self, event: Event) -> None:
@@ -547,14 +540,7 @@ class JobService:
         self._warm.clear()
         if job is None:
             return
-        error = ErrorInfo(
-            code=ErrorCode.WORKER_CRASHED,
-            message=f"The worker process died while it worked on this job: {how}. Finished steps are kept: call "
-            f"generate with resume_job_id={job.id!r} to go on from there.",
-            fix=Fix(tool="generate", arguments={"resume_job_id": job.id}),
-        )
-        if end_as is not None and end_as[0] == job.id:
-            error = end_as[1]
+        error = end_as[1] if end_as is not None and end_as[0] == job.id else crashed(job, how)
         await self._settle(fail(job, error, at=time.time()))
 
     # life
@@ -606,22 +592,3 @@ async def open_service(
             with anyio.CancelScope(shield=True):
                 await service.close()
             tasks.cancel_scope.cancel()
-
-
-def busy(job: Job, *, waiting: int, at: float, elsewhere: bool = False) -> AdAgentError:
-    """The refusal while `job` has the worker."""
-    where = f" in another server on this data folder (server {job.owner})" if elsewhere else ""
-    queue = f" and {waiting} more wait" if waiting else ""
-    after = _retry_after(job, at)
-    return AdAgentError(
-        ErrorCode.BUSY,
-        f"Job {job.id} is {job.status}{where}{queue}; one runs at a time. Call again in about {after} s, "
-        "or stop that job.",
-        retry_after_seconds=after,
-        job_id=job.id,
-        fix=Fix(tool="status", arguments={"job_id": job.id, "wait_seconds": min(50, after)}),
-    )
-
-
-def _retry_after(job: Job, at: float) -> int:
-    return max(1, math.ceil(job.ends_at - at)) if job.ends_at is not None else 5

@@ -3,7 +3,6 @@
 import base64
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import anyio.to_thread
@@ -18,31 +17,24 @@ from mcp.server.mcpserver.resolve import (
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import Request
 
-from .. import __version__
-from ..config import EngineChoice
 from ..contract.errors import AdAgentError, ErrorCode, Fix
 from ..contract.schemas import FontInfo, GenerateRequest, JobState, JobStatus, LayerName, SystemMetrics
-from ..contract.stages import EngineName
-from ..imaging.fonts import FontCatalog
+from .desk import Desk, HealthReport
 from .job import Job
-from .metrics import SystemMonitor, missing_vram
 from .pictures import PictureFormat, encode_fitting, encode_preview
 from .results import (
     ENVELOPE_BYTES,
     MAX_MESSAGE_BYTES,
     MAX_PICTURE_BYTES,
     RESULTS,
-    FileLocator,
     data_result,
     dump,
-    job_status,
     picture,
     status_result,
 )
 from .service import JobService
-from .store import JobStore, checked_job_id
+from .store import checked_job_id
 from .tool_schema import NoArguments, ToolMetadata, input_schema, output_schema
 
 logger = logging.getLogger(__name__)
@@ -113,20 +105,6 @@ class ListArguments(_Arguments):
     status: JobState | None = None
 
 
-class HealthReport(BaseModel):
-    """How the server is."""
-
-    status: Literal["ok", "degraded"]
-    gpu_available: bool
-    version: str
-    engine: str
-    device: str | None
-    worker: Literal["ready", "starting"]
-    worker_restarts: int
-    running_job: str | None
-    warnings: list[str]
-
-
 class FontList(BaseModel):
     """The fonts."""
 
@@ -150,63 +128,6 @@ class ImageReport(BaseModel):
     bytes: int
     uri: str
     file: str
-
-
-@dataclass(frozen=True)
-class Desk:
-    """What the tools and resources of one server work with."""
-
-    service: JobService
-    store: JobStore
-    fonts: FontCatalog
-    monitor: SystemMonitor
-
-    async def status_of(self, job: Job, ctx: Context) -> JobStatus:
-        """A job as the asking client sees it."""
-        metrics = await anyio.to_thread.run_sync(self.monitor.sample)
-        return job_status(job, store=self.store, locate=self.locator(ctx), metrics=metrics)
-
-    def locator(self, ctx: Context) -> FileLocator:
-        """Where the asking client finds files: paths on this machine, or URLs at the address that it used."""
-        request = ctx.request_context.request
-        if not isinstance(request, Request):
-            return lambda job_id, name: str(self.store.folder(job_id) / f"{name}.png")
-        base = str(request.base_url).rstrip("/")
-        return lambda job_id, name: f"{base}/files/{job_id}/{name}.png"
-
-    def vram_warning(self) -> str | None:
-        """What too little free GPU memory at start means for jobs; None where there is enough or none is wanted."""
-        if self.service.settings.engine is EngineChoice.DRAFT:
-            return None
-        missing = missing_vram(self.monitor.gpus_at_start)
-        if missing is None:
-            return None
-        if self.service.engine_for(GenerateRequest()) is EngineName.DRAFT:
-            return f"{missing} Jobs run on the draft engine, on the CPU."
-        return f"{missing} Jobs on that engine may fail; AD_AGENT_ENGINE=draft makes ads without a GPU."
-
-    async def health(self) -> HealthReport:
-        """How the server is, in detail."""
-        metrics = await anyio.to_thread.run_sync(self.monitor.sample)
-        worker, current = self.service.worker, self.service.current
-        ready = worker.ready
-        warnings: list[str] = []
-        if worker.is_failing:
-            warnings.append("The worker keeps dying; the log (stderr) says why.")
-        vram_warning = await anyio.to_thread.run_sync(self.vram_warning)
-        if vram_warning is not None:
-            warnings.append(vram_warning)
-        return HealthReport(
-            status="degraded" if worker.is_failing else "ok",
-            gpu_available=bool(metrics.gpu_info),
-            version=__version__,
-            engine=self.service.engine_for(GenerateRequest()),
-            device=ready.device if ready else None,
-            worker="ready" if ready else "starting",
-            worker_restarts=worker.restarts,
-            running_job=current.id if current else None,
-            warnings=warnings,
-        )
 
 
 def make_tools(desk: Desk) -> list[Tool]:

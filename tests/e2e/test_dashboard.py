@@ -300,6 +300,24 @@ async def test_the_meters_show_every_gpu(desktop: Desktop, url: str):
     await expect(meters.get_by_text("6.0 of 22.5 GiB")).to_be_visible()
 
 
+async def test_more_jobs_are_offered_only_as_long_as_they_come(
+    desktop: Desktop, url: str, client: Client, place: Place
+):
+    await finish(client, await generate(client, place, **SMALL))
+
+    async def with_many(route: Any) -> None:
+        answer = await route.fetch()
+        await route.fulfill(json={**await answer.json(), "total": 999})
+
+    page = await desktop.open(url)
+    await page.route("**/dashboard/state*", with_many)
+    more = page.get_by_role("button", name="Show more")
+    for limit in (*range(48, 200, 24), 200):
+        async with page.expect_response(re.compile(f"limit={limit}&")):
+            await more.click()
+    await expect(more).to_be_hidden()
+
+
 async def test_with_a_token_the_page_asks_for_it(browser: Browser, guarded_url: str, guarded_place: Place):
     async with (
         httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10) as http,

@@ -454,7 +454,7 @@ import os, sys, anyio
 from functools import partial
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.server.stdio import serve_stdio
-from ad_agent_mcp.server.tools import Desk
+from ad_agent_mcp.server.desk import Desk
 health = Desk.health
 async def noisy(desk):
     print("a library says hello", flush=True)
