@@ -22,7 +22,7 @@ from ..contract.errors import AdAgentError, ErrorCode, Fix
 from ..contract.schemas import FontInfo, GenerateRequest, JobState, JobStatus, LayerName, SystemMetrics
 from .desk import Desk, HealthReport
 from .job import Job
-from .pictures import PictureFormat, encode_fitting, encode_preview
+from .pictures import PictureFormat, encode_fitting, encode_preview, size_of
 from .results import (
     ENVELOPE_BYTES,
     MAX_MESSAGE_BYTES,
@@ -213,7 +213,7 @@ def make_tools(desk: Desk) -> list[Tool]:
                 max_bytes=MAX_PICTURE_BYTES,
             )
         )
-        width, height = await anyio.to_thread.run_sync(_size_of, data)
+        width, height = size_of(data)
         report = ImageReport(
             job_id=job.id,
             name=arguments.name,
@@ -364,11 +364,3 @@ def _list(service: JobService, arguments: ListArguments) -> tuple[list[Job], int
         if arguments.status is None or job.status is arguments.status:
             found.append(job)
     return found, len(ids)
-
-
-def _size_of(data: bytes) -> tuple[int, int]:
-    import io
-
-    from PIL import Image
-
-    return Image.open(io.BytesIO(data)).size
