@@ -55,6 +55,8 @@ class Dashboard:
 
     def __init__(self, app: App) -> None:
         self._desk = app.desk
+        self._over: dict[str, dict[str, Any]] = {}
+        """Jobs that are over, as they are shown: they do not change, and the page asks every second."""
         self._history: deque[tuple[float, SystemMetrics]] = deque(maxlen=int(HISTORY_S / SAMPLE_EVERY_S))
 
     @asynccontextmanager
@@ -136,12 +138,20 @@ class Dashboard:
     def _jobs(self, limit: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
         """All jobs that are not over and the newest that are, newest first; and how many there are."""
         ids = self._desk.store.job_ids()
-        found: list[Job] = []
+        active: list[dict[str, Any]] = []
+        over: dict[str, dict[str, Any]] = {}
         for job_id in sorted({*ids[:limit], *self._desk.store.active_jobs()}, reverse=True):
+            if job_id in self._over:
+                over[job_id] = self._over[job_id]
+                continue
             with suppress(AdAgentError):  # removed meanwhile, or of another version
-                found.append(self._desk.service.find(job_id))
-        active = [self._shown(job) for job in found if not job.status.is_terminal]
-        return active, [self._shown(job) for job in found if job.status.is_terminal], len(ids)
+                job = self._desk.service.find(job_id)
+                if job.status.is_terminal:
+                    over[job_id] = self._shown(job)
+                else:
+                    active.append(self._shown(job))
+        self._over = over
+        return active, list(over.values()), len(ids)
 
     def _shown(self, job: Job) -> dict[str, Any]:
         store = self._desk.store

@@ -59,6 +59,23 @@ async def test_no_list_shows_a_job_whose_server_is_dead_as_running(settings: Set
         assert [job["status"] for job in listed["jobs"]] == ["failed", "failed", "completed"]
 
 
+async def test_the_page_that_asks_every_second_has_no_finished_job_read_again(
+    settings: Settings, request_: GenerateRequest, monkeypatch: pytest.MonkeyPatch
+):
+    async with open_app(settings.model_copy(update={"dev": True}), is_remote=True) as app:
+        first, second = [await settled(app, await app.service.generate(request_)) for _ in range(2)]
+        served = build_http_app(app, token=None, bound_host="localhost")
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(served), base_url="http://localhost") as http:
+            before = (await http.get("/dashboard/state")).json()
+            read: list[str] = []
+            monkeypatch.setattr(JobStore, "load", lambda _, job_id: read.append(job_id))
+            assert (await http.get("/dashboard/state")).json()["over"] == before["over"]
+            assert read == []
+            monkeypatch.undo()
+            app.service.store.remove(first.id)
+            assert [job["job_id"] for job in (await http.get("/dashboard/state")).json()["over"]] == [second.id]
+
+
 async def test_a_job_whose_folder_is_deleted_while_it_runs_is_forgotten(
     settings: Settings, request_: GenerateRequest, caplog: pytest.LogCaptureFixture
 ):
