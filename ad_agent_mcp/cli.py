@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
@@ -90,7 +90,10 @@ def _generate(settings: Settings, options: argparse.Namespace) -> int:
 
     from .client import make_ad
 
-    request: dict[str, Any] = json.loads(options.request.read_text("utf-8")) if options.request else {}
+    request: Any = json.loads(options.request.read_text("utf-8")) if options.request else {}
+    if not isinstance(request, dict):
+        raise invalid(f"{options.request} has to hold a JSON object, with fields of the tool generate")
+    request = cast(dict[str, Any], request)
     request |= {field: value for flag, field in _FLAG_FIELDS.items() if (value := getattr(options, flag)) is not None}
     if options.size is not None:
         request["width"], request["height"] = options.size
@@ -148,7 +151,11 @@ def _jobs(settings: Settings, options: argparse.Namespace) -> int:
             print(f"{len(prune(store, settings))} jobs removed")
         case _:
             for job_id in store.job_ids():
-                job = store.load(job_id)
+                try:
+                    job = store.load(job_id)
+                except AdAgentError as error:
+                    print(f"{job_id}  {error}")
+                    continue
                 words = (job.request.text_content or "").replace("\n", " ")
                 print(f"{job_id}  {job.status:<9}  {int(job.percent):>3} %  {words}")
     return 0

@@ -176,6 +176,12 @@ def test_every_threat_names_a_test_that_exists() -> None:
             assert test in functions, f"{path}::{test}"
 
 
+def test_architecture_names_every_module_of_the_server() -> None:
+    document = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    modules = {path.name for path in (ROOT / "ad_agent_mcp" / "server").glob("[a-z]*.py")}
+    assert {name for name in modules if f"`{name}`" not in document} == set()
+
+
 def test_every_file_that_architecture_names_exists() -> None:
     named = re.findall(r"`([\w./]+\.py)`", (ROOT / "docs" / "architecture.md").read_text("utf-8"))
     files = [

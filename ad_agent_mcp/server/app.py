@@ -19,15 +19,16 @@ from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo
 from ..imaging.decode import PictureLimits
 from ..imaging.fonts import FontCatalog
+from .desk import Desk
 from .intake import Intake
 from .metrics import Nvml, SystemMonitor
-from .prompts import add_prompts
+from .prompts import add_prompts, checked_prompt
 from .references import ReferenceReader, image_roots
 from .resources import add_resources
 from .results import error_result, within_budget
 from .service import JobService, open_service
 from .store import JobStore
-from .tools import Desk, make_tools
+from .tools import make_tools
 from .updates import Updates
 from .worker_process import WORKER_COMMAND
 
@@ -64,8 +65,7 @@ class AdServer(MCPServer[None]):
         self, name: str, arguments: dict[str, Any] | None = None, context: Context[None, Any] | None = None
     ) -> GetPromptResult | InputRequiredResult:
         prompts = {prompt.name: prompt for prompt in await self.list_prompts()}
-        if name not in prompts:
-            raise MCPError(INVALID_PARAMS, f"There is no prompt {name[:80]!r}. Prompts: {', '.join(prompts)}.")
+        checked_prompt(name, prompts)
         known = {argument.name: argument.required for argument in prompts[name].arguments or ()}
         needed = {argument for argument, is_required in known.items() if is_required}
         if not needed <= (arguments or {}).keys() <= known.keys():

@@ -5,6 +5,7 @@ The page itself holds no data, so it is served without a token; everything that 
 
 import base64
 import hashlib
+import json
 import re
 import time
 from collections import deque
@@ -23,6 +24,7 @@ from starlette.routing import Route
 from ..contract.errors import AdAgentError, ErrorCode, invalid
 from ..contract.schemas import LAYER_NAMES, SystemMetrics
 from .app import App
+from .bodies import read_body
 from .intake import invalid_arguments
 from .job import Job
 from .pictures import encode_fitting
@@ -34,6 +36,7 @@ PAGE_PATH = "/dashboard"
 SAMPLE_EVERY_S = 2.0
 HISTORY_S = 300
 MAX_PICTURE_BYTES = 400_000
+MAX_ARGUMENTS_BYTES = 100_000
 _M = TypeVar("_M", bound=BaseModel)
 
 
@@ -52,6 +55,8 @@ class Dashboard:
 
     def __init__(self, app: App) -> None:
         self._desk = app.desk
+        self._over: dict[str, dict[str, Any]] = {}
+        """Jobs that are over, as they are shown: they do not change, and the page asks every second."""
         self._history: deque[tuple[float, SystemMetrics]] = deque(maxlen=int(HISTORY_S / SAMPLE_EVERY_S))
 
     @asynccontextmanager
@@ -64,7 +69,7 @@ class Dashboard:
 
     async def _record(self) -> None:
         while True:
-            self._history.append((time.time(), await anyio.to_thread.run_sync(self._desk.monitor.sample)))
+            self._history.append((time.monotonic(), await anyio.to_thread.run_sync(self._desk.monitor.sample)))
             await anyio.sleep(SAMPLE_EVERY_S)
 
     def routes(self) -> list[Route]:
@@ -89,6 +94,7 @@ class Dashboard:
     async def state(self, request: Request) -> Response:
         """Server, machine, jobs. Samples and finished jobs that the page has already are left out."""
         query = _checked(_StateQuery, dict(request.query_params))
+        await self._desk.service.adopt_ghosts()
         active, over, total = await anyio.to_thread.run_sync(self._jobs, query.limit)
         version = hashlib.sha256(JSONResponse(over).body).hexdigest()[:16]
         return JSONResponse(
@@ -118,9 +124,10 @@ class Dashboard:
         max_side = _checked(_PictureQuery, dict(request.query_params)).max_side
         job_id, name = request.path_params["job_id"], request.path_params["name"]
         path = self._desk.store.picture(job_id, name) if name in LAYER_NAMES else None
-        if path is None:
+        version = _version(path) if path is not None else None
+        if path is None or version is None:
             raise AdAgentError(ErrorCode.NOT_FOUND, "There is no such picture.")
-        headers = {"cache-control": "private, no-cache", "etag": f'"{_version(path)}-{max_side}"'}
+        headers = {"cache-control": "private, no-cache", "etag": f'"{version}-{max_side}"'}
         if request.headers.get("if-none-match") == headers["etag"]:
             return Response(status_code=304, headers=headers)
         data = await anyio.to_thread.run_sync(
@@ -131,18 +138,26 @@ class Dashboard:
     def _jobs(self, limit: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
         """All jobs that are not over and the newest that are, newest first; and how many there are."""
         ids = self._desk.store.job_ids()
-        found: list[Job] = []
+        active: list[dict[str, Any]] = []
+        over: dict[str, dict[str, Any]] = {}
         for job_id in sorted({*ids[:limit], *self._desk.store.active_jobs()}, reverse=True):
+            if job_id in self._over:
+                over[job_id] = self._over[job_id]
+                continue
             with suppress(AdAgentError):  # removed meanwhile, or of another version
-                found.append(self._desk.service.find(job_id))
-        active = [self._shown(job) for job in found if not job.status.is_terminal]
-        return active, [self._shown(job) for job in found if job.status.is_terminal], len(ids)
+                job = self._desk.service.find(job_id)
+                if job.status.is_terminal:
+                    over[job_id] = self._shown(job)
+                else:
+                    active.append(self._shown(job))
+        self._over = over
+        return active, list(over.values()), len(ids)
 
     def _shown(self, job: Job) -> dict[str, Any]:
         store = self._desk.store
         status = job_status(job, store=store, locate=lambda job_id, name: f"/files/{job_id}/{name}.png", metrics=None)
         layers = {name: path for name in LAYER_NAMES if (path := store.picture(job.id, name)) is not None}
-        versions = {name: _version(path) for name, path in layers.items()}
+        versions = {name: version for name, path in layers.items() if (version := _version(path)) is not None}
         return {**dump(status), "stage": job.stage, "steps": job.steps, "layers": versions}
 
     def _answer(self, job: Job) -> Response:
@@ -157,11 +172,12 @@ def _hash(html: str, tag: str) -> str:
 
 async def _body(request: Request) -> dict[str, Any]:
     """The arguments of a button. A form of another page cannot send this content type."""
-    if request.headers.get("content-type") != "application/json":
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise invalid("The arguments have to be sent as application/json.")
+    content = await read_body(request, max_bytes=MAX_ARGUMENTS_BYTES)
     try:
-        return {**(await request.json()), "job_id": request.path_params["job_id"]}
-    except (ValueError, TypeError) as error:
+        return {**json.loads(content), "job_id": request.path_params["job_id"]}
+    except (ValueError, TypeError, RecursionError) as error:
         raise invalid("The arguments have to be a JSON object.") from error
 
 
@@ -172,6 +188,10 @@ def _checked(model: type[_M], given: dict[str, Any]) -> _M:
         raise invalid_arguments(error) from error
 
 
-def _version(path: Path) -> str:
-    stat = path.stat()
+def _version(path: Path) -> str | None:
+    """What changes with the file; None when it is removed this very moment."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
     return f"{stat.st_mtime_ns:x}-{stat.st_size:x}"

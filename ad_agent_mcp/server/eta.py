@@ -32,7 +32,7 @@ class LoadState(StrEnum):
 
 
 class _Known(BaseModel):
-    """Seconds by engine, preset and stage: of one iteration's work by canvas pixels, of the wait for models before."""
+    """Seconds by engine, preset and stage: of one iteration's work by size of canvas, of the wait for models before."""
 
     work_s: dict[str, dict[PositiveInt, Times]] = Field(default_factory=dict[str, dict[PositiveInt, Times]])
     lead_s: dict[str, dict[LoadState, Times]] = Field(default_factory=dict[str, dict[LoadState, Times]])
@@ -68,13 +68,16 @@ class StageTimes:
             return None
         if plan is None or job.stage_since is None or job.work_since is None:
             return None
+        if not job.stage_since <= job.work_since <= at:
+            return None  # the clock was set back
         iterations = next(planned.iterations for planned in plan.stages if planned.stage is stage)
-        key, size = _key(plan, stage), _size(stage, job.request.width * job.request.height)
-        works = self._known.work_s.setdefault(key, {}).setdefault(size, [])
-        leads = self._known.lead_s.setdefault(key, {}).setdefault(found, [])
-        works.append(round((at - job.work_since) / iterations, 5))
-        leads.append(round(job.work_since - job.stage_since, 5))
-        del works[:-REMEMBERED], leads[:-REMEMBERED]
+        key, pixels = _key(plan, stage), _size(stage, job.request.width * job.request.height)
+        size = _class_of(pixels)
+        works = self._known.work_s.setdefault(key, {})
+        leads = self._known.lead_s.setdefault(key, {})
+        # New lists, for others may be reading: in threads, what waiting jobs are told.
+        works[size] = _remembered(works.get(size), (at - job.work_since) / iterations * size / pixels)
+        leads[found] = _remembered(leads.get(found), job.work_since - job.stage_since)
         return stage, at - job.stage_since
 
     def save(self) -> None:
@@ -98,6 +101,10 @@ class StageTimes:
         return statistics.median(known[nearest]) * pixels / nearest
 
 
+def _remembered(times: list[float] | None, latest_s: float) -> list[float]:
+    return [*(times or ()), round(latest_s, 5)][-REMEMBERED:]
+
+
 def _key(plan: Plan, stage: Stage) -> str:
     return f"{plan.engine}/{plan.preset}/{stage}"
 
@@ -105,3 +112,8 @@ def _key(plan: Plan, stage: Stage) -> str:
 def _size(stage: Stage, pixels: int) -> int:
     """The canvas pixels that count for `stage`: small ones take as long as a quarter of a megapixel."""
     return NOMINAL_PIXELS if stage in CANVAS_FREE else max(pixels, NOMINAL_PIXELS // 4)
+
+
+def _class_of(pixels: int) -> int:
+    """The size under which a time is remembered: few of them, so that the file stays small whatever is asked for."""
+    return NOMINAL_PIXELS * 2 ** round(math.log2(pixels / NOMINAL_PIXELS) + 2) // 4

@@ -5,11 +5,10 @@ import logging
 import socket
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from types import FrameType
 from typing import Any
 
-import anyio
 import anyio.to_thread
 import uvicorn
 from mcp.server.transport_security import TransportSecuritySettings
@@ -23,12 +22,13 @@ from starlette.staticfiles import NotModifiedResponse
 from starlette.types import ASGIApp
 
 from ..config import Settings
-from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo, invalid
+from ..contract.errors import AdAgentError, ErrorCode, invalid
 from ..contract.schemas import LAYER_NAMES
 from ..files import is_disk_full
 from ..imaging.decode import check_picture
 from .app import App, open_app
 from .auth import LOOPBACK_ORIGIN, OPEN_PATHS, Access, FrontDoor, Guard, is_loopback
+from .bodies import BodyRefusedError, read_body
 from .dashboard import PAGE_PATH, Dashboard
 from .intake import storage_full
 
@@ -36,8 +36,6 @@ logger = logging.getLogger(__name__)
 
 _STATUS_CODES = {ErrorCode.NOT_FOUND: 404, ErrorCode.STORAGE_FULL: 507, ErrorCode.BUSY: 503}
 SHUTDOWN_GRACE_S = 2
-UPLOAD_TIMEOUT_S = 60
-"""A body that takes longer is not waited for: each upload is held in memory."""
 
 
 async def serve_http(settings: Settings, *, host: str, port: int) -> None:
@@ -162,17 +160,14 @@ class _Routes:
     async def file(self, request: Request) -> Response:
         """One layer of a job; ranges and ETags are the framework's."""
         name = request.path_params["name"]
-        try:
+        path = status = None
+        with suppress(AdAgentError, FileNotFoundError):  # no id of a job, or the job goes this very moment
             path = self._app.desk.store.layer(request.path_params["job_id"], name) if name in LAYER_NAMES else None
-        except AdAgentError:
-            path = None
-        if path is None:
-            return _error(ErrorInfo(code=ErrorCode.NOT_FOUND, message="There is no such picture."))
+            status = path.stat() if path is not None else None
+        if path is None or status is None:
+            raise AdAgentError(ErrorCode.NOT_FOUND, "There is no such picture.")
         response = FileResponse(
-            path,
-            media_type="image/png",
-            headers={"cache-control": "private, no-cache"},
-            stat_result=await anyio.to_thread.run_sync(path.stat),
+            path, media_type="image/png", headers={"cache-control": "private, no-cache"}, stat_result=status
         )
         known = request.headers.get("if-none-match", "")
         if response.headers["etag"] in [tag.strip().removeprefix("W/") for tag in known.split(",")]:
@@ -182,26 +177,12 @@ class _Routes:
     async def upload(self, request: Request) -> Response:
         """Keep the picture in the request's body, for use as an image reference."""
         limits = self._app.limits
-        data = bytearray()
-        with anyio.move_on_after(UPLOAD_TIMEOUT_S) as reading:
-            async for chunk in request.stream():
-                data += chunk
-                if len(data) > limits.max_bytes:
-                    message = f"The picture is larger than {limits.max_bytes:,} bytes (AD_AGENT_MAX_IMAGE_BYTES)."
-                    return _error(ErrorInfo(code=ErrorCode.INVALID_REQUEST, message=message), status_code=413)
-        if reading.cancelled_caught:
-            message = f"The picture did not arrive within {UPLOAD_TIMEOUT_S} s. Send it again, or a smaller one."
-            return _error(ErrorInfo(code=ErrorCode.INVALID_REQUEST, message=message), status_code=408)
-        content = bytes(data)
+        content = await read_body(request, max_bytes=limits.max_bytes, setting="AD_AGENT_MAX_IMAGE_BYTES")
+        info = await anyio.to_thread.run_sync(lambda: check_picture(content, limits, field="body"))
         try:
-            info = await anyio.to_thread.run_sync(lambda: check_picture(content, limits, field="body"))
             asset_id = await anyio.to_thread.run_sync(self._app.desk.store.add_asset, content)
-        except AdAgentError as error:
-            return _error(error.info)
         except OSError as error:
-            if is_disk_full(error):
-                return _error(storage_full().info)
-            raise
+            raise (storage_full() if is_disk_full(error) else error) from error
         return JSONResponse(
             {
                 "uri": f"ad://assets/{asset_id}",
@@ -222,10 +203,5 @@ class _Routes:
 
 
 async def _refused(_: Request, error: Any) -> Response:
-    return _error(error.info)
-
-
-def _error(info: ErrorInfo, *, status_code: int | None = None) -> JSONResponse:
-    return JSONResponse(
-        {"error": info.model_dump(mode="json")}, status_code=status_code or _STATUS_CODES.get(info.code, 400)
-    )
+    status_code = error.status_code if isinstance(error, BodyRefusedError) else _STATUS_CODES.get(error.info.code, 400)
+    return JSONResponse({"error": error.info.model_dump(mode="json")}, status_code=status_code)

@@ -201,6 +201,19 @@ def fail(job: Job, error: ErrorInfo, *, at: float) -> Job:
     return _halt(job, at, status=JobState.FAILED, waiting_for=None, error=error.model_copy(update={"job_id": job.id}))
 
 
+def redo(job: Job, request: GenerateRequest, *, step: int) -> Job:
+    """The job with its last finished step, `step`, to be made again as `request` says."""
+    return job.model_copy(
+        update={
+            "request": request,
+            "steps": steps_to_run(request),
+            "finished": {done: files for done, files in job.finished.items() if done != step},
+            "percent": 0.0,
+            "warnings": () if step == 1 else job.warnings,
+        }
+    )
+
+
 def requeue(job: Job, *, at: float, owner: str) -> Job:
     """A job cut off by its server's death, ready to continue from its last finished step."""
     halted = _halt(job, at, status=JobState.PENDING)

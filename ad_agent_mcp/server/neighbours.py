@@ -13,9 +13,10 @@ import uuid
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
-from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo, Fix
+from ..contract.errors import AdAgentError
 from ..contract.schemas import JobState
 from ..files import FileLock
+from .failures import interrupted
 from .job import Job, fail, requeue
 from .store import JobStore
 
@@ -40,7 +41,7 @@ class Neighbours:
         Raises:
             OSError: the lock file cannot be made.
         """
-        with self._turn() as is_ours:
+        with self.turn() as is_ours:
             if not is_ours:
                 logger.debug("joined beside another server")
             self._own_lock.try_acquire(str(os.getpid()))
@@ -90,6 +91,14 @@ class Neighbours:
         """Whether the server `owner` is gone."""
         return owner != self.server_id and (not owner or FileLock.is_free(self._lock_path(owner)))
 
+    def left_ghosts(self) -> bool:
+        """Whether a job is said to run, or to be queued, whose server is dead."""
+        for job_id, owner in self._store.active_jobs().items():
+            with contextlib.suppress(AdAgentError):
+                if self.is_dead(owner) and self._store.load(job_id).waiting_for is None:
+                    return True
+        return False
+
     def adopt(self, mine: Iterable[str]) -> list[Job]:
         """Take over the jobs of dead servers: to be continued where they may, failed where not.
 
@@ -100,7 +109,7 @@ class Neighbours:
             The jobs as they are kept on disk now.
         """
         adopted: list[Job] = []
-        with self._turn() as is_ours:
+        with self.turn() as is_ours:
             if not is_ours:
                 return []
             for job_id, owner in sorted(self._store.active_jobs().items()):
@@ -114,8 +123,8 @@ class Neighbours:
         return adopted
 
     @contextlib.contextmanager
-    def _turn(self) -> Generator[bool]:
-        """One server at a time comes, or clears up after the dead; False when it took too long."""
+    def turn(self) -> Generator[bool]:
+        """One server at a time comes, decides about a waiting job, or clears up; False when it took too long."""
         turn = FileLock(self._store.locks / "adoption.lock")
         deadline = time.monotonic() + TURN_TIMEOUT_S
         while not (is_ours := turn.try_acquire()) and time.monotonic() < deadline:
@@ -131,6 +140,8 @@ class Neighbours:
         except AdAgentError:
             self._store.forget_marker(job_id)
             return None
+        if job.status.is_terminal:  # its server died before it could say so
+            self._store.forget_marker(job_id)
         if job.waiting_for is not None or job.status.is_terminal:
             return None
         job = self._with_told_steps(job)
@@ -141,7 +152,7 @@ class Neighbours:
             if job.plan and pause in job.plan.steps and pause in job.finished and job.remaining_steps:
                 job = job.model_copy(update={"waiting_for": "approval"})  # it died before it could ask
         else:
-            job = fail(job, _interrupted(job.id), at=at)
+            job = fail(job, interrupted(job), at=at)
         try:
             self._store.save(job)
         except OSError as error:
@@ -159,12 +170,3 @@ class Neighbours:
 
     def _lock_path(self, owner: str) -> Path:
         return self._store.locks / f"server-{owner}.lock"
-
-
-def _interrupted(job_id: str) -> ErrorInfo:
-    return ErrorInfo(
-        code=ErrorCode.INTERRUPTED,
-        message="The server that ran this job ended before the job did. Finished steps are kept: call generate with "
-        f"resume_job_id={job_id!r} to go on from there.",
-        fix=Fix(tool="generate", arguments={"resume_job_id": job_id}),
-    )

@@ -46,6 +46,11 @@ def encode_fitting(path: Path, *, max_side: int | None, picture_format: PictureF
         image = image.resize((max(1, image.width * 3 // 4), max(1, image.height * 3 // 4)), Image.Resampling.LANCZOS)
 
 
+def size_of(data: bytes) -> tuple[int, int]:
+    """Width and height of an encoded picture."""
+    return Image.open(io.BytesIO(data)).size
+
+
 def encode_preview(path: Path) -> bytes:
     """A JPEG of at most `PREVIEW_SIDE_PX`, small enough to go along with every answer."""
     with _PREVIEWING:  # everyone who follows a job asks when it ends: one decodes for all

@@ -1,15 +1,34 @@
 """Prompts a person can start from, and completions for what has names: fonts, jobs, layers."""
 
+from collections.abc import Collection
 from typing import Any
 
 import anyio.to_thread
+from mcp import MCPError
 from mcp.server import MCPServer
-from mcp.types import Completion, CompletionArgument, CompletionContext, PromptReference, ResourceTemplateReference
+from mcp.types import (
+    INVALID_PARAMS,
+    Completion,
+    CompletionArgument,
+    CompletionContext,
+    PromptReference,
+    ResourceTemplateReference,
+)
 
 from ..contract.schemas import LAYER_NAMES
-from .tools import Desk
+from .desk import Desk
 
 MAX_COMPLETIONS = 100
+
+
+def checked_prompt(name: str, known: Collection[str]) -> None:
+    """Refuse a prompt that does not exist.
+
+    Raises:
+        MCPError: `name` is none of the `known`.
+    """
+    if name not in known:
+        raise MCPError(INVALID_PARAMS, f"There is no prompt {name[:80]!r}. Prompts: {', '.join(known)}.")
 
 
 def add_prompts(server: MCPServer[Any], desk: Desk) -> None:
@@ -49,6 +68,8 @@ def add_prompts(server: MCPServer[Any], desk: Desk) -> None:
         argument: CompletionArgument,
         context: CompletionContext | None,
     ) -> Completion | None:
+        if isinstance(reference, PromptReference):
+            checked_prompt(reference.name, [prompt.name for prompt in await server.list_prompts()])
         match argument.name:
             case "font_name":
                 known = [font.name for font in await anyio.to_thread.run_sync(desk.fonts.fonts)]

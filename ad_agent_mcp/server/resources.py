@@ -12,9 +12,9 @@ from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
 from ..contract.errors import AdAgentError, ErrorCode
 from ..contract.schemas import LAYER_NAMES
+from .desk import Desk
 from .results import dump
 from .store import checked_job_id
-from .tools import Desk
 
 RANGE_BYTES = 600_000
 """Default and largest range of a picture in one message; base64 makes it a third larger."""

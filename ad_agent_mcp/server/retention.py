@@ -36,7 +36,8 @@ def prune(store: JobStore, settings: Settings, *, now: float | None = None) -> l
         The ids of the removed jobs.
     """
     now = time.time() if now is None else now
-    active = store.active_jobs()
+    job_ids, latest_id = store.job_ids(), store.latest_id()
+    active = store.active_jobs()  # after the ids, so that it has every job that has just come
     known_bytes: dict[str, int] = {}
     with contextlib.suppress(OSError, ValueError):
         known_bytes = _SIZES.validate_json((store.root / SIZES).read_bytes())
@@ -44,7 +45,7 @@ def prune(store: JobStore, settings: Settings, *, now: float | None = None) -> l
     budget_bytes = settings.keep_gb * 2**30
     kept = used_bytes = 0
     removed: list[str] = []
-    for job_id in store.job_ids():
+    for job_id in job_ids:
         if job_id in active:
             continue
         size_bytes = known_bytes.get(job_id)
@@ -52,8 +53,9 @@ def prune(store: JobStore, settings: Settings, *, now: float | None = None) -> l
         used_bytes += sizes_bytes[job_id]
         kept += 1
         is_old = now - _created_at(job_id) > settings.keep_days * DAY_S
-        # The newest finished job stays whatever its size: somebody has just made it.
-        if (kept > 1 and (kept > settings.keep_jobs or used_bytes > budget_bytes)) or is_old:
+        # The newest one stays whatever its size, and whatever its id says after a clock was set back.
+        is_newest = kept == 1 or job_id == latest_id
+        if (not is_newest and (kept > settings.keep_jobs or used_bytes > budget_bytes)) or is_old:
             store.remove(job_id)
             del sizes_bytes[job_id]
             removed.append(job_id)

@@ -5,11 +5,10 @@ started it, so a client that vanishes takes nothing with it.
 """
 
 import logging
-import math
 import shutil
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -39,8 +38,9 @@ from ..contract.schemas import GenerateRequest, JobState
 from ..contract.stages import EngineName, Plan
 from ..files import is_disk_full
 from .eta import LoadState, StageTimes
+from .failures import STOPPED, busy, crashed, occupied, stalled
 from .intake import Intake, small, storage_full
-from .job import Decision, Job, advance, fail, move_model, new_job_id, start, steps_to_run
+from .job import Decision, Job, advance, fail, move_model, new_job_id, redo, start, steps_to_run
 from .neighbours import Neighbours
 from .planning import plan_segment
 from .retention import prune
@@ -52,7 +52,6 @@ from .worker_process import WORKER_COMMAND, WorkerDiedError
 logger = logging.getLogger(__name__)
 
 FOREIGN_POLL_S = 0.5
-OCCUPIED_RETRY_S = 60
 
 
 class JobService:
@@ -198,6 +197,11 @@ class JobService:
             return self.find(job_id)
         return job
 
+    async def adopt_ghosts(self) -> None:
+        """Go on with what dead servers left, if they left something; before jobs are listed."""
+        if await anyio.to_thread.run_sync(self._neighbours.left_ghosts):
+            await self._adopt()
+
     async def changed_jobs(self) -> set[str]:
         """Wait until jobs of this server have changed since the last call, and tell which. For one caller."""
         while not self._changed_ids:
@@ -219,17 +223,14 @@ class JobService:
                 with anyio.CancelScope(shield=True):
                     await self._stop_running(job_id, grace_s=0.0 if force else self.settings.stop_grace_s)
                 continue  # it may have come to rest at a pause just then
-            async with self._accept():
+            async with self._accept(), self._decide():
                 job = self.find(job_id)
                 if self._has_worker(job_id) or job.status.is_terminal:
                     continue
                 if job.owner not in ("", self.server_id) and job.waiting_for is None:
                     raise busy(job, waiting=0, at=time.time(), elsewhere=True)
                 self._queue = [queued for queued in self._queue if queued.id != job_id]
-                stopped = fail(job, ErrorInfo(code=ErrorCode.CANCELLED, message="stopped"), at=time.time())
-                await self._save(stopped)
-                self._announce(stopped)
-                return stopped
+                return await self._stop_resting(job)
 
     async def approve(
         self,
@@ -250,41 +251,28 @@ class JobService:
         Raises:
             AdAgentError: it does not wait, a change is not possible, or another job runs (`busy`).
         """
+        if changes and action != "redo":
+            raise invalid("changes go with action 'redo'; to go on without them, leave them out.", field="changes")
         await self.find_fresh(job_id)
         async with self._accept():
-            if changes and action != "redo":
-                raise invalid("changes go with action 'redo'; to go on without them, leave them out.", field="changes")
-            job = self.find(job_id)
-            if job.waiting_for != "approval":
-                raise AdAgentError(
-                    ErrorCode.INVALID_REQUEST,
-                    f"Job {job_id} is {job.status} and does not wait for approval.",
-                    job_id=job_id,
-                    fix=Fix(tool="status", arguments={"job_id": job_id}),
-                )
-            last = max(job.finished)
-            decision = Decision(step=last, action=action, by=by, at=time.time())
-            job = job.model_copy(update={"decisions": (*job.decisions, decision)})
-            if action == "stop":
-                stopped = fail(job, ErrorInfo(code=ErrorCode.CANCELLED, message="stopped"), at=time.time())
-                await self._save(stopped)
-                self._announce(stopped)
-                return stopped
-            await self._refuse_when_busy()
-            if action == "redo":
-                request = await anyio.to_thread.run_sync(partial(self._intake.changed, job, changes, from_step=last))
-                await anyio.to_thread.run_sync(self.store.forget_step, job_id, last)
-                job = job.model_copy(
-                    update={
-                        "request": request,
-                        "steps": steps_to_run(request),
-                        "finished": {step: files for step, files in job.finished.items() if step != last},
-                        "percent": 0.0,
-                        "warnings": () if last == 1 else job.warnings,
-                    }
-                )
-            job = job.model_copy(update={"waiting_for": None, "owner": self.server_id})
-            await self._save(job)
+            async with self._decide():
+                job = self.find(job_id)
+                if job.waiting_for != "approval":
+                    raise AdAgentError(
+                        ErrorCode.INVALID_REQUEST,
+                        f"Job {job_id} is {job.status} and does not wait for approval.",
+                        job_id=job_id,
+                        fix=Fix(tool="status", arguments={"job_id": job_id}),
+                    )
+                decision = Decision(step=max(job.finished), action=action, by=by, at=time.time())
+                job = job.model_copy(update={"decisions": (*job.decisions, decision)})
+                if action == "stop":
+                    return await self._stop_resting(job)
+                await self._refuse_when_busy()
+                if action == "redo":
+                    job = await self._redone(job, changes)
+                job = job.model_copy(update={"waiting_for": None, "owner": self.server_id})
+                await self._save(job)
             self._queue.append(job)
             await self._start_next()
         return self.find(job_id)
@@ -308,6 +296,16 @@ class JobService:
             fix=Fix(tool="generate", arguments={**small(request), "test_mode": True}),
         )
 
+    async def _redone(self, job: Job, changes: dict[str, Any]) -> Job:
+        """The job with its last step to be made again, on disk too."""
+        step = max(job.finished)
+        request = await anyio.to_thread.run_sync(partial(self._intake.changed, job, changes, from_step=step))
+        try:
+            await anyio.to_thread.run_sync(self.store.forget_step, job.id, step)
+        except OSError as error:
+            raise (storage_full() if is_disk_full(error) else error) from error
+        return redo(job, request, step=step)
+
     # starting and ending jobs
 
     def _mine(self) -> list[Job]:
@@ -321,6 +319,13 @@ class JobService:
             with anyio.CancelScope(shield=True):
                 yield
 
+    @asynccontextmanager
+    async def _decide(self) -> AsyncGenerator[None]:
+        """Alone among the servers that may decide about a waiting job, from reading its state to writing it."""
+        with ExitStack() as held:
+            await anyio.to_thread.run_sync(held.enter_context, self._neighbours.turn())
+            yield
+
     async def _refuse_when_busy(self) -> None:
         if len(self._queue) < self.settings.queue_size:
             return
@@ -331,7 +336,7 @@ class JobService:
         if elsewhere is not None:
             server, holder = elsewhere
             if holder is None or holder.status.is_terminal or holder.waiting_for is not None:
-                raise _occupied(server)
+                raise occupied(server)
             raise busy(holder, waiting=0, at=time.time(), elsewhere=True)
 
     async def _start_next(self) -> None:
@@ -427,19 +432,25 @@ class JobService:
             has_step1_layers=step1 is not None and step1.name == "step1.png" and (folder / "cutout.png").is_file(),
         )
 
+    async def _stop_resting(self, job: Job) -> Job:
+        """End a job that no worker has."""
+        stopped = fail(job, STOPPED, at=time.time())
+        await self._save(stopped)
+        self._announce(stopped)
+        return stopped
+
     async def _stop_running(self, job_id: str, *, grace_s: float) -> None:
-        error = ErrorInfo(code=ErrorCode.CANCELLED, message="stopped")
         if self._sent_id != job_id or not await self.worker.send(CancelJob(job_id=job_id)):
             job = self._running
             if job is not None and job.id == job_id:
-                await self._settle(fail(job, error, at=time.time()))
+                await self._settle(fail(job, STOPPED, at=time.time()))
             await self.worker.send(CancelJob(job_id=job_id))  # it may have been given the job this very moment
             return
         with anyio.move_on_after(grace_s):
             await self._until_rest(job_id)
         if self._has_worker(job_id):
             logger.warning("the worker did not stop in time and is replaced", extra={"job_id": job_id})
-            self._end_as = (job_id, error)
+            self._end_as = (job_id, STOPPED)
             self.worker.trust()  # it dies because we say so
             self.worker.kill()
             await self._until_rest(job_id)
@@ -499,9 +510,14 @@ class JobService:
             try:
                 await anyio.to_thread.run_sync(partial(self.store.save, job, durable=durable))
                 self._unsaved.pop(job.id, None)
+            except FileNotFoundError:  # somebody deleted its folder, which is their right
+                self._unsaved.pop(job.id, None)
+                await anyio.to_thread.run_sync(self.store.forget_marker, job.id)
+                logger.warning("the job's folder is gone", extra={"job_id": job.id})
             except OSError as error:
+                if job.id not in self._unsaved:
+                    logger.error("the job's state was not saved: %s", error, extra={"job_id": job.id})
                 self._unsaved[job.id] = job
-                logger.error("the job's state was not saved: %s", error, extra={"job_id": job.id})
 
     def _announce(self, job: Job) -> None:
         if job.status.is_terminal:  # told once: a job that is over does not change any more
@@ -524,13 +540,7 @@ class JobService:
                 await self._unload_when_idle()
             if job is None or self._sent_id != job.id or self.worker.silent_s < limit_s:
                 continue
-            error = ErrorInfo(
-                code=ErrorCode.WORKER_STALLED,
-                message=f"The worker said nothing for {limit_s:g} s and was replaced. Finished steps are kept: "
-                f"call generate with resume_job_id={job.id!r}. AD_AGENT_STALL_TIMEOUT_S sets the limit.",
-                fix=Fix(tool="generate", arguments={"resume_job_id": job.id}),
-            )
-            self._end_as = (job.id, error)
+            self._end_as = (job.id, stalled(job, limit_s))
             self.worker.kill()
 
     async def _unload_when_idle(self) -> None:
@@ -601,14 +611,7 @@ class JobService:
             async with self._starting:
                 self._release_device()
             return
-        error = ErrorInfo(
-            code=ErrorCode.WORKER_CRASHED,
-            message=f"The worker process died while it worked on this job: {how}. Finished steps are kept: call "
-            f"generate with resume_job_id={job.id!r} to go on from there.",
-            fix=Fix(tool="generate", arguments={"resume_job_id": job.id}),
-        )
-        if end_as is not None and end_as[0] == job.id:
-            error = end_as[1]
+        error = end_as[1] if end_as is not None and end_as[0] == job.id else crashed(job, how)
         await self._settle(fail(job, error, at=time.time()))
 
     # life
@@ -665,32 +668,3 @@ async def open_service(
             with anyio.CancelScope(shield=True):
                 await service.close()
             tasks.cancel_scope.cancel()
-
-
-def busy(job: Job, *, waiting: int, at: float, elsewhere: bool = False) -> AdAgentError:
-    """The refusal while `job` has the worker."""
-    where = f" in another server on this data folder (server {job.owner})" if elsewhere else ""
-    queue = f" and {waiting} more wait" if waiting else ""
-    after = _retry_after(job, at)
-    return AdAgentError(
-        ErrorCode.BUSY,
-        f"Job {job.id} is {job.status}{where}{queue}; one runs at a time. Call again in about {after} s, "
-        "or stop that job.",
-        retry_after_seconds=after,
-        job_id=job.id,
-        fix=Fix(tool="status", arguments={"job_id": job.id, "wait_seconds": min(50, after)}),
-    )
-
-
-def _occupied(server: str) -> AdAgentError:
-    """The refusal while another server runs nothing, but has its models on the device."""
-    return AdAgentError(
-        ErrorCode.BUSY,
-        f"Another server on this data folder (server {server}) runs no job, but its models still occupy the GPU. Use "
-        "that server, or end it; or wait: it unloads them after being idle for its AD_AGENT_IDLE_UNLOAD_S.",
-        retry_after_seconds=OCCUPIED_RETRY_S,
-    )
-
-
-def _retry_after(job: Job, at: float) -> int:
-    return max(1, math.ceil(job.ends_at - at)) if job.ends_at is not None else 5

@@ -84,12 +84,12 @@ class JobStore:
         """
         folder = self.jobs / job.id
         try:
+            write_atomically(self.active / job.id, job.owner.encode(), durable=False)  # first: no folder without one
             (folder / "inputs").mkdir(parents=True)
             for name, data in inputs.items():
                 write_atomically(folder / "inputs" / name, data)
             for name, source in layers.items():
                 _link(source, folder / name)
-            write_atomically(self.active / job.id, job.owner.encode(), durable=False)
             self.save(job)
             sync_folder(self.jobs)
             write_atomically(self.root / "latest", job.id.encode(), durable=False)
@@ -149,7 +149,7 @@ class JobStore:
         return {name: owner for name, owner in found.items() if not name.startswith(".")}
 
     def forget_marker(self, job_id: str) -> None:
-        """Drop the marker of a job that has no folder: its server died while it was being made."""
+        """Drop the marker of a job that has no folder: its server died while making it, or somebody deleted it."""
         (self.active / job_id).unlink(missing_ok=True)
 
     def remove(self, job_id: str) -> None:

@@ -3,7 +3,6 @@
 import base64
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import anyio.to_thread
@@ -18,29 +17,24 @@ from mcp.server.mcpserver.resolve import (
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import Request
 
-from .. import __version__
 from ..contract.errors import AdAgentError, ErrorCode, Fix
 from ..contract.schemas import FontInfo, GenerateRequest, JobState, JobStatus, LayerName, SystemMetrics
-from ..imaging.fonts import FontCatalog
+from .desk import Desk, HealthReport
 from .job import Job
-from .metrics import SystemMonitor
-from .pictures import PictureFormat, encode_fitting, encode_preview
+from .pictures import PictureFormat, encode_fitting, encode_preview, size_of
 from .results import (
     ENVELOPE_BYTES,
     MAX_MESSAGE_BYTES,
     MAX_PICTURE_BYTES,
     RESULTS,
-    FileLocator,
     data_result,
     dump,
-    job_status,
     picture,
     status_result,
 )
 from .service import JobService
-from .store import JobStore, checked_job_id
+from .store import checked_job_id
 from .tool_schema import NoArguments, ToolMetadata, input_schema, output_schema
 
 logger = logging.getLogger(__name__)
@@ -111,21 +105,6 @@ class ListArguments(_Arguments):
     status: JobState | None = None
 
 
-class HealthReport(BaseModel):
-    """How the server is."""
-
-    status: Literal["ok", "degraded"]
-    gpu_available: bool
-    version: str
-    engine: str
-    preset: str | None
-    device: str | None
-    worker: Literal["ready", "starting"]
-    worker_restarts: int
-    running_job: str | None
-    warnings: list[str]
-
-
 class FontList(BaseModel):
     """The fonts."""
 
@@ -149,52 +128,6 @@ class ImageReport(BaseModel):
     bytes: int
     uri: str
     file: str
-
-
-@dataclass(frozen=True)
-class Desk:
-    """What the tools and resources of one server work with."""
-
-    service: JobService
-    store: JobStore
-    fonts: FontCatalog
-    monitor: SystemMonitor
-
-    async def status_of(self, job: Job, ctx: Context) -> JobStatus:
-        """A job as the asking client sees it."""
-        metrics = await anyio.to_thread.run_sync(self.monitor.sample)
-        return job_status(job, store=self.store, locate=self.locator(ctx), metrics=metrics)
-
-    def locator(self, ctx: Context) -> FileLocator:
-        """Where the asking client finds files: paths on this machine, or URLs at the address that it used."""
-        request = ctx.request_context.request
-        if not isinstance(request, Request):
-            return lambda job_id, name: str(self.store.folder(job_id) / f"{name}.png")
-        base = str(request.base_url).rstrip("/")
-        return lambda job_id, name: f"{base}/files/{job_id}/{name}.png"
-
-    async def health(self) -> HealthReport:
-        """How the server is, in detail."""
-        metrics = await anyio.to_thread.run_sync(self.monitor.sample)
-        worker, current = self.service.worker, self.service.current
-        ready = worker.ready
-        warnings: list[str] = []
-        if worker.is_failing:
-            warnings.append("The worker keeps dying; the log (stderr) says why.")
-        if worker.engine_warning is not None:
-            warnings.append(worker.engine_warning)
-        return HealthReport(
-            status="degraded" if worker.is_failing else "ok",
-            gpu_available=bool(metrics.gpu_info),
-            version=__version__,
-            engine=self.service.engine_for(GenerateRequest()),
-            preset=ready.presets[0] if ready else None,
-            device=ready.device if ready else None,
-            worker="ready" if ready else "starting",
-            worker_restarts=worker.restarts,
-            running_job=current.id if current else None,
-            warnings=warnings,
-        )
 
 
 def make_tools(desk: Desk) -> list[Tool]:
@@ -280,7 +213,7 @@ def make_tools(desk: Desk) -> list[Tool]:
                 max_bytes=MAX_PICTURE_BYTES,
             )
         )
-        width, height = await anyio.to_thread.run_sync(_size_of, data)
+        width, height = size_of(data)
         report = ImageReport(
             job_id=job.id,
             name=arguments.name,
@@ -297,6 +230,7 @@ def make_tools(desk: Desk) -> list[Tool]:
 
     async def list_jobs(arguments: ListArguments, ctx: Context) -> CallToolResult:
         """Stored jobs, newest first."""
+        await service.adopt_ghosts()
         jobs, total = await anyio.to_thread.run_sync(_list, service, arguments)
         rows = [
             {
@@ -431,11 +365,3 @@ def _list(service: JobService, arguments: ListArguments) -> tuple[list[Job], int
         if arguments.status is None or job.status is arguments.status:
             found.append(job)
     return found, len(ids)
-
-
-def _size_of(data: bytes) -> tuple[int, int]:
-    import io
-
-    from PIL import Image
-
-    return Image.open(io.BytesIO(data)).size

@@ -6,7 +6,7 @@ SDK's private names are used in this module alone.
 """
 
 import logging
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import anyio
 from mcp.server import MCPServer
@@ -29,20 +29,19 @@ class Updates:
 
     def __init__(self) -> None:
         self.bus = InMemorySubscriptionBus()
-        self._subscribers: dict[str, WeakSet[Connection]] = {}
+        self._subscriptions: WeakKeyDictionary[Connection, set[str]] = WeakKeyDictionary()
 
     def attach(self, server: MCPServer[None]) -> None:
         """Serve `resources/subscribe` and `resources/unsubscribe`."""
 
         async def subscribe(ctx: ServerRequestContext[None], params: SubscribeRequestParams) -> EmptyResult:
             connection: Connection = ctx.session._connection  # pyright: ignore[reportPrivateUsage]
-            self._subscribers.setdefault(str(params.uri), WeakSet()).add(connection)
+            self._subscriptions.setdefault(connection, set()).add(str(params.uri))
             return EmptyResult()
 
         async def unsubscribe(ctx: ServerRequestContext[None], params: UnsubscribeRequestParams) -> EmptyResult:
-            self._subscribers.get(str(params.uri), WeakSet()).discard(
-                ctx.session._connection  # pyright: ignore[reportPrivateUsage]
-            )
+            connection: Connection = ctx.session._connection  # pyright: ignore[reportPrivateUsage]
+            self._subscriptions.get(connection, set()).discard(str(params.uri))
             return EmptyResult()
 
         low = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]
@@ -59,16 +58,12 @@ class Updates:
     async def publish(self, uri: str) -> None:
         """Tell everyone who asked that `uri` has changed."""
         await self.bus.publish(ResourceUpdated(uri=uri))
-        subscribers = self._subscribers.get(uri)
-        if not subscribers:
-            self._subscribers.pop(uri, None)
-            return
-        for connection in list(subscribers):
+        for connection in [connection for connection, uris in self._subscriptions.items() if uri in uris]:
             with anyio.move_on_after(SEND_TIMEOUT_S) as sending:
                 try:
                     await connection.send_resource_updated(uri)
                 except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-                    subscribers.discard(connection)
+                    self._subscriptions.pop(connection, None)
             if sending.cancelled_caught:
-                logger.info("a client that does not read is not told of %s any more", uri)
-                subscribers.discard(connection)
+                logger.info("a client that does not read is not told of changes any more")
+                self._subscriptions.pop(connection, None)

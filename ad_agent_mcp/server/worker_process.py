@@ -26,6 +26,7 @@ WORKER_COMMAND = (sys.executable, "-P", "-m", "ad_agent_mcp.worker")
 READY_TIMEOUT_S = 120.0
 TERMINATE_GRACE_S = 1.0
 MAX_LINE = 1 << 16
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 _PASSED_NAMES = frozenset(
     [
         "PATH",
@@ -113,8 +114,7 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End the process at once; `events` then raises."""
-        if self._process.returncode is None:
-            self._process.kill()
+        _signal(self._process, _KILL)
 
     async def _first_word(self) -> Ready:
         with anyio.move_on_after(READY_TIMEOUT_S):
@@ -180,13 +180,18 @@ async def _started(command: Sequence[str], environment: dict[str, str]) -> Proce
 
 async def _end(process: Process) -> None:
     """Terminate, wait, kill, wait."""
-    if process.returncode is None:
-        process.terminate()
-        with anyio.move_on_after(TERMINATE_GRACE_S):
-            await process.wait()
-    if process.returncode is None:
-        process.kill()
+    _signal(process, signal.SIGTERM)
+    with anyio.move_on_after(TERMINATE_GRACE_S):
+        await process.wait()
+    _signal(process, _KILL)
     await process.aclose()
+
+
+def _signal(process: Process, number: int) -> None:
+    """Signal a process that has not ended; its own methods would take its exit status away from the event loop."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 def _environment(settings: Settings) -> dict[str, str]:

@@ -9,6 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ad_agent_mcp.contract.schemas import GenerateRequest
+from ad_agent_mcp.contract.stages import EngineName
+from ad_agent_mcp.server.job import Job, new_job_id
+from ad_agent_mcp.server.store import JobStore
+
 
 def run(*arguments: str, data: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AD_AGENT_")}
@@ -51,6 +56,21 @@ def test_generate_says_what_is_wrong(tmp_path: Path, pictures: Path):
     assert failed.returncode == 1
     assert "did you mean 'width'" in failed.stdout
     assert run("generate", "--set", "width", data=data).returncode == 2
+    (tmp_path / "list.json").write_text("[]")
+    listed = run("generate", "--request", str(tmp_path / "list.json"), data=data)
+    assert (listed.returncode, "JSON object" in listed.stderr) == (2, True)
+
+
+def test_a_job_of_another_version_hides_no_other(tmp_path: Path):
+    store = JobStore(tmp_path)
+    ids = sorted(new_job_id() for _ in range(3))
+    for job_id in ids:
+        job = Job(id=job_id, request=GenerateRequest(), engine=EngineName.DRAFT, steps=(1,), created_at=1.0)
+        store.create(job, {}, {})
+    (store.jobs / ids[1] / "job.json").write_text('{"from": "the future"}')
+    listed = run("jobs", data=tmp_path)
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == ids[::-1]
+    assert "another version" in listed.stdout
 
 
 def test_doctor_tells_what_a_job_would_do_and_what_is_missing(tmp_path: Path):

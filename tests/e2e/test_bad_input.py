@@ -703,7 +703,7 @@ async def test_a_disk_that_fills_while_a_job_runs_fails_the_job_and_not_the_serv
         arguments = {"product_image": crowded.photo, **QUICK, "width": 512, "height": 512}
         job = await call(client, "generate", **arguments)
         filler = fill(crowded.data.parent)
-        state = await finish(client, job["job_id"], seconds=12)
+        state = await finish(client, job["job_id"], seconds=60)
         assert (state["status"], state["error"]["code"]) == ("failed", "storage_full")
         listed = (await call(client, "list_jobs"))["jobs"]
         assert [row["status"] for row in listed] == ["failed"]

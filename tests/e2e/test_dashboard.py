@@ -300,6 +300,24 @@ async def test_the_meters_show_every_gpu(desktop: Desktop, url: str):
     await expect(meters.get_by_text("6.0 of 22.5 GiB")).to_be_visible()
 
 
+async def test_more_jobs_are_offered_only_as_long_as_they_come(
+    desktop: Desktop, url: str, client: Client, place: Place
+):
+    await finish(client, await generate(client, place, **SMALL))
+
+    async def with_many(route: Any) -> None:
+        answer = await route.fetch()
+        await route.fulfill(json={**await answer.json(), "total": 999})
+
+    page = await desktop.open(url)
+    await page.route("**/dashboard/state*", with_many)
+    more = page.get_by_role("button", name="Show more")
+    for limit in (*range(48, 200, 24), 200):
+        async with page.expect_response(re.compile(f"limit={limit}&")):
+            await more.click()
+    await expect(more).to_be_hidden()
+
+
 async def test_with_a_token_the_page_asks_for_it(browser: Browser, guarded_url: str, guarded_place: Place):
     async with (
         httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10) as http,
@@ -376,6 +394,7 @@ async def test_another_page_cannot_press_the_buttons(url: str, client: Client, p
         ("/dashboard/jobs/nonsense/stop", b"{}", "invalid_request"),
         ("/dashboard/jobs/nonsense/stop", b"{", "invalid_request"),
         ("/dashboard/jobs/nonsense/stop", b"[1]", "invalid_request"),
+        ("/dashboard/jobs/nonsense/stop", b"[" * 90_000, "invalid_request"),
         ("/dashboard/jobs/nonsense/approve", b'{"action": "burn"}', "invalid_request"),
     ],
 )
@@ -384,6 +403,15 @@ def test_a_button_that_cannot_work_says_why(path: str, body: bytes, code: str, u
     assert response.status_code in (400, 404)
     if "%2f" not in path:
         assert response.json()["error"]["code"] == code
+
+
+def test_what_a_button_sends_is_read_only_up_to_a_limit(url: str):
+    response = httpx2.post(
+        f"{url}/dashboard/jobs/nonsense/approve",
+        headers={"content-type": "application/json; charset=utf-8"},
+        content=b'{"action": "' + b"x" * 1_000_000 + b'"}',
+    )
+    assert response.status_code == 413
 
 
 async def test_what_the_page_has_is_not_sent_again(url: str, client: Client, place: Place):

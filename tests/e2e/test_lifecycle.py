@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
@@ -13,7 +12,8 @@ import pytest
 from .support import SERVER, SMALL, Place, call, connected, finish, http_server, processes_of, wait_until
 
 pytestmark = pytest.mark.anyio
-GONE_WITHIN_S = 2.0
+GONE_WITHIN_S = 10.0
+"""Nothing else would end them; how quick it is, on a machine with nothing else to do, is bench.server's to tell."""
 HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
 
 
@@ -39,7 +39,6 @@ def test_a_stdio_server_takes_its_worker_with_it(way: str, place: Place):
     with start_stdio(place) as process:
         assert process.stdin is not None
         worker = processes_of(place)["worker"]
-        began = time.monotonic()
         if way == "closed stdin":
             process.stdin.close()
         else:
@@ -47,7 +46,6 @@ def test_a_stdio_server_takes_its_worker_with_it(way: str, place: Place):
             process.send_signal(number)
         assert process.wait(GONE_WITHIN_S) == (-9 if way == "kill -9" else 0)
         wait_until(lambda: all_gone(worker), what="the worker is gone", seconds=GONE_WITHIN_S)
-        assert time.monotonic() - began < GONE_WITHIN_S
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -20,6 +20,7 @@ from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.server import bodies
 from ad_agent_mcp.server import http as http_module
 from ad_agent_mcp.server.app import open_app
 
@@ -299,13 +300,18 @@ def test_a_picture_that_unpacks_to_far_more_than_it_shows_costs_no_memory(owner:
     assert server.memory_info().rss - before < 50 << 20
 
 
-async def test_an_upload_that_never_ends_is_given_up(settings: Settings, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(http_module, "UPLOAD_TIMEOUT_S", 0.05)
+@pytest.mark.parametrize(("then", "status"), [("nothing", 408), ("http.disconnect", 400)])
+async def test_an_upload_that_never_ends_or_is_torn_is_given_up(
+    then: str, status: int, settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bodies, "BODY_TIMEOUT_S", 0.05)
     sent: list[dict] = []
 
     async def receive() -> dict:
         if sent or asked:
-            await anyio.sleep_forever()
+            if then == "nothing":
+                await anyio.sleep_forever()
+            return {"type": then}
         asked.append(True)
         return {"type": "http.request", "body": b"\x89PNG", "more_body": True}
 
@@ -323,9 +329,9 @@ async def test_an_upload_that_never_ends_is_given_up(settings: Settings, monkeyp
     }
     async with open_app(settings, is_remote=True) as app:
         served = http_module.build_http_app(app, token=None, bound_host="127.0.0.1")
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             await served(scope, receive, send)
-    assert sent[0]["status"] == 408
+    assert sent[0]["status"] == status
 
 
 # files
@@ -448,7 +454,7 @@ import os, sys, anyio
 from functools import partial
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.server.stdio import serve_stdio
-from ad_agent_mcp.server.tools import Desk
+from ad_agent_mcp.server.desk import Desk
 health = Desk.health
 async def noisy(desk):
     print("a library says hello", flush=True)

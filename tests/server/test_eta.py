@@ -223,6 +223,27 @@ def test_one_slow_job_among_many_changes_no_expectation_much(times: StageTimes):
     assert after == pytest.approx(before, rel=0.1)
 
 
+def test_what_is_remembered_stays_small_however_many_sizes_are_asked_for(tmp_path: Path):
+    path = tmp_path / "times.json"
+    times = StageTimes(path)
+    for number in range(60):
+        side = 256 + 30 * number
+        replay(diffusion_trace(WORDS.model_copy(update={"width": side}), found=WARM, seed=number), times)
+    times.save()
+    assert path.stat().st_size < 6_000
+
+
+def test_a_clock_that_is_set_back_teaches_nothing(times: StageTimes):
+    shipped = times.expect(plan_of(WORDS), pixels=MEGAPIXEL, found=WARM)
+    job = Job(id=ID, request=WORDS, engine=EngineName.DIFFUSION, steps=(1, 2, 3), created_at=BEGAN)
+    job = start(job, plan_of(WORDS), shipped, at=BEGAN, owner="a")
+    for at, stage in ((BEGAN, Stage.CUT_OUT), (BEGAN - 3600, Stage.BACKGROUND)):
+        after = advance(job, StageProgress(job_id=ID, stage=stage, done=0, total=1), at=at)
+        assert times.learn(job, after, at=at, found=WARM) is None
+        job = after
+    assert times.expect(plan_of(WORDS), pixels=MEGAPIXEL, found=WARM) == shipped
+
+
 @pytest.mark.parametrize("code", [ErrorCode.CANCELLED, ErrorCode.ENGINE_FAILED])
 def test_a_stage_that_was_cut_short_teaches_nothing(code: ErrorCode, times: StageTimes):
     shipped = times.expect(plan_of(WORDS), pixels=MEGAPIXEL, found=WARM)

@@ -37,6 +37,11 @@ async def test_a_prompt_asked_for_wrongly_is_the_callers_error(era: str, setting
                 await client.get_prompt(name, arguments)
             assert caught.value.error.code == INVALID_PARAMS
             assert told in caught.value.error.message
+        with pytest.raises(MCPError) as caught:
+            await client.complete(
+                PromptReference(type="ref/prompt", name="no_such"), {"name": "font_name", "value": ""}
+            )
+        assert caught.value.error.code == INVALID_PARAMS
 
 
 async def test_names_are_completed(settings: Settings, request_: GenerateRequest):

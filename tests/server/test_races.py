@@ -18,6 +18,7 @@ from PIL import Image
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.server import worker_keeper
 from ad_agent_mcp.server.results import MAX_MESSAGE_BYTES
 from ad_agent_mcp.server.store import JobStore
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
@@ -54,7 +55,7 @@ async def test_a_stop_while_the_workers_death_is_written_down_does_not_lose_the_
 
         monkeypatch.setattr(app.service.store, "save", save_slowly)
         app.service.worker.kill()
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while app.service.worker.ready is not None:
                 await anyio.sleep(0.001)
         stopped = await app.service.stop(first.id, force=False)
@@ -83,13 +84,14 @@ async def test_a_job_that_is_stopped_while_the_worker_gets_ready_never_reaches_i
         assert app.service.store.layer(job.id, "product") is None
 
 
-async def test_forced_stops_are_not_held_against_the_next_worker(settings: Settings, request_: GenerateRequest):
+async def test_forced_stops_are_not_held_against_the_next_worker(
+    settings: Settings, request_: GenerateRequest, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(worker_keeper, "RESTART_DELAYS_S", (0.0, 3600.0))
     async with app_with(settings, HANGS) as app:
         for _ in range(4):
             job = await app.service.generate(request_)
-            began = time.monotonic()
             await running(app)
-            assert time.monotonic() - began < 2.5
             await app.service.stop(job.id, force=True)
         assert not app.service.worker.is_failing
 
@@ -131,10 +133,42 @@ async def test_two_servers_that_approve_at_once_run_the_job_once(settings: Setti
                 both.start_soon(approve, one)
                 both.start_soon(approve, two)
             await settled(one, one.service.find(job.id))
-            await anyio.sleep(1.0)
+            with anyio.fail_after(20):
+                while any(app.service.current or app.service.queue_length for app in (one, two)):
+                    await anyio.sleep(0.01)
             tasks.cancel_scope.cancel()
         assert states.count(JobState.COMPLETED) == 1
         assert states[-1] is JobState.COMPLETED
+
+
+async def test_of_two_decisions_at_two_servers_one_is_refused(
+    settings: Settings, request_: GenerateRequest, monkeypatch: pytest.MonkeyPatch
+):
+    async with app_with(settings, WORKER_COMMAND) as one, app_with(settings, WORKER_COMMAND) as two:
+        paused = request_.model_copy(update={"pause_after_step": 1})
+        job = await settled(one, await one.service.generate(paused))
+        save = one.service.store.save
+        outcomes: list[str] = []
+
+        def save_slowly(job: Any, **options: Any) -> None:
+            time.sleep(0.3)
+            save(job, **options)
+
+        async def decide(app: Any, action: Any) -> None:
+            try:
+                await app.service.approve(job.id, action=action, changes={})
+                outcomes.append(action)
+            except AdAgentError:
+                outcomes.append("refused")
+
+        monkeypatch.setattr(one.service.store, "save", save_slowly)
+        async with anyio.create_task_group() as both:
+            both.start_soon(decide, one, "approve")
+            both.start_soon(decide, two, "redo")
+        monkeypatch.undo()
+        assert "refused" in outcomes
+        decisions = [decision.action for decision in (await settled(one, one.service.find(job.id))).decisions]
+        assert decisions == [outcome for outcome in outcomes if outcome != "refused"]
 
 
 async def test_an_old_step1_picture_is_not_mistaken_for_the_redone_one(settings: Settings, request_: GenerateRequest):

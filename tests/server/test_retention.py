@@ -72,6 +72,14 @@ def test_jobs_go_by_disk_space_but_never_the_newest_one(store: JobStore):
     assert store.job_ids() == [ids[2]]
 
 
+def test_the_job_just_made_stays_although_the_clock_was_set_back(store: JobStore):
+    add(store)
+    made = add(store, age_days=1)
+    assert made == store.latest_id() != store.job_ids()[0]
+    prune(store, limits(keep_jobs=1), now=NOW - DAY_S)
+    assert made in store.job_ids()
+
+
 @pytest.mark.parametrize("status", [JobState.RUNNING, JobState.PENDING])
 def test_a_job_that_is_not_over_is_never_removed(store: JobStore, status: JobState):
     waiting = add(store, age_days=400, status=status)

@@ -1,7 +1,9 @@
 """The server outlives its worker, whichever way it dies: one fake worker per way."""
 
+import errno
 import json
 import sys
+from typing import Any
 
 import anyio
 import pytest
@@ -10,6 +12,7 @@ from mcp import Client
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.server.job import Job
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
 from .conftest import app_with, running, settled
@@ -79,10 +82,10 @@ async def test_stop_forces_a_worker_that_does_not_listen_and_a_fresh_one_comes(
         job = await app.service.generate(request_)
         await running(app)
         pid = app.service.worker.ready and app.service.worker.ready.pid
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             stopped = await app.service.stop(job.id, force=force)
         assert stopped.status is JobState.STOPPED
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while app.service.worker.ready is None:
                 await anyio.sleep(0.01)
         assert app.service.worker.ready.pid != pid
@@ -209,3 +212,26 @@ async def test_a_caller_that_gives_up_while_its_job_is_accepted_leaves_no_job_be
         assert app.service.current is not None
         assert app.service.current.id == job_id
         await app.service.stop(job_id, force=False)
+
+
+async def test_a_full_disk_is_logged_once_and_the_job_is_saved_when_there_is_room_again(
+    settings: Settings, request_: GenerateRequest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    tries: list[JobState] = []
+
+    def refuse(job: Job, **_: Any) -> None:
+        tries.append(job.status)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with app_with(settings, fake("hang"), stall_timeout_s=0.2) as app:
+        with monkeypatch.context() as full:
+            job = await app.service.generate(request_)
+            full.setattr(app.service.store, "save", refuse)
+            assert (await settled(app, job)).status is JobState.FAILED
+            with anyio.fail_after(20):
+                while tries.count(JobState.FAILED) < 4:
+                    await anyio.sleep(0.01)
+        assert caplog.text.count("was not saved") == 1
+        with anyio.fail_after(20):
+            while app.service.store.load(job.id).status is not JobState.FAILED:
+                await anyio.sleep(0.01)

@@ -1,0 +1,43 @@
+"""The bodies of requests to our own routes, read within limits of size and time. Knows nothing about what they hold."""
+
+import anyio
+from starlette.requests import ClientDisconnect, Request
+
+from ..contract.errors import AdAgentError, ErrorCode
+
+BODY_TIMEOUT_S = 60
+"""A body that takes longer is not waited for: each is held in memory."""
+
+
+class BodyRefusedError(AdAgentError):
+    """Raised when a body is too large, too slow or torn; `status_code` is HTTP's name for it."""
+
+    def __init__(self, status_code: int, message: str) -> None:
+        super().__init__(ErrorCode.INVALID_REQUEST, message)
+        self.status_code = status_code
+
+
+async def read_body(request: Request, *, max_bytes: int, setting: str = "") -> bytes:
+    """The whole body.
+
+    Args:
+        request: its body is read once.
+        max_bytes: the most that is read.
+        setting: what sets that limit, for the refusal.
+
+    Raises:
+        BodyRefusedError: it is larger, did not arrive in `BODY_TIMEOUT_S`, or broke off.
+    """
+    data = bytearray()
+    with anyio.move_on_after(BODY_TIMEOUT_S) as reading:
+        try:
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > max_bytes:
+                    limit = f"{max_bytes:,} bytes" + (f" ({setting})" if setting else "")
+                    raise BodyRefusedError(413, f"What was sent is larger than {limit}.")
+        except ClientDisconnect as error:  # nobody reads the answer, and it is no fault of ours
+            raise BodyRefusedError(400, "The client went away before it had sent everything.") from error
+    if reading.cancelled_caught:
+        raise BodyRefusedError(408, f"What was sent did not arrive within {BODY_TIMEOUT_S} s. Send it again, or less.")
+    return bytes(data)

@@ -1,0 +1,79 @@
+"""What the tools, resources and routes of one server work with, and how that server is."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import anyio.to_thread
+from mcp.server.mcpserver import Context
+from pydantic import BaseModel
+from starlette.requests import Request
+
+from .. import __version__
+from ..contract.schemas import GenerateRequest, JobStatus
+from ..imaging.fonts import FontCatalog
+from .job import Job
+from .metrics import SystemMonitor
+from .results import FileLocator, job_status
+from .service import JobService
+from .store import JobStore
+
+
+class HealthReport(BaseModel):
+    """How the server is."""
+
+    status: Literal["ok", "degraded"]
+    gpu_available: bool
+    version: str
+    engine: str
+    preset: str | None
+    device: str | None
+    worker: Literal["ready", "starting"]
+    worker_restarts: int
+    running_job: str | None
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What the tools and resources of one server work with."""
+
+    service: JobService
+    store: JobStore
+    fonts: FontCatalog
+    monitor: SystemMonitor
+
+    async def status_of(self, job: Job, ctx: Context) -> JobStatus:
+        """A job as the asking client sees it."""
+        metrics = await anyio.to_thread.run_sync(self.monitor.sample)
+        return job_status(job, store=self.store, locate=self.locator(ctx), metrics=metrics)
+
+    def locator(self, ctx: Context) -> FileLocator:
+        """Where the asking client finds files: paths on this machine, or URLs at the address that it used."""
+        request = ctx.request_context.request
+        if not isinstance(request, Request):
+            return lambda job_id, name: str(self.store.folder(job_id) / f"{name}.png")
+        base = str(request.base_url).rstrip("/")
+        return lambda job_id, name: f"{base}/files/{job_id}/{name}.png"
+
+    async def health(self) -> HealthReport:
+        """How the server is, in detail."""
+        metrics = await anyio.to_thread.run_sync(self.monitor.sample)
+        worker, current = self.service.worker, self.service.current
+        ready = worker.ready
+        warnings: list[str] = []
+        if worker.is_failing:
+            warnings.append("The worker keeps dying; the log (stderr) says why.")
+        if worker.engine_warning is not None:
+            warnings.append(worker.engine_warning)
+        return HealthReport(
+            status="degraded" if worker.is_failing else "ok",
+            gpu_available=bool(metrics.gpu_info),
+            version=__version__,
+            engine=self.service.engine_for(GenerateRequest()),
+            preset=ready.presets[0] if ready else None,
+            device=ready.device if ready else None,
+            worker="ready" if ready else "starting",
+            worker_restarts=worker.restarts,
+            running_job=current.id if current else None,
+            warnings=warnings,
+        )

@@ -1,0 +1,58 @@
+"""What callers are told when a job cannot start or has to end: each in its own words, with the way on. Pure."""
+
+import math
+
+from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo, Fix
+from .job import Job
+
+OCCUPIED_RETRY_S = 60
+STOPPED = ErrorInfo(code=ErrorCode.CANCELLED, message="stopped")
+
+
+def busy(job: Job, *, waiting: int, at: float, elsewhere: bool = False) -> AdAgentError:
+    """The refusal while `job` has the worker."""
+    where = f" in another server on this data folder (server {job.owner})" if elsewhere else ""
+    queue = f" and {waiting} more wait" if waiting else ""
+    after = max(1, math.ceil(job.ends_at - at)) if job.ends_at is not None else 5
+    return AdAgentError(
+        ErrorCode.BUSY,
+        f"Job {job.id} is {job.status}{where}{queue}; one runs at a time. Call again in about {after} s, "
+        "or stop that job.",
+        retry_after_seconds=after,
+        job_id=job.id,
+        fix=Fix(tool="status", arguments={"job_id": job.id, "wait_seconds": min(50, after)}),
+    )
+
+
+def occupied(server: str) -> AdAgentError:
+    """The refusal while another server runs nothing, but has its models on the device."""
+    return AdAgentError(
+        ErrorCode.BUSY,
+        f"Another server on this data folder (server {server}) runs no job, but its models still occupy the GPU. Use "
+        "that server, or end it; or wait: it unloads them after being idle for its AD_AGENT_IDLE_UNLOAD_S.",
+        retry_after_seconds=OCCUPIED_RETRY_S,
+    )
+
+
+def crashed(job: Job, how: str) -> ErrorInfo:
+    """The worker died; `how` follows a colon."""
+    return _cut_off(job, ErrorCode.WORKER_CRASHED, f"The worker process died while it worked on this job: {how}.")
+
+
+def stalled(job: Job, limit_s: float) -> ErrorInfo:
+    """The worker was silent for too long."""
+    what = f"The worker said nothing for {limit_s:g} s (AD_AGENT_STALL_TIMEOUT_S) and was replaced."
+    return _cut_off(job, ErrorCode.WORKER_STALLED, what)
+
+
+def interrupted(job: Job) -> ErrorInfo:
+    """The job's server died, and the job may not go on by itself."""
+    return _cut_off(job, ErrorCode.INTERRUPTED, "The server that ran this job ended before the job did.")
+
+
+def _cut_off(job: Job, code: ErrorCode, what: str) -> ErrorInfo:
+    return ErrorInfo(
+        code=code,
+        message=f"{what} Finished steps are kept: call generate with resume_job_id={job.id!r} to go on from there.",
+        fix=Fix(tool="generate", arguments={"resume_job_id": job.id}),
+    )

@@ -1,0 +1,25 @@
+"""What is kept of subscriptions. That clients hear of changes: tests/e2e/test_updates.py."""
+
+import gc
+
+import pytest
+from mcp import Client
+from mcp.server import MCPServer
+
+from ad_agent_mcp.server.updates import Updates
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
+async def test_nothing_is_kept_of_a_client_that_has_gone():
+    updates = Updates()
+    server: MCPServer[None] = MCPServer("test", subscriptions=updates.bus)
+    updates.attach(server)
+    async with Client(server, mode="legacy") as client:
+        for number in range(3):
+            await client.session.subscribe_resource(f"ad://jobs/{number}")
+        assert [len(uris) for uris in updates._subscriptions.values()] == [3]
+    del client
+    gc.collect()
+    assert not updates._subscriptions

@@ -1,0 +1,33 @@
+"""One worker process as its server sees it."""
+
+import asyncio
+import logging
+import os
+import sys
+
+import anyio
+import pytest
+
+from ad_agent_mcp.config import Settings
+from ad_agent_mcp.server.worker_process import WorkerDiedError, WorkerProcess
+
+pytestmark = pytest.mark.anyio
+ENDS = (sys.executable, "-c", "from tests.workers import wire; wire.ready(); raise SystemExit(7)")
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="there is no waitid")
+async def test_a_worker_killed_the_moment_it_ends_is_told_by_its_own_exit_code(
+    settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    if sys.version_info < (3, 12):  # what later ones do by themselves: the loop, and no thread, takes the exit status
+        watcher = asyncio.PidfdChildWatcher()
+        watcher.attach_loop(asyncio.get_running_loop())
+        monkeypatch.setattr(asyncio.get_event_loop_policy(), "_watcher", watcher)
+    caplog.set_level(logging.WARNING)
+    async with anyio.create_task_group() as tasks, WorkerProcess.spawn(settings, tasks, ENDS) as (worker, _):
+        os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222  # the loop must not see it end
+        worker.kill()
+        events = worker.events()
+        with pytest.raises(WorkerDiedError, match="exit code 7"):
+            await anext(events)
+    assert caplog.text == ""
