@@ -104,7 +104,8 @@ def _engine(settings: Settings) -> Iterator[Finding]:
     free_vram, free_ram = _free_bytes(settings)
     try:
         choice = choose_engine(settings, free_vram_bytes=free_vram, free_ram_bytes=free_ram)
-        yield Finding("engine", "ok" if choice.is_ready else "missing", choice.reason)
+        is_enough = choice.is_ready and not (settings.require_gpu and choice.engine is EngineName.DRAFT)
+        yield Finding("engine", "ok" if is_enough else "missing", choice.reason)
         if settings.engine is EngineChoice.DRAFT:
             return
         preset, library = preset_named(settings.preset), ModelLibrary.of(settings)

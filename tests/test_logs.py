@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 from mcp import Client, StdioServerParameters
+from PIL import Image
 
 from .e2e.support import SERVER, Place, call, finish, http_server
 
@@ -64,14 +65,15 @@ async def test_a_job_is_followed_through_both_processes_by_its_id(place: Place, 
 
 
 async def test_a_failed_job_is_warned_of_with_its_id_by_both_processes(place: Place, tmp_path: Path):
-    place.settings["AD_AGENT_ENGINE"] = "diffusion"
+    place.pictures = tmp_path
+    Image.new("RGBA", (64, 64)).save(place.photo)  # nothing in it can be seen, which only the worker finds out
     job_id, told = await logged_job(place, tmp_path / "log")
     warned = {(entry["process"], entry["message"]) for entry in told if entry.get("job_id") == job_id} & {
-        ("server", "job ended: model_unavailable"),
-        ("worker", "job failed: model_unavailable"),
+        ("server", "job ended: invalid_request"),
+        ("worker", "job failed: invalid_request"),
     }
     assert len(warned) == 2
-    assert all(entry["level"] == "WARNING" for entry in told if "model_unavailable" in entry["message"])
+    assert all(entry["level"] == "WARNING" for entry in told if "invalid_request" in entry["message"])
 
 
 async def test_no_words_no_pictures_and_no_token_are_logged(place: Place):

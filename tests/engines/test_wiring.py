@@ -1,54 +1,29 @@
 # pyright: basic
-"""A whole server with the real worker and the diffusion engine, on tiny models on the CPU."""
+"""What the server keeps of the diffusion engine between jobs, with the real worker and tiny models on the CPU."""
 
-import dataclasses
-import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
-from safetensors.torch import save_file
 
-from ad_agent_mcp.config import Settings
+from ad_agent_mcp.config import EngineChoice, Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName
-from ad_agent_mcp.engines.diffusion.birefnet import BiRefNet, BiRefNetConfig
-from ad_agent_mcp.engines.diffusion.library import ModelLibrary
-from ad_agent_mcp.engines.diffusion.prepare import prepare
-from ad_agent_mcp.engines.diffusion.presets import PRESETS
 from ad_agent_mcp.server.app import App
 from ad_agent_mcp.server.job import Job
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
-from tests.server.conftest import app_with, settled
 
-pytestmark = pytest.mark.anyio
-BIREFNET = BiRefNetConfig(
-    embed_dim=8, depths=(1, 1, 1, 1), heads=(1, 1, 2, 2), window=4, decoder_dim=8, aspp_dim=8, side=128
-)
+from ..server.conftest import app_with, settled
+
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("diffusion")]
 
 
-@pytest.fixture(scope="module")
-def models(
-    tiny_flux: Path, tiny_sdxl: Path, tiny_controlnet: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Any]:
-    """The settings under which every model is prepared."""
-    birefnet = tmp_path_factory.mktemp("birefnet")
-    save_file(BiRefNet(BIREFNET).state_dict(), birefnet / "model.safetensors")
-    (birefnet / "config.json").write_text(json.dumps(dataclasses.asdict(BIREFNET)))
-    told = {
-        "engine": "diffusion",
-        "flux_model": str(tiny_flux),
-        "sdxl_model": str(tiny_sdxl),
-        "controlnet_model": str(tiny_controlnet),
-        "segmentation_model": str(birefnet),
-        "models_dir": tmp_path_factory.mktemp("models"),
-    }
-    library = ModelLibrary.of(Settings(**told))
-    for component in PRESETS["exact"].components:
-        prepare(library, PRESETS["exact"], component, progress=lambda done, total: None)
-    return told
+@pytest.fixture
+def settings(tiny_settings: Callable[[str], Settings], tmp_path: Path, pictures: Path) -> Settings:
+    own = {"data_dir": tmp_path / "data", "image_roots": (pictures,)}
+    return tiny_settings("exact").model_copy(update=own)
 
 
 @pytest.fixture(autouse=True)
@@ -83,10 +58,10 @@ async def followed(app: App, job: Job) -> tuple[Job, list[str]]:
 
 
 async def test_a_job_is_painted_by_models_which_then_keep_the_device(
-    settings: Settings, models: dict[str, Any], request_: GenerateRequest, capsys: pytest.CaptureFixture[str]
+    settings: Settings, request_: GenerateRequest, capsys: pytest.CaptureFixture[str]
 ):
-    settings = settings.model_copy(update={"log_level": "INFO"})
-    async with app_with(settings, WORKER_COMMAND, **models) as app, app_with(settings, WORKER_COMMAND) as other:
+    elsewhere = app_with(settings, WORKER_COMMAND, engine=EngineChoice.DRAFT)
+    async with app_with(settings, WORKER_COMMAND) as app, elsewhere as other:
         job, seen = await followed(app, await app.service.generate(request_))
         assert (job.status, job.engine, job.error) == (JobState.COMPLETED, EngineName.DIFFUSION, None)
         assert "loading_diffusion" in seen
@@ -106,17 +81,15 @@ async def test_a_job_is_painted_by_models_which_then_keep_the_device(
         assert app.service.resident_models
 
 
-async def test_nothing_is_kept_between_jobs_that_load_for_each_stage(
-    settings: Settings, models: dict[str, Any], request_: GenerateRequest
-):
-    async with app_with(settings, WORKER_COMMAND, residency="jit", **models) as app:
+async def test_nothing_is_kept_between_jobs_that_load_for_each_stage(settings: Settings, request_: GenerateRequest):
+    async with app_with(settings, WORKER_COMMAND, residency="jit") as app:
         job = await app.service.generate(request_.model_copy(update={"text_content": None}))
         assert (await followed(app, job))[0].status is JobState.COMPLETED
         assert not app.service.resident_models
 
 
-async def test_preloaded_models_are_unloaded_when_no_job_comes(settings: Settings, models: dict[str, Any]):
-    async with app_with(settings, WORKER_COMMAND, preload=True, idle_unload_s=1, **models) as app:
+async def test_preloaded_models_are_unloaded_when_no_job_comes(settings: Settings):
+    async with app_with(settings, WORKER_COMMAND, preload=True, idle_unload_s=1) as app:
         with anyio.fail_after(60):
             while not app.service.resident_models:
                 await anyio.sleep(0.01)

@@ -10,6 +10,7 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode, ErrorInfo
 from ad_agent_mcp.contract.messages import Command, UnloadModels
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.files import FileLock
 from ad_agent_mcp.server.app import App, open_app
 from ad_agent_mcp.server.worker_keeper import WorkerKeeper
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
@@ -54,6 +55,13 @@ async def test_loaded_models_keep_the_device_and_the_refusal_names_whose_they_ar
             assert info.retry_after_seconds is not None
         first.service.store.remove(done.id)
         assert first.service.server_id in (await refused(second, request_)).message
+
+
+def test_a_lock_that_is_held_already_tells_of_its_latest_use(tmp_path: Path):
+    lock = FileLock(tmp_path / "lock")
+    for note in ("a long first job", "short"):
+        assert lock.try_acquire(note)
+        assert lock.read_note() == note
 
 
 async def test_the_device_is_free_when_the_worker_with_the_models_is_gone(
