@@ -606,13 +606,13 @@ def test_embeddings_are_kept_for_the_text_encoders_that_made_them(engine, tiny_s
 def test_only_so_many_embeddings_are_kept_the_latest_used_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(text, "REMEMBERED", 3)
     cache = text.PromptCache(tmp_path / "prompts")
-    for number in range(5):
+    for number in range(3):
         cache.put(str(number), {"embeds": torch.full((1, 2), float(number))})
-        for key in {"0", str(number)}:
-            path = tmp_path / "prompts" / f"{key}.safetensors"
-            os.utime(path, (number + (key == "0"), number + (key == "0")))
+        os.utime(tmp_path / "prompts" / f"{number}.safetensors", (number, number))
+    assert float(cache.get("0")["embeds"][0, 0]) == 0
+    for number in (3, 4):
+        cache.put(str(number), {"embeds": torch.full((1, 2), float(number))})
     assert sorted(path.stem for path in (tmp_path / "prompts").iterdir()) == ["0", "3", "4"]
-    assert float(cache.get("4")["embeds"][0, 0]) == 4
     assert cache.get("1") is None
 
 
