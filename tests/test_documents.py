@@ -23,7 +23,7 @@ from .documents import DOCUMENTS, ROOT, with_tables
 
 README = (ROOT / "README.md").read_text("utf-8")
 KOREAN = (ROOT / "README.ko.md").read_text("utf-8")
-LONGEST_README = 380
+LONGEST_README = 400
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 both = pytest.mark.parametrize("document", [README, KOREAN], ids=["english", "korean"])
 

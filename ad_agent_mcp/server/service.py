@@ -79,9 +79,9 @@ class JobService:
         self._neighbours = neighbours
         self._warm: set[EngineName] = set()
         """What the worker has run a job on since it, or its models, came."""
-        self._resident: set[str] = set()
+        self.resident_models: set[str] = set()
         """Models that the worker has on the device."""
-        self._idle_unload_s = idle_unload_s
+        self.idle_unload_s = idle_unload_s
         self._idle_since = time.monotonic()
         self._found = LoadState.STARTING
         """What the running job found."""
@@ -473,7 +473,7 @@ class JobService:
 
     def _release_device(self) -> None:
         """Let other servers have the device, unless a job of ours runs or models of ours are on it."""
-        if self._running is None and not self._resident:
+        if self._running is None and not self.resident_models:
             self._neighbours.release_device()
 
     def _tidy_up(self) -> None:
@@ -535,17 +535,17 @@ class JobService:
 
     async def _unload_when_idle(self) -> None:
         idle_s = time.monotonic() - self._idle_since
-        if self._resident and self._idle_unload_s is not None and idle_s >= self._idle_unload_s:
+        if self.resident_models and self.idle_unload_s is not None and idle_s >= self.idle_unload_s:
             self._idle_since += idle_s
             await self.worker.send(UnloadModels())
 
     async def _on_moved(self, event: ModelMoved) -> None:
         """Keep the device for as long as models of ours are on it, whether or not a job runs."""
         if event.state == "loaded" and event.bytes:
-            self._resident.add(event.model)
-        self._resident -= {event.model} if event.state == "unloaded" else set()
+            self.resident_models.add(event.model)
+        self.resident_models -= {event.model} if event.state == "unloaded" else set()
         if event.model == EVERY_MODEL:
-            self._resident.clear()
+            self.resident_models.clear()
             self._warm.discard(EngineName.DIFFUSION)
         async with self._starting:  # a job that is about to start has the device already
             if self._running is not None:
@@ -596,7 +596,7 @@ class JobService:
         job, end_as = self._running, self._end_as
         self._end_as = None
         self._warm.clear()
-        self._resident.clear()
+        self.resident_models.clear()
         if job is None:
             async with self._starting:
                 self._release_device()

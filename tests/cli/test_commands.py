@@ -65,6 +65,14 @@ def test_doctor_tells_what_a_job_would_do_and_what_is_missing(tmp_path: Path):
     assert run("doctor", data=tmp_path / "file").returncode == 1
 
 
+@pytest.mark.parametrize("command", [(), ("serve", "--transport", "http", "--port", "0")])
+def test_a_server_that_needs_a_gpu_does_not_start_without_one(command: tuple[str, ...], tmp_path: Path):
+    refused = run(*command, data=tmp_path, AD_AGENT_REQUIRE_GPU="1", CUDA_VISIBLE_DEVICES="")
+    assert refused.returncode == 1
+    assert "AD_AGENT_REQUIRE_GPU" in refused.stderr
+    assert "GPU is visible" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -4,16 +4,9 @@ import logging
 from collections.abc import Sequence
 from types import SimpleNamespace
 
-import anyio
 import pytest
-from mcp import Client
 
-from ad_agent_mcp.config import EngineChoice, Settings
-from ad_agent_mcp.contract.errors import AdAgentError
-from ad_agent_mcp.server.metrics import WANTED_VRAM_GB, SystemMonitor, missing_vram
-from ad_agent_mcp.server.worker_process import WORKER_COMMAND
-
-from .conftest import app_with
+from ad_agent_mcp.server.metrics import SystemMonitor
 
 pytestmark = pytest.mark.anyio
 GIB = 2**30
@@ -118,52 +111,3 @@ def test_a_sample_is_given_again_while_it_is_young():
     first = monitor.sample()
     nvml.broken = {"driver"}
     assert monitor.sample() is first
-
-
-@pytest.mark.parametrize(("free_gb", "is_enough"), [((), False), ((12, 12), False), ((2, 23), True), ((22,), True)])
-def test_one_gpu_alone_has_to_have_the_memory(free_gb: tuple[float, ...], is_enough: bool):
-    assert (missing_vram(fresh(FakeNvml(*free_gb)).gpus_at_start) is None) is is_enough
-
-
-@pytest.mark.parametrize("free_gb", [(), (12, 12)])
-async def test_a_required_gpu_that_is_not_there_or_full_stops_the_start(free_gb: tuple[float, ...], settings: Settings):
-    with pytest.raises(AdAgentError) as refusal:
-        async with app_with(settings, WORKER_COMMAND, require_gpu=True, nvml=FakeNvml(*free_gb)):
-            pass
-    assert refusal.value.info.code == "model_unavailable"
-    assert str(WANTED_VRAM_GB) in refusal.value.info.message
-
-
-async def test_a_required_gpu_that_is_free_lets_the_server_start(settings: Settings):
-    async with app_with(settings, WORKER_COMMAND, require_gpu=True, nvml=FakeNvml(3, 23)) as app:
-        assert (await app.desk.health()).warnings == []
-
-
-@pytest.mark.parametrize(
-    ("engine", "free_gb", "words"),
-    [
-        (EngineChoice.AUTO, (), ("No NVIDIA GPU", "draft engine")),
-        (EngineChoice.AUTO, (12, 9), ("12.0 GiB", "22 GiB", "draft engine")),
-        (EngineChoice.DIFFUSION, (12,), ("12.0 GiB", "may fail", "AD_AGENT_ENGINE=draft")),
-        (EngineChoice.DRAFT, (12,), ()),
-        (EngineChoice.AUTO, (23,), ()),
-    ],
-)
-async def test_too_little_free_gpu_memory_at_start_is_told_with_what_will_happen(
-    engine: EngineChoice,
-    free_gb: tuple[float, ...],
-    words: tuple[str, ...],
-    settings: Settings,
-    caplog: pytest.LogCaptureFixture,
-):
-    nvml = FakeNvml(*free_gb)
-    async with app_with(settings, WORKER_COMMAND, engine=engine, nvml=nvml) as app, Client(app.server) as client:
-        report = (await client.call_tool("health", {})).structured_content or {}
-        warnings = report["warnings"]
-        assert len(warnings) == (1 if words else 0)
-        assert all(word in warnings[0] for word in words)
-        nvml.free_gb = (0,)  # as when our own models lie in it
-        assert (await app.desk.health()).warnings == warnings
-        with anyio.fail_after(5):
-            while warnings != [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]:
-                await anyio.sleep(0.01)

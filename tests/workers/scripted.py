@@ -4,20 +4,9 @@ import os
 import signal
 
 from ad_agent_mcp.contract.errors import ErrorCode, ErrorInfo
-from ad_agent_mcp.contract.messages import CancelJob, JobDone, JobFailed, StageProgress, StartJob, StepResult
-from ad_agent_mcp.contract.stages import STAGES
+from ad_agent_mcp.contract.messages import CancelJob, JobFailed, StartJob
 
 from . import wire
-
-
-def complete(job: StartJob) -> None:
-    for step in job.plan.steps:
-        for planned in job.plan.stages:
-            if STAGES[planned.stage].step == step:
-                for done in (0, 1):
-                    wire.send(StageProgress(job_id=job.job_id, stage=planned.stage, done=done, total=1))
-        wire.send(StepResult(job_id=job.job_id, step=step, files={}, width=256, height=256))
-    wire.send(JobDone(job_id=job.job_id))
 
 
 def end(job: StartJob, code: ErrorCode) -> None:
@@ -30,7 +19,7 @@ while True:
     wire.open_first_stage(job)
     match job.request.bg_prompt:
         case "complete":
-            complete(job)
+            wire.complete(job)
         case "fail":
             end(job, ErrorCode.OUT_OF_MEMORY)
         case "crash":

@@ -2,18 +2,21 @@
 
 import os
 import sys
+from typing import Any
 
 from ad_agent_mcp.contract.messages import (
     COMMAND,
     FRAME_HEADER,
     Command,
+    JobDone,
     Message,
     Ready,
     StageProgress,
     StartJob,
+    StepResult,
     encode,
 )
-from ad_agent_mcp.contract.stages import EngineName
+from ad_agent_mcp.contract.stages import STAGES, EngineName
 
 
 def send(message: Message) -> None:
@@ -34,9 +37,20 @@ def next_job() -> StartJob:
             return command
 
 
-def ready() -> None:
-    send(Ready(pid=os.getpid(), engine=EngineName.DRAFT, device="cpu", presets=("draft",)))
+def ready(**fields: Any) -> None:
+    told = {"pid": os.getpid(), "engine": EngineName.DRAFT, "device": "cpu", "presets": ("draft",)}
+    send(Ready.model_validate({**told, **fields}))
 
 
 def open_first_stage(job: StartJob) -> None:
     send(StageProgress(job_id=job.job_id, stage=job.plan.stages[0].stage, done=0, total=4))
+
+
+def complete(job: StartJob) -> None:
+    for step in job.plan.steps:
+        for planned in job.plan.stages:
+            if STAGES[planned.stage].step == step:
+                for done in (0, 1):
+                    send(StageProgress(job_id=job.job_id, stage=planned.stage, done=done, total=1))
+        send(StepResult(job_id=job.job_id, step=step, files={}, width=256, height=256))
+    send(JobDone(job_id=job.job_id))

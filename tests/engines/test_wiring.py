@@ -1,0 +1,125 @@
+# pyright: basic
+"""A whole server with the real worker and the diffusion engine, on tiny models on the CPU."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from safetensors.torch import save_file
+
+from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
+from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.stages import EngineName
+from ad_agent_mcp.engines.diffusion.birefnet import BiRefNet, BiRefNetConfig
+from ad_agent_mcp.engines.diffusion.library import ModelLibrary
+from ad_agent_mcp.engines.diffusion.prepare import prepare
+from ad_agent_mcp.engines.diffusion.presets import PRESETS
+from ad_agent_mcp.server.app import App
+from ad_agent_mcp.server.job import Job
+from ad_agent_mcp.server.worker_process import WORKER_COMMAND
+from tests.server.conftest import app_with, settled
+
+pytestmark = pytest.mark.anyio
+BIREFNET = BiRefNetConfig(
+    embed_dim=8, depths=(1, 1, 1, 1), heads=(1, 1, 2, 2), window=4, decoder_dim=8, aspp_dim=8, side=128
+)
+
+
+@pytest.fixture(scope="module")
+def models(
+    tiny_flux: Path, tiny_sdxl: Path, tiny_controlnet: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """The settings under which every model is prepared."""
+    birefnet = tmp_path_factory.mktemp("birefnet")
+    save_file(BiRefNet(BIREFNET).state_dict(), birefnet / "model.safetensors")
+    (birefnet / "config.json").write_text(json.dumps(dataclasses.asdict(BIREFNET)))
+    told = {
+        "engine": "diffusion",
+        "flux_model": str(tiny_flux),
+        "sdxl_model": str(tiny_sdxl),
+        "controlnet_model": str(tiny_controlnet),
+        "segmentation_model": str(birefnet),
+        "models_dir": tmp_path_factory.mktemp("models"),
+    }
+    library = ModelLibrary.of(Settings(**told))
+    for component in PRESETS["exact"].components:
+        prepare(library, PRESETS["exact"], component, progress=lambda done, total: None)
+    return told
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More do nothing for tensors this small but wait for each other."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def request_(pictures: Path) -> GenerateRequest:
+    return GenerateRequest(
+        product_image=str(pictures / "bottle.png"),
+        text_content="봄",
+        text_model_prompt="gold foil " * 50,
+        width=256,
+        height=256,
+        seed=5,
+        num_inference_steps=2,
+        composition_steps=3,
+    )
+
+
+async def followed(app: App, job: Job) -> tuple[Job, list[str]]:
+    """The finished job, and every sub-step that it was seen in."""
+    seen: list[str] = []
+
+    async def see(job: Job) -> None:
+        seen.append((job.sub_step or "").split(" ")[0])
+
+    with anyio.fail_after(90):
+        return await app.service.wait(job.id, 90, on_change=see, every_s=0.001), seen
+
+
+async def test_a_job_is_painted_by_models_which_then_keep_the_device(
+    settings: Settings, models: dict[str, Any], request_: GenerateRequest, capsys: pytest.CaptureFixture[str]
+):
+    settings = settings.model_copy(update={"log_level": "INFO"})
+    async with app_with(settings, WORKER_COMMAND, **models) as app, app_with(settings, WORKER_COMMAND) as other:
+        job, seen = await followed(app, await app.service.generate(request_))
+        assert (job.status, job.engine, job.error) == (JobState.COMPLETED, EngineName.DIFFUSION, None)
+        assert "loading_diffusion" in seen
+        assert "flux_bg_generation" in seen
+        cut = [notice.message for notice in job.warnings if notice.code == "prompt_truncated"]
+        assert len(cut) == 1
+        assert cut[0].startswith("text_model_prompt")
+        assert app.service.resident_models
+        log = capsys.readouterr().err
+        assert "stage text_paint" in log
+        assert "gold foil" not in log
+        with pytest.raises(AdAgentError) as refusal:
+            await other.service.generate(request_)
+        assert refusal.value.info.code is ErrorCode.BUSY
+        drafted = await settled(app, await app.service.generate(request_.model_copy(update={"test_mode": True})))
+        assert (drafted.status, drafted.engine) == (JobState.COMPLETED, EngineName.DRAFT)
+        assert app.service.resident_models
+
+
+async def test_nothing_is_kept_between_jobs_that_load_for_each_stage(
+    settings: Settings, models: dict[str, Any], request_: GenerateRequest
+):
+    async with app_with(settings, WORKER_COMMAND, residency="jit", **models) as app:
+        job = await app.service.generate(request_.model_copy(update={"text_content": None}))
+        assert (await followed(app, job))[0].status is JobState.COMPLETED
+        assert not app.service.resident_models
+
+
+async def test_preloaded_models_are_unloaded_when_no_job_comes(settings: Settings, models: dict[str, Any]):
+    async with app_with(settings, WORKER_COMMAND, preload=True, idle_unload_s=1, **models) as app:
+        with anyio.fail_after(60):
+            while not app.service.resident_models:
+                await anyio.sleep(0.01)
+            while app.service.resident_models:
+                await anyio.sleep(0.01)
+        assert app.service.worker.restarts == 0

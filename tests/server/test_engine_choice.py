@@ -1,0 +1,173 @@
+"""What the worker says it can do decides on which engine, with how many steps and whether at all a job runs."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+from mcp import Client
+
+from ad_agent_mcp.config import EngineChoice, Settings
+from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
+from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.stages import EngineName, Stage
+from ad_agent_mcp.server.app import App
+from ad_agent_mcp.server.job import Job
+from ad_agent_mcp.server.planning import plan_segment
+from ad_agent_mcp.server.worker_process import WORKER_COMMAND
+
+from .conftest import app_with, settled
+
+pytestmark = pytest.mark.anyio
+GPU = {"engine": "diffusion", "device": "Fake L4", "presets": ["schnell"], "note": "diffusion, preset schnell."}
+REFUSAL = {"engine": "diffusion", "presets": ["exact"], "refusal": "Its models are not prepared."}
+
+
+def introduced(*gate: Path, **words: Any) -> tuple[str, ...]:
+    return (sys.executable, "-m", "tests.workers.introduced", json.dumps(words), *map(str, gate))
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """A FIFO; a worker that is given it is ready when something was written to it."""
+    path = tmp_path / "gate"
+    os.mkfifo(path)
+    return path
+
+
+async def pass_through(gate: Path) -> None:
+    await anyio.to_thread.run_sync(gate.write_bytes, b"")
+
+
+async def ready(app: App) -> None:
+    with anyio.fail_after(20):
+        while app.service.worker.ready is None:
+            await anyio.sleep(0.01)
+
+
+def iterations(job: Job) -> dict[Stage, int]:
+    assert job.plan is not None
+    return {planned.stage: planned.iterations for planned in job.plan.stages}
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+async def test_a_job_runs_on_the_engine_and_with_the_steps_of_the_worker_even_if_it_came_first(
+    is_early: bool, settings: Settings, request_: GenerateRequest, gate: Path
+):
+    async with app_with(settings, introduced(gate, **GPU, steps=4, text_steps=20), preset="schnell") as app:
+        if not is_early:
+            await pass_through(gate)
+            await ready(app)
+        job = await app.service.generate(request_)
+        if is_early:
+            assert app.service.worker.ready is None
+            await pass_through(gate)
+        job = await settled(app, job)
+        assert (job.status, job.engine) == (JobState.COMPLETED, EngineName.DIFFUSION)
+        assert job.plan is not None
+        assert job.plan.preset == "schnell"
+        wanted = {Stage.BACKGROUND: 4, Stage.REFINE: 3, Stage.TEXT_PAINT: 20, Stage.BLEND: 12}
+        assert {stage: iterations(job)[stage] for stage in wanted} == wanted
+        drafted = await settled(app, await app.service.generate(request_.model_copy(update={"test_mode": True})))
+        assert drafted.engine is EngineName.DRAFT
+
+
+async def test_a_job_that_the_engine_cannot_run_is_refused_with_the_draft_engine_as_the_way_on(
+    settings: Settings, request_: GenerateRequest
+):
+    async with app_with(settings, introduced(**REFUSAL)) as app:
+        await ready(app)
+        with pytest.raises(AdAgentError) as refusal:
+            await app.service.generate(request_)
+        info = refusal.value.info
+        assert info.code is ErrorCode.MODEL_UNAVAILABLE
+        assert "not prepared" in info.message
+        assert app.service.store.job_ids() == []
+        assert info.fix is not None
+        job = await app.service.generate(GenerateRequest.model_validate(info.fix.arguments))
+        assert (await settled(app, job)).engine is EngineName.DRAFT
+        assert job.request.text_content == request_.text_content
+
+
+async def test_a_job_that_came_before_the_refusal_was_known_fails_with_it_and_the_next_one_runs(
+    settings: Settings, request_: GenerateRequest, gate: Path
+):
+    async with app_with(settings, introduced(gate, **REFUSAL), queue_size=2) as app:
+        refused = await app.service.generate(request_)
+        drafted = await app.service.generate(request_.model_copy(update={"test_mode": True}))
+        assert app.service.worker.ready is None
+        await pass_through(gate)
+        refused = await settled(app, refused)
+        assert refused.error is not None
+        assert refused.error.code is ErrorCode.MODEL_UNAVAILABLE
+        assert (await settled(app, drafted)).status is JobState.COMPLETED
+        assert app.service.worker.restarts == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "engine", "warning"),
+    [
+        (GPU, EngineChoice.AUTO, None),
+        (REFUSAL, EngineChoice.AUTO, "Jobs are refused"),
+        ({"note": "draft, because the GPU is small."}, EngineChoice.AUTO, "the GPU is small"),
+        ({"note": "AD_AGENT_ENGINE=draft"}, EngineChoice.DRAFT, None),
+    ],
+)
+async def test_health_and_the_log_tell_what_keeps_jobs_off_the_gpu(
+    words: dict[str, Any],
+    engine: EngineChoice,
+    warning: str | None,
+    settings: Settings,
+    caplog: pytest.LogCaptureFixture,
+):
+    async with app_with(settings, introduced(**words), engine=engine) as app, Client(app.server) as client:
+        await ready(app)
+        told = await client.call_tool("health", {})
+        report = told.structured_content or {}
+        assert report["engine"] == words.get("engine", "draft")
+        assert report["preset"] == words.get("presets", ["draft"])[0]
+        assert [warning] if warning else [line for line in report["warnings"] if (warning or "") in line] == []
+        logged = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert logged == report["warnings"]
+        assert len(logged) == bool(warning)
+
+
+async def test_the_real_worker_says_why_there_is_no_diffusion_engine(settings: Settings):
+    for engine, preset, refused in ((EngineChoice.AUTO, "exact", False), (EngineChoice.DIFFUSION, "exakt", True)):
+        async with app_with(
+            settings, WORKER_COMMAND, engine=engine, preset=preset, models_dir=settings.data_dir
+        ) as app:
+            await ready(app)
+            assert app.service.worker.ready is not None
+            assert (app.service.worker.ready.refusal is not None) is refused
+            assert ("exakt" if refused else "GPU") in app.service.worker.ready.note
+
+
+@pytest.mark.parametrize(
+    ("steps", "strength", "runs"),
+    [(28, 0.6, 17), (28, 0.4, 12), (28, 1.0, 28), (10, 0.1, 1), (28, 0.03, 0), (28, 0, 0)],
+)
+def test_a_pass_over_a_picture_is_planned_with_the_iterations_that_diffusers_runs(
+    steps: int, strength: float, runs: int
+):
+    request = GenerateRequest(num_inference_steps=steps, strength=strength)
+    job = Job(id="j", request=request, engine=EngineName.DIFFUSION, steps=(1,), created_at=0.0)
+    plan, notices = plan_segment(job, preset="exact")
+    planned = {stage.stage: stage.iterations for stage in plan.stages}
+    assert planned.get(Stage.REFINE, 0) == runs
+    assert bool(notices) is (runs == 0)
+
+
+def test_hangul_in_a_prompt_is_pointed_out_where_models_read_it():
+    request = GenerateRequest(
+        bg_prompt="나무 탁자", negative_prompt="먼지", text_content="안녕", composition_prompt="warm"
+    )
+    for engine, fields in ((EngineName.DIFFUSION, ["bg_prompt", "negative_prompt"]), (EngineName.DRAFT, [])):
+        job = Job(id="j", request=request, engine=engine, steps=(1, 2, 3), created_at=0.0)
+        notices = [notice.message for notice in plan_segment(job, preset="exact")[1]]
+        names = ("bg_prompt", "negative_prompt", "text_content", "composition_prompt")
+        assert [name for name in names if any(name in notice for notice in notices)] == fields
