@@ -267,11 +267,19 @@ def _blended(workspace: Workspace, step1: Picture, lettering: _Lettering) -> Pic
     )
     product = workspace.product_matte
     final = _near_letters(workspace, step1, blended, lettering.coverage, product)
+    kept = 1.0
     for fade in _FADES:
         seen = checks.contrast_of(_fronted(workspace, final, lettering), lettering.placed, lettering.letters, product)
         if seen is None or seen.worst >= min(contrast.MIN_RATIO, lettering.worst):
             break
         final = mix(final, plain, floats(np.full(final.shape[:2], fade)))
+        kept *= 1 - fade
+    if kept < 1:
+        workspace.events.notice(
+            "blend_reduced",
+            f"Blended into the picture the words were too faint, so {kept:.0%} of the blend was kept. Less "
+            "composition_strength, another composition_prompt or composition_mode overlay may keep all of it.",
+        )
     return final
 
 

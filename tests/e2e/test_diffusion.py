@@ -13,7 +13,7 @@ from .support import SERVER, Place, call, connected, finish, http_server, proces
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("diffusion")]
 SMALL = {"text_content": "봄 세일", "width": 256, "height": 256, "seed": 3, "num_inference_steps": 3}
-LONG = {**SMALL, "num_inference_steps": 25, "strength": 0.1}
+LONG = {**SMALL, "num_inference_steps": 14, "strength": 0.1}
 
 
 @pytest.fixture(scope="module")

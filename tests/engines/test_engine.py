@@ -25,7 +25,7 @@ from ad_agent_mcp.engines.diffusion.library import ModelLibrary
 from ad_agent_mcp.engines.diffusion.prepare import prepare
 from ad_agent_mcp.engines.diffusion.presets import ENCODE, TABLE
 from ad_agent_mcp.engines.diffusion.schedule import Schedule
-from ad_agent_mcp.imaging.picture import core_of, dilate
+from ad_agent_mcp.imaging.picture import alpha_over, core_of, dilate
 
 from ..imaging.products import bottle, file_bytes, photo, product_corner
 from .jobs import REQUEST, STEPS, Events, make, pixels
@@ -116,6 +116,14 @@ def test_the_other_presets_make_whole_jobs_too(preset: str, tiny_settings, whole
     assert_complete(tmp_path, events, checks)
     assert (tmp_path / "background.png").read_bytes() != (whole[0] / "background.png").read_bytes()
     engine.unload()
+
+
+def test_loading_for_each_stage_makes_the_same_ad_and_keeps_nothing(tiny_settings, whole, tmp_path: Path):
+    engine = open_engine(tiny_settings("exact").model_copy(update={"residency": "jit"}))
+    events, _ = make(engine, tmp_path)
+    assert_same(tmp_path, whole[0], LAYERS)
+    assert [name for _, name in events.loaded].count("transformer-bf16/a") == 4  # the table's, and three passes
+    assert not engine.holds_device
 
 
 def test_schnell_takes_its_own_number_of_steps_and_says_that_guidance_has_no_effect(tiny_settings, tmp_path: Path):
@@ -367,11 +375,11 @@ class RunsOut:
         self.run, self.times = engine._residency.run, times
 
     def __call__(self, stage, body, report, *, shrink):
-        left = self.times.get(stage, 0)
+        times = left = self.times.get(stage, 0)
 
         def failing():
             nonlocal left
-            result = body()
+            result = None if 0 < left < times else body()  # once at its end, then at once
             if left:
                 left -= 1
                 raise torch.OutOfMemoryError("simulated")
@@ -498,9 +506,10 @@ def test_letters_that_the_model_lost_are_drawn_with_a_warning(whole):
     assert checks["glyph_overlap"].value > 0.95
 
 
-def blend(engine: DiffusionEngine, request: GenerateRequest, mode: CompositionMode):
+def blend(engine: DiffusionEngine, request: GenerateRequest, mode: CompositionMode, *, glow: int = 0):
     image = np.full((256, 256, 3), 120, np.uint8)
     letters = np.zeros((256, 256, 4), np.uint8)
+    letters[50:100, 70:190] = (250, 20, 60, glow)
     letters[60:90, 80:180] = (250, 220, 60, 255)
     blended = engine.blend_text(
         image, letters, mode=mode, request=request, seed=3, report=Events().open_stage(Stage.BLEND)
@@ -526,6 +535,15 @@ def test_blended_letters_take_the_scenes_light_and_stay_themselves_for_the_most_
     assert off.max() <= 0.4 * 255 + 1
     far = ~dilate(solid, 24)
     assert (blended[far] == image[far]).all()
+
+
+@pytest.mark.parametrize("mode", list(CompositionMode))
+def test_a_painter_that_changes_nothing_leaves_letters_and_their_glow_as_laid(
+    engine, letters_job, monkeypatch: pytest.MonkeyPatch, mode: CompositionMode
+):
+    monkeypatch.setattr(engine, "_flux", lambda *_, image, mask_image: np.asarray(image))
+    image, letters, blended = blend(engine, letters_job, mode, glow=120)
+    assert np.abs(blended.astype(int) - alpha_over(image, letters)).max() <= 1
 
 
 def test_the_finished_ad_differs_from_step_1_only_near_the_letters(whole):
@@ -606,13 +624,13 @@ def test_embeddings_are_kept_for_the_text_encoders_that_made_them(engine, tiny_s
 def test_only_so_many_embeddings_are_kept_the_latest_used_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(text, "REMEMBERED", 3)
     cache = text.PromptCache(tmp_path / "prompts")
-    for number in range(5):
+    for number in range(3):
         cache.put(str(number), {"embeds": torch.full((1, 2), float(number))})
-        for key in {"0", str(number)}:
-            path = tmp_path / "prompts" / f"{key}.safetensors"
-            os.utime(path, (number + (key == "0"), number + (key == "0")))
+        os.utime(tmp_path / "prompts" / f"{number}.safetensors", (number, number))
+    assert float(cache.get("0")["embeds"][0, 0]) == 0
+    for number in (3, 4):
+        cache.put(str(number), {"embeds": torch.full((1, 2), float(number))})
     assert sorted(path.stem for path in (tmp_path / "prompts").iterdir()) == ["0", "3", "4"]
-    assert float(cache.get("4")["embeds"][0, 0]) == 4
     assert cache.get("1") is None
 
 

@@ -323,6 +323,22 @@ def test_a_locked_product_survives_an_engine_that_repaints_everything(tmp_path):
     assert checks["product_core_identity"].passed
 
 
+class Washing(DraftEngine):
+    """Leaves nearly nothing of the letters."""
+
+    def blend_text(self, image, letters, **kwargs):
+        faint = letters.copy()
+        faint[..., 3] //= 20
+        return super().blend_text(image, faint, **kwargs)
+
+
+def test_words_that_blending_made_illegible_are_brought_back_with_a_warning(whole, tmp_path):
+    events, checks = make(tmp_path, engine=Washing())
+    assert "blend_reduced" in events.codes
+    assert "blend_reduced" not in whole[1].codes
+    assert checks["text_contrast"].passed
+
+
 def test_an_unlocked_product_stays_as_painted_and_is_not_judged(tmp_path):
     _, checks = make(tmp_path, engine=Repainting(), product_lock=False)
     assert checks["product_core_identity"].passed is None

@@ -231,9 +231,9 @@ class DiffusionEngine:
         )
         soft = floats(np.clip(blur(floats(region), reach / 3), 0, 1))
         blended = mix(plain, painted, soft)
-        if mode is CompositionMode.BLEND:
-            return mix(blended, plain, floats(floats(letters[..., 3]) / 255 * _CORE_SHARE))
-        return alpha_over(blended, letters)
+        # Mixed, not laid over: a glow is in both pictures already.
+        share = _CORE_SHARE if mode is CompositionMode.BLEND else 1
+        return mix(blended, plain, floats(floats(letters[..., 3]) / 255 * share))
 
     def unload(self) -> None:
         """See `Engine`."""
