@@ -244,6 +244,7 @@ def watched(engine: Any, root: Path, watch: Watch, scene: str = "", **fields: An
     def weighed(stage: str, report: Any) -> Iterator[None]:
         with use(stage, report):
             needs = {str(one.stage): one.workspace_bytes for one in engine._residency._schedule.uses}[str(stage)]
+            torch.cuda.reset_peak_memory_stats()  # what leaves for this stage was not its own
             watch.predicted[str(stage)] = (engine._residency.resident_bytes + needs) / GIB
             yield
 

@@ -158,7 +158,7 @@ STAGES = tuple(_MODELS)
 """Every stage that runs models, in the order of a whole job."""
 _ACTIVATIONS: Mapping[str, Activation] = {
     Stage.CUT_OUT: Activation(0.75),  # its square has always the same side
-    ENCODE: Activation(1.6),
+    ENCODE: Activation(0.8),
     TABLE: Activation(0.4),
     Stage.TEXT_PAINT: Activation(0.2, 0.57, 0.56),
     Stage.TEXT_CUT_OUT: Activation(0.75),

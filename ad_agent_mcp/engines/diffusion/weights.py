@@ -4,9 +4,9 @@
 Knows nothing about budgets.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -54,11 +54,15 @@ class Weights:
     def is_resident(self) -> bool:
         return self.buffer is not None and not self.is_streamed
 
+    def __post_init__(self) -> None:
+        self._places = _places(self.module, self.file.tensors) if self.module is not None else {}
+        away = torch.empty(self.file.nbytes, dtype=torch.uint8, device="meta")
+        self._away = self.file.views(away) if self.module is not None else {}
+
     def assign(self, buffer: Tensor | None) -> None:
         """Show the module its weights in `buffer`; None: they are away."""
         if self.module is not None:
-            away = torch.empty(self.file.nbytes, dtype=torch.uint8, device="meta")
-            assign_views(self.module, self.file.views(away if buffer is None else buffer))
+            _put(self._places, self._away if buffer is None else self.file.views(buffer))
         self.buffer = buffer
 
 
@@ -68,16 +72,31 @@ def assign_views(module: nn.Module, views: Mapping[str, Tensor]) -> None:
     Raises:
         ValueError: the module has no tensor of that name.
     """
+    _put(_places(module, views), views)
+
+
+def _places(module: nn.Module, names: Iterable[str]) -> dict[str, list[tuple[dict[str, Any], str]]]:
+    """Where the module keeps the tensor of each name: a dictionary and a key; several, where it is tied."""
     tensors = module.state_dict(keep_vars=True)
+    if unknown := [name for name in names if name not in tensors]:
+        raise ValueError(f"the module has no tensor called {unknown[0]}")
     aliases = _aliases(tensors)
-    for name, view in views.items():
-        if name not in tensors:
-            raise ValueError(f"the module has no tensor called {name}")
-        is_parameter = isinstance(tensors[name], nn.Parameter)
-        value = nn.Parameter(view, requires_grad=False) if is_parameter else view
+    places: dict[str, list[tuple[dict[str, Any], str]]] = {}
+    for name in names:
         for alias in aliases[id(tensors[name])]:
             path, _, leaf = alias.rpartition(".")
-            setattr(module.get_submodule(path), leaf, value)
+            owner = module.get_submodule(path)
+            kept = owner._parameters if leaf in owner._parameters else owner._buffers
+            places.setdefault(name, []).append((kept, leaf))
+    return places
+
+
+def _put(places: Mapping[str, list[tuple[dict[str, Any], str]]], views: Mapping[str, Tensor]) -> None:
+    for name, view in views.items():
+        is_parameter = isinstance(places[name][0][0][places[name][0][1]], nn.Parameter)
+        value = nn.Parameter(view, requires_grad=False) if is_parameter else view
+        for kept, leaf in places[name]:
+            kept[leaf] = value
 
 
 def _aliases(tensors: Mapping[str, Tensor]) -> dict[int, list[str]]:
