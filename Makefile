@@ -25,7 +25,7 @@ demo: .venv/.base ## make an ad from examples/product.png, without a GPU or mode
 	@.venv/bin/ad-agent-mcp demo $(ARGS)
 
 test: lint $(if $(NPM),$(CLIENTS)/node_modules/.stamp) ## check the code and run every test; ARGS="-k word" goes to pytest
-	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 bench: .venv/.dev ## measure everything, into out/bench.json; ARGS="--document docs/benchmarks.md" writes the document's table
 	@$(PY) -m bench $(ARGS)

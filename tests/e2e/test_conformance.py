@@ -12,7 +12,7 @@ from .support import MODULES, Place, http_server, needs_node, run_node
 HERE = Path(__file__).parent
 SERVER_WITH_FIXTURES = [sys.executable, "-P", str(HERE / "conformance_server.py")]
 
-pytestmark = [needs_node, pytest.mark.xdist_group("conformance")]
+pytestmark = needs_node
 
 
 @pytest.fixture(scope="module")

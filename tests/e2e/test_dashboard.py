@@ -29,7 +29,6 @@ PATIENCE_MS = 20_000
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.xdist_group("dashboard"),
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium"),
 ]
 expect.set_options(timeout=PATIENCE_MS)

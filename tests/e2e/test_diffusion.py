@@ -11,7 +11,7 @@ from mcp import Client
 from ..engines import tiny_models
 from .support import SERVER, Place, call, connected, finish, http_server, processes_of, refused
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("diffusion")]
+pytestmark = pytest.mark.anyio
 SMALL = {"text_content": "봄 세일", "width": 256, "height": 256, "seed": 3, "num_inference_steps": 3}
 LONG = {**SMALL, "num_inference_steps": 14, "strength": 0.1}
 

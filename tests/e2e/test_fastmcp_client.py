@@ -16,7 +16,7 @@ from PIL import Image
 
 from .support import SERVER, SMALL, TRANSPORTS, Place, http_server
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("fastmcp")]
+pytestmark = pytest.mark.anyio
 PIECE_BYTES = 40_000
 
 

@@ -26,7 +26,9 @@ from ad_agent_mcp.engines.diffusion.birefnet import (
 )
 
 OFFICIAL = json.loads((Path(__file__).parent.parent / "data" / "birefnet_state.json").read_text("utf-8"))
-TINY = BiRefNetConfig(embed_dim=16, depths=(2, 2, 2, 2), heads=(1, 2, 4, 8), window=4, decoder_dim=8, aspp_dim=12)
+TINY = BiRefNetConfig(
+    embed_dim=16, depths=(2, 2, 2, 2), heads=(1, 2, 4, 8), window=4, decoder_dim=8, aspp_dim=12, side=64
+)
 DOUBLE = torch.float64
 
 
@@ -387,13 +389,13 @@ def test_input_is_an_antialiased_square_in_the_network_s_range() -> None:
 @pytest.mark.parametrize(("height", "width"), [(50, 90), (200, 33)])
 def test_a_matte_has_the_picture_s_size_and_range(dtype: torch.dtype, height: int, width: int) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    alpha = matte(tiny(dtype), rgb, 64)
+    alpha = matte(tiny(dtype), rgb)
     assert alpha.dtype == np.float32
     assert alpha.shape == (height, width)
     assert alpha.min() >= 0
     assert alpha.max() <= 1
     assert np.ptp(alpha) > 0.1
-    assert np.array_equal(alpha, matte(tiny(dtype), torch.from_numpy(rgb), 64))
+    assert np.array_equal(alpha, matte(tiny(dtype), torch.from_numpy(rgb)))
 
 
 class Fixed(nn.Module):
@@ -401,6 +403,7 @@ class Fixed(nn.Module):
 
     def __init__(self, logits: Tensor) -> None:
         super().__init__()
+        self.side = 64
         self.logits = nn.Parameter(logits)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -409,12 +412,12 @@ class Fixed(nn.Module):
 
 def test_a_matte_smaller_than_what_the_network_saw_is_averaged_not_sampled() -> None:
     stripes = torch.where(torch.arange(64) % 4 == 0, 30.0, -30.0).expand(64, 64)
-    alpha = matte(Fixed(stripes), np.zeros((16, 16, 3), np.uint8), 64)
+    alpha = matte(Fixed(stripes), np.zeros((16, 16, 3), np.uint8))
     assert alpha[:, 1:-1] == pytest.approx(0.25, abs=1e-5)
 
 
 def test_rounding_takes_no_matte_beyond_one() -> None:
-    assert matte(Fixed(torch.full((64, 64), 30.0)), np.zeros((3, 3, 3), np.uint8), 64).max() == 1
+    assert matte(Fixed(torch.full((64, 64), 30.0)), np.zeros((3, 3, 3), np.uint8)).max() == 1
 
 
 def test_a_matte_lies_where_the_subject_lies() -> None:
@@ -423,6 +426,7 @@ def test_a_matte_lies_where_the_subject_lies() -> None:
     class Echo(nn.Module):
         def __init__(self) -> None:
             super().__init__()
+            self.side = 64
             self.gain = nn.Parameter(torch.tensor(20.0))
 
         def forward(self, image: Tensor) -> Tensor:
@@ -430,7 +434,7 @@ def test_a_matte_lies_where_the_subject_lies() -> None:
 
     rgb = np.zeros((90, 300, 3), np.uint8)
     rgb[:, 120:] = 255
-    alpha = matte(Echo(), rgb, 64)
+    alpha = matte(Echo(), rgb)
     edge = (alpha > 0.5).argmax(1)
     assert np.all(np.abs(edge - 120) <= 3)
     assert alpha[:, :110].max() < 0.01
@@ -440,4 +444,4 @@ def test_a_matte_lies_where_the_subject_lies() -> None:
 @pytest.mark.parametrize("wrong", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3))])
 def test_only_rgb_bytes_are_taken(wrong: np.ndarray) -> None:
     with pytest.raises(ValueError, match="uint8"):
-        to_input(wrong)
+        to_input(wrong, 64)

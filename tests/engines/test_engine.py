@@ -32,7 +32,6 @@ from .jobs import REQUEST, STEPS, Events, make, pixels
 from .simulated import SimulatedDevice
 
 pytestmark = [
-    pytest.mark.xdist_group("diffusion_engine"),
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # diffusers with NumPy 2
 ]
 GENERATIVE = (Stage.BACKGROUND, Stage.REFINE, Stage.TEXT_PAINT, Stage.BLEND)

@@ -17,7 +17,7 @@ from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
 from ..server.conftest import app_with, settled
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("diffusion")]
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture

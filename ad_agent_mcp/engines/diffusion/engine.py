@@ -164,7 +164,7 @@ class DiffusionEngine:
         steps = request.num_inference_steps or self._preset.text_steps
         prompt = self._state.prompts[Stage.TEXT_PAINT]
         for name, text in (("text_model_prompt", prompt.positive), ("negative_prompt", prompt.negative)):
-            if len(self._models._sdxl_words.tokenizer(text).input_ids) > _SDXL_TOKENS:
+            if self._models.sdxl_token_count(text) > _SDXL_TOKENS:
                 report.notice(
                     "prompt_truncated",
                     f"{name} is too long: the model that paints letters reads about its first 50 words and leaves out "

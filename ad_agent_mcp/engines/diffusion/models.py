@@ -149,6 +149,9 @@ class Models:
     def begin_job(self) -> None:
         """Compile from the second job on: the first picture of a fresh worker is there sooner without."""
         self._jobs += 1
+        if self._tile_index:
+            self._tile_index = 0
+            self._set_tiles()
         if self._jobs == 2 and self.preset.is_compiled and self.device.type == "cuda":
             torch._dynamo.config.recompile_limit = _RECOMPILES
             torch._inductor.config.compile_threads = min(_COMPILERS, os.cpu_count() or 1)
@@ -162,6 +165,10 @@ class Models:
         """How many tokens a picture of `size` (width, height) is to the transformer."""
         side = self._flux[Stage.BACKGROUND].vae_scale_factor * 2
         return (size[0] // side) * (size[1] // side)
+
+    def sdxl_token_count(self, text: str) -> int:
+        """How many tokens SDXL's encoders would have to read."""
+        return len(self._sdxl_words.tokenizer(text).input_ids)
 
     @property
     def sdxl_side(self) -> int:

@@ -95,7 +95,6 @@ class Preset:
     sources: tuple[Source, ...]
     steps: int = 28
     text_steps: int = 28
-    guidance: float = 3.5
     true_cfg_scale: float = 1.0
     text_guidance: float = 7.0
     edge_scale: float = 0.8
@@ -200,7 +199,7 @@ PRESETS: Mapping[str, Preset] = {
         ),
         replace(
             _EXACT, name="schnell", title="FLUX.1-schnell in bfloat16: 4 steps, free for commercial use",
-            sources=(_SCHNELL, *_OTHERS), steps=4, guidance=0.0, max_sequence_length=256,
+            sources=(_SCHNELL, *_OTHERS), steps=4, max_sequence_length=256,
         ),
     )
 }  # fmt: skip
