@@ -45,7 +45,7 @@ RUN pip install --no-cache-dir ".${EXTRAS:+[${EXTRAS}]}"
 
 ENV AD_AGENT_DATA_DIR=/data \
     AD_AGENT_MODELS_DIR=/models \
-    HF_HOME=/models/hub \
+    HF_HOME=/models/huggingface \
     TORCHINDUCTOR_CACHE_DIR=/cache/inductor \
     TRITON_CACHE_DIR=/cache/triton \
     CUDA_CACHE_PATH=/cache/cuda \
