@@ -163,6 +163,7 @@ def _jobs(settings: Settings, options: argparse.Namespace) -> int:
 
 def _verify(settings: Settings, options: argparse.Namespace) -> int:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from .imaging.fonts import FontCatalog
@@ -170,12 +171,12 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
 
     folder = job_folder(options.job, settings.data_dir)
     results = verify_job(folder, FontCatalog.with_user_folders(settings.font_dirs))
-    table = Table("check", "result", "value", "limit", "fix", title=str(folder))
+    table = Table("check", "result", "value", "limit", "fix", title=escape(str(folder)))
     words = {True: "pass", False: "FAIL", None: "not applicable"}
     for check in results:
         fix = "" if check.fix is None else f"{check.fix.tool} {check.fix.arguments}"
         value, limit = ("" if number is None else f"{number:g}" for number in (check.value, check.limit))
-        table.add_row(check.name, words[check.passed], value, limit, fix)
+        table.add_row(check.name, words[check.passed], value, limit, escape(fix))
     Console().print(table)
     return EXIT_FAILED if any(check.passed is False for check in results) else 0
 

@@ -12,6 +12,7 @@ from typing import Literal
 import psutil
 from PIL import features
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from . import __version__
@@ -22,7 +23,7 @@ from .engines.diffusion.choice import choose_engine, plan_for
 from .engines.diffusion.gpu import visible_gpu
 from .engines.diffusion.library import ModelLibrary, Standing, State, remedy, unavailable
 from .engines.diffusion.memory_plan import rows
-from .engines.diffusion.presets import Preset, preset_named
+from .engines.diffusion.presets import preset_named
 from .files import write_atomically
 from .imaging.fonts import FontCatalog
 from .server.metrics import SystemMonitor
@@ -65,7 +66,7 @@ def run_doctor(settings: Settings, console: Console) -> int:
     table = Table("what", "", "finding", show_edge=False)
     styles = {"ok": "green", "note": "yellow", "missing": "red"}
     for finding in findings:
-        table.add_row(finding.what, f"[{styles[finding.verdict]}]{finding.verdict}[/]", finding.text)
+        table.add_row(finding.what, f"[{styles[finding.verdict]}]{finding.verdict}[/]", escape(finding.text))
     console.print(table)
     with contextlib.suppress(AdAgentError, ValueError):  # the findings have said it
         if (plan := _memory_plan(settings)) is not None:
@@ -109,21 +110,20 @@ def _engine(settings: Settings) -> Iterator[Finding]:
         if settings.engine is EngineChoice.DRAFT:
             return
         preset, library = preset_named(settings.preset), ModelLibrary.of(settings)
-        for source in preset.sources:
-            yield _model(
-                preset, library.standing(preset, source.role), is_mine=bool(library.overrides.get(source.role))
-            )
+        standings = [library.standing(preset, source.role) for source in preset.sources]
+        for standing in standings:
+            yield _model(standing, is_mine=bool(library.overrides.get(standing.source.role)))
+        if any(standing.state is not State.PREPARED for standing in standings):
+            yield Finding("models", "note", remedy(preset, [standing.state for standing in standings]))
     except (AdAgentError, ValueError) as error:
         yield Finding("engine", "missing", str(error))
 
 
-def _model(preset: Preset, standing: Standing, *, is_mine: bool) -> Finding:
+def _model(standing: Standing, *, is_mine: bool) -> Finding:
     source = standing.source
     licence = "" if is_mine else f"{source.licence}{'' if source.is_commercial else ', not for commercial use'}; "
     text = f"{standing.location.name}: {licence}{standing.state}, {standing.size_bytes / 1e9:.1f} GB on disk"
-    if standing.state is State.PREPARED:
-        return Finding(f"model {source.role}", "ok", text)
-    return Finding(f"model {source.role}", "note", f"{text}. {remedy(preset, [standing.state])}")
+    return Finding(f"model {source.role}", "ok" if standing.state is State.PREPARED else "note", text)
 
 
 def _memory_plan(settings: Settings) -> Table | None:

@@ -4,6 +4,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
@@ -22,14 +23,22 @@ def list_models(settings: Settings, preset_name: str | None, console: Console) -
         0, or 1 when the preset cannot run as things are.
     """
     preset, library = _chosen(settings, preset_name)
-    console.print(f"{preset.name}: {preset.title}; models are kept in {library.models_dir}", soft_wrap=True)
+    console.print(
+        f"{preset.name}: {preset.title}; models are kept in {library.models_dir}", soft_wrap=True, markup=False
+    )
     sources = Table("source", "from", "licence", "commercial use", "on disk", "to download", show_edge=False)
     for source in preset.sources:
         standing = library.standing(preset, source.role)
         mine = bool(library.overrides.get(source.role))
-        licence = ("yours to check", "") if mine else (source.licence, "yes" if source.is_commercial else "[red]no[/]")
+        licence = (
+            ("yours to check", "")
+            if mine
+            else (escape(source.licence), "yes" if source.is_commercial else "[red]no[/]")
+        )
         coming = f"{source.download_gb:.1f} GB" if standing.state is State.ABSENT and not mine else ""
-        sources.add_row(source.role, standing.location.name, *licence, f"{standing.size_bytes / 1e9:.1f} GB", coming)
+        sources.add_row(
+            source.role, escape(standing.location.name), *licence, f"{standing.size_bytes / 1e9:.1f} GB", coming
+        )
     console.print(sources, "")
     states = library.states(preset)
     components = Table("component", "source", "state", show_edge=False)
@@ -56,7 +65,7 @@ def fetch_models(settings: Settings, preset_name: str | None, roles: Sequence[st
             continue
         if not library.overrides.get(source.role):
             note = "" if source.is_commercial else ": not for commercial use"
-            console.print(f"{source.repo}, {source.licence}{note} ({source.licence_url})", soft_wrap=True)
+            console.print(f"{source.repo}, {source.licence}{note} ({source.licence_url})", soft_wrap=True, markup=False)
         with _alone(library), _bar(console, f"fetch {source.role}") as tell:
             fetch(library, preset, source.role, progress=tell)
     return 0

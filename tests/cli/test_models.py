@@ -22,7 +22,7 @@ def folder(path: Path, *names: str) -> Path:
 def test_list_shows_licences_states_and_the_next_command(tmp_path: Path):
     listed = run("models", "list", data=tmp_path, AD_AGENT_MODELS_DIR=str(tmp_path / "models"))
     assert listed.returncode == 1
-    for word in ("Non-Commercial", "MIT", "33.9 GB", "absent", "models fetch --preset exact"):
+    for word in ("[dev]", "Non-Commercial", "MIT", "33.9 GB", "absent", "models fetch --preset exact"):
         assert word in listed.stdout
     free = run("models", "list", "--preset", "schnell", data=tmp_path, AD_AGENT_MODELS_DIR=str(tmp_path / "models"))
     assert "Apache-2.0" in free.stdout
@@ -75,7 +75,7 @@ def test_doctor_tells_models_and_memory_and_fails_when_diffusion_is_asked_for(tm
     settings = {"AD_AGENT_MODELS_DIR": str(tmp_path / "models"), "AD_AGENT_PRESET": "fast"}
     told = run("doctor", data=tmp_path, AD_AGENT_ENGINE="diffusion", **settings)
     assert told.returncode == 1
-    for word in ("model flux", "not for commercial use", "models prepare --preset fast", "text_paint", "CPU"):
+    for word in ("model flux", "[dev]", "not for commercial use", "models prepare --preset fast", "text_paint", "CPU"):
         assert word in told.stdout
     auto = run("doctor", data=tmp_path, **settings)
     assert auto.returncode == 0, auto.stdout
