@@ -461,6 +461,22 @@ def test_weights_that_find_no_room_push_others_out(engine, device, whole, starte
     assert_same(started, whole[0], ("step2",))
 
 
+# compiling
+
+
+def test_flux_that_cannot_be_compiled_paints_the_same_uncompiled_and_says_so_once(engine, whole, started: Path):
+    def broken(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]):
+        raise RuntimeError("Failed to find C compiler")
+
+    engine._models._transformer.compile_repeated_blocks(fullgraph=True, backend=broken)
+    try:
+        events, _ = make(engine, started, steps=(3,))
+    finally:
+        assert not engine._models.interpret()
+    assert events.codes.count("not_compiled") == 1
+    assert_same(started, whole[0])
+
+
 # letters
 
 

@@ -394,6 +394,20 @@ class DiffusionEngine:
                 )
             return to_bytes(result.images[0])
 
+        try:
+            return self._run(stage, body, report)
+        except AdAgentError:
+            raise
+        except Exception as error:  # a missing C compiler alone shows as any of several types
+            if not self._models.interpret():
+                raise
+            kind = type(error).__name__
+            logger.warning("compiled FLUX failed with %s: %s", kind, str(error)[:500])
+        report.notice(
+            "not_compiled",
+            f"FLUX could not be compiled here ({kind}), so it runs slower until the server starts again. Compiling "
+            "needs a C compiler and Python's headers: install gcc and python3-dev (the server's log has the details).",
+        )
         return self._run(stage, body, report)
 
     def _report_unused(self, report: StageReport) -> None:

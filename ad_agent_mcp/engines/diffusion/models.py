@@ -157,6 +157,13 @@ class Models:
             torch._inductor.config.compile_threads = min(_COMPILERS, os.cpu_count() or 1)
             self._transformer.compile_repeated_blocks(fullgraph=True)
 
+    def interpret(self) -> bool:
+        """Run FLUX uncompiled from now on; whether it was compiled."""
+        compiled = [one for one in self._transformer.modules() if one._compiled_call_impl is not None]
+        for module in compiled:
+            module._compiled_call_impl = None
+        return bool(compiled)
+
     def flux(self, stage: Stage) -> Any:
         """The FLUX pipeline of a stage."""
         return self._flux[stage]
