@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import cv2
 import diffusers
 import numpy as np
-import psutil
 import torch
 import transformers
 from PIL import Image
@@ -28,6 +27,7 @@ from ...imaging.edges import canny_map
 from ...imaging.picture import Matte, Picture, alpha_over, blur, dilate, floats, mix, to_bytes
 from ..base import CutOut, Scene, StageReport
 from .devices import CpuDevice, CudaDevice, Device
+from .host import free_host_bytes
 from .library import ModelLibrary, unavailable
 from .memory_plan import host_budget, vram_budget
 from .models import Models
@@ -478,7 +478,7 @@ def open_engine(settings: Settings) -> DiffusionEngine:
     diffusers.utils.logging.set_verbosity_error()  # what they warn of quotes prompts
     transformers.utils.logging.set_verbosity_error()
     preset, library = preset_named(settings.preset), ModelLibrary.of(settings)
-    on_host = host_budget(settings.host_budget_gb, psutil.virtual_memory().available)
+    on_host = host_budget(settings.host_budget_gb, free_host_bytes())
     if torch.cuda.is_available():
         torch.backends.cuda.matmul.allow_tf32 = True
         cap = vram_budget(settings.vram_budget_gb, torch.cuda.mem_get_info()[0])
