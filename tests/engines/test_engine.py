@@ -521,6 +521,14 @@ def test_letters_that_the_model_lost_are_drawn_with_a_warning(whole):
     assert checks["glyph_overlap"].value > 0.95
 
 
+def test_letters_larger_than_their_painting_are_smooth(engine, monkeypatch: pytest.MonkeyPatch):
+    ramp = np.zeros((8, 8, 3), np.uint8) + np.arange(0, 256, 32, dtype=np.uint8)[None, :, None]
+    monkeypatch.setattr(engine._models, "sdxl_picture", lambda latents: ramp)
+    painted = lettering(engine, Events())
+    assert painted.shape[1] > 60
+    assert np.abs(np.diff(painted[..., 0].astype(int), axis=1)).max() <= np.ceil(256 / painted.shape[1]) + 1
+
+
 def blend(engine: DiffusionEngine, request: GenerateRequest, mode: CompositionMode, *, glow: int = 0):
     image = np.full((256, 256, 3), 120, np.uint8)
     letters = np.zeros((256, 256, 4), np.uint8)

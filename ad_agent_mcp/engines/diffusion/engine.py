@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import cv2
 import diffusers
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from ...contract.schemas import CompositionMode, GenerateRequest
 from ...contract.stages import EngineName, Plan, Stage
 from ...imaging import cutout
 from ...imaging.edges import canny_map
-from ...imaging.picture import Matte, Picture, alpha_over, blur, dilate, floats, mix, to_bytes
+from ...imaging.picture import Matte, Picture, alpha_over, blur, dilate, floats, mix, resize, to_bytes
 from ..base import CutOut, Scene, StageReport
 from .devices import CpuDevice, CudaDevice, Device
 from .host import free_host_bytes
@@ -192,7 +191,7 @@ class DiffusionEngine:
             return self._models.sdxl_picture(result.images)
 
         painted = self._run(Stage.TEXT_PAINT, body, report)
-        rgb = cv2.resize(painted, (mask.shape[1], mask.shape[0]), interpolation=cv2.INTER_AREA)
+        rgb = to_bytes(resize(floats(floats(painted) / 255), (mask.shape[1], mask.shape[0])))
         return np.dstack([rgb, np.full(mask.shape, 255, np.uint8)])
 
     def cut_out_text(self, painting: Picture, mask: Matte, *, report: StageReport) -> Picture:
