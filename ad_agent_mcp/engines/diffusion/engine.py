@@ -349,7 +349,7 @@ class DiffusionEngine:
                 )
                 state.rows[stage] = range(len(rows), len(rows) + len(made))
                 rows += made
-            self._models.fill_table(rows)
+            self._models.fill_table(rows, report)
 
         self._run(TABLE, body, report)
         state.table_size = size
@@ -366,6 +366,7 @@ class DiffusionEngine:
         steps = len(rows) // 2 if self._has_negative else len(rows)
 
         def body() -> Picture:
+            report.iteration(0, steps)  # nothing is loading any more
             device = self._models.device
             positive = self._models.flux_text.embedding(run.prompt.positive, device)
             arguments: dict[str, Any] = dict(pictures)

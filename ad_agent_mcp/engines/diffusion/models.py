@@ -26,6 +26,7 @@ from transformers import AutoTokenizer
 
 from ...contract.stages import Stage
 from ...imaging.picture import Matte, Picture, to_bytes
+from ..base import StageReport
 from . import birefnet
 from .flat import FlatFile
 from .fp8 import multiply_on, replace_linears
@@ -192,10 +193,10 @@ class Models:
         """What `stage` needs on the device."""
         return Use(stage, self.preset.models_of(stage), self.preset.workspace_bytes(stage, pixels))
 
-    def fill_table(self, rows: Sequence[Row]) -> None:
+    def fill_table(self, rows: Sequence[Row], report: StageReport) -> None:
         """Compute the modulation of all `rows`, streaming its weights; the transformer is on the device."""
         groups = [(f"{name}.weight", f"{name}.bias") for name in self.modulation.names]
-        with self._residency.reading(self._modulation_file, groups) as read:
+        with self._residency.reading(self._modulation_file, groups, report) as read:
 
             def weights(name: str) -> tuple[torch.Tensor, torch.Tensor]:
                 here = read()
