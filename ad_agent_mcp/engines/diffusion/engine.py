@@ -399,7 +399,7 @@ class DiffusionEngine:
         except AdAgentError:
             raise
         except Exception as error:  # a missing C compiler alone shows as any of several types
-            if not self._models.interpret():
+            if not self.is_usable() or not self._models.interpret():
                 raise
             kind = type(error).__name__
             logger.warning("compiled FLUX failed with %s: %s", kind, str(error)[:500])
