@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import psutil
 from PIL import features
 from rich.console import Console
 from rich.markup import escape
@@ -21,6 +20,7 @@ from .contract.errors import AdAgentError
 from .contract.stages import EngineName
 from .engines.diffusion.choice import choose_engine, plan_for
 from .engines.diffusion.gpu import visible_gpu
+from .engines.diffusion.host import free_host_bytes
 from .engines.diffusion.library import ModelLibrary, Standing, State, remedy, unavailable
 from .engines.diffusion.memory_plan import rows
 from .engines.diffusion.presets import preset_named
@@ -146,7 +146,7 @@ def _memory_plan(settings: Settings) -> Table | None:
 def _free_bytes(settings: Settings) -> tuple[int | None, int]:
     """Free memory of the GPU (None without one) and of the host."""
     gpu = visible_gpu(settings.device_lock)
-    return gpu and gpu.free_bytes, psutil.virtual_memory().available
+    return gpu and gpu.free_bytes, free_host_bytes()
 
 
 def _data(settings: Settings) -> Iterator[Finding]:

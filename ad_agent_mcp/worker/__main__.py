@@ -12,8 +12,6 @@ import signal
 import sys
 import threading
 
-import psutil
-
 from ..config import EngineChoice, Settings
 from ..contract.errors import AdAgentError, Cancelled, ErrorCode, ErrorInfo
 from ..contract.messages import EVERY_MODEL, JobDone, JobFailed, ModelMoved, Ready, StartJob, UnloadModels
@@ -22,6 +20,7 @@ from ..engines import create_engine
 from ..engines.base import Engine
 from ..engines.diffusion.choice import Choice, choose_engine
 from ..engines.diffusion.gpu import visible_gpu
+from ..engines.diffusion.host import free_host_bytes
 from ..engines.diffusion.presets import PRESETS
 from ..files import is_disk_full
 from ..imaging.fonts import FontCatalog
@@ -114,7 +113,7 @@ class _Engines:
 def _introduction(settings: Settings) -> Ready:
     """Which engine this machine gets."""
     gpu = visible_gpu(settings.device_lock)
-    free_ram = psutil.virtual_memory().available
+    free_ram = free_host_bytes()
     try:
         choice = choose_engine(settings, free_vram_bytes=gpu and gpu.free_bytes, free_ram_bytes=free_ram)
     except (AdAgentError, ValueError) as error:

@@ -461,6 +461,27 @@ def test_weights_that_find_no_room_push_others_out(engine, device, whole, starte
     assert_same(started, whole[0], ("step2",))
 
 
+# compiling
+
+
+def test_flux_that_cannot_be_compiled_paints_the_same_uncompiled_and_says_so_once(engine, whole, started: Path):
+    def broken(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]):
+        raise RuntimeError("Failed to find C compiler")
+
+    engine._models._transformer.compile_repeated_blocks(fullgraph=True, backend=broken)
+    events = Events()
+    try:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="C compiler"):
+            patch.setattr(engine, "is_usable", lambda: False)  # a broken driver is another matter
+            make(engine, started, steps=(3,), events=events)
+        assert "not_compiled" not in events.codes
+        events, _ = make(engine, started, steps=(3,))
+    finally:
+        assert not engine._models.interpret()
+    assert events.codes.count("not_compiled") == 1
+    assert_same(started, whole[0])
+
+
 # letters
 
 
@@ -503,6 +524,14 @@ def test_letters_that_the_model_lost_are_drawn_with_a_warning(whole):
     _, events, checks = whole
     assert "text_drawn" in events.codes
     assert checks["glyph_overlap"].value > 0.95
+
+
+def test_letters_larger_than_their_painting_are_smooth(engine, monkeypatch: pytest.MonkeyPatch):
+    ramp = np.zeros((8, 8, 3), np.uint8) + np.arange(0, 256, 32, dtype=np.uint8)[None, :, None]
+    monkeypatch.setattr(engine._models, "sdxl_picture", lambda latents: ramp)
+    painted = lettering(engine, Events())
+    assert painted.shape[1] > 60
+    assert np.abs(np.diff(painted[..., 0].astype(int), axis=1)).max() <= np.ceil(256 / painted.shape[1]) + 1
 
 
 def blend(engine: DiffusionEngine, request: GenerateRequest, mode: CompositionMode, *, glow: int = 0):

@@ -619,12 +619,30 @@ def test_weights_without_a_module_are_read_on_the_host(tmp_path):
         residency.add(Model("table", None, (one,), streamed=True))
         residency.plan([Use("table", ("table",), 0)])
         groups = [["linear.weight"], ["linear.bias"]]
-        with residency.use("table", Recorder()), residency.reading(one.file, groups) as read:
+        with residency.use("table", Recorder()), residency.reading(one.file, groups, Recorder()) as read:
             assert torch.equal(read()["linear.weight"], net.linear.weight)
             assert torch.equal(read()["linear.bias"], net.linear.bias)
         assert bool(residency.host_bytes) is bool(host)
         residency.unload()
         assert residency.host_bytes == 0
+
+
+def test_reading_from_the_disk_tells_how_far_it_is_and_stops_when_it_is_to(tmp_path, monkeypatch):
+    monkeypatch.setattr("ad_agent_mcp.engines.diffusion.residency._Teller.interval_s", 0)
+    _, (one,), _ = real_net(tmp_path, split=False)
+    residency = Residency(SimulatedDevice(), budget_bytes=0, host_budget_bytes=0)
+    residency.add(Model("table", None, (one,), streamed=True))
+    residency.plan([Use("table", ("table",), 0)])
+    report = Recorder(cancel_at=2)
+    sizes = [one.file.tensors[name].end - one.file.tensors[name].begin for name in ("linear.weight", "linear.bias")]
+    with (
+        residency.use("table", Recorder()),
+        residency.reading(one.file, [["linear.weight"], ["linear.bias"]], report) as read,
+    ):
+        read()
+        with pytest.raises(Cancelled):
+            read()
+    assert report.moves == [(one.name, "loading", sizes[0]), (one.name, "loading", sum(sizes))]
 
 
 def test_files_that_are_not_those_of_the_model_are_refused_by_name(tmp_path):

@@ -10,10 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import cv2
 import diffusers
 import numpy as np
-import psutil
 import torch
 import transformers
 from PIL import Image
@@ -25,9 +23,10 @@ from ...contract.schemas import CompositionMode, GenerateRequest
 from ...contract.stages import EngineName, Plan, Stage
 from ...imaging import cutout
 from ...imaging.edges import canny_map
-from ...imaging.picture import Matte, Picture, alpha_over, blur, dilate, floats, mix, to_bytes
+from ...imaging.picture import Matte, Picture, alpha_over, blur, dilate, floats, mix, resize, to_bytes
 from ..base import CutOut, Scene, StageReport
 from .devices import CpuDevice, CudaDevice, Device
+from .host import free_host_bytes
 from .library import ModelLibrary, unavailable
 from .memory_plan import host_budget, vram_budget
 from .models import Models
@@ -192,7 +191,7 @@ class DiffusionEngine:
             return self._models.sdxl_picture(result.images)
 
         painted = self._run(Stage.TEXT_PAINT, body, report)
-        rgb = cv2.resize(painted, (mask.shape[1], mask.shape[0]), interpolation=cv2.INTER_AREA)
+        rgb = to_bytes(resize(floats(floats(painted) / 255), (mask.shape[1], mask.shape[0])))
         return np.dstack([rgb, np.full(mask.shape, 255, np.uint8)])
 
     def cut_out_text(self, painting: Picture, mask: Matte, *, report: StageReport) -> Picture:
@@ -350,7 +349,7 @@ class DiffusionEngine:
                 )
                 state.rows[stage] = range(len(rows), len(rows) + len(made))
                 rows += made
-            self._models.fill_table(rows)
+            self._models.fill_table(rows, report)
 
         self._run(TABLE, body, report)
         state.table_size = size
@@ -367,6 +366,7 @@ class DiffusionEngine:
         steps = len(rows) // 2 if self._has_negative else len(rows)
 
         def body() -> Picture:
+            report.iteration(0, steps)  # nothing is loading any more
             device = self._models.device
             positive = self._models.flux_text.embedding(run.prompt.positive, device)
             arguments: dict[str, Any] = dict(pictures)
@@ -394,6 +394,20 @@ class DiffusionEngine:
                 )
             return to_bytes(result.images[0])
 
+        try:
+            return self._run(stage, body, report)
+        except AdAgentError:
+            raise
+        except Exception as error:  # a missing C compiler alone shows as any of several types
+            if not self.is_usable() or not self._models.interpret():
+                raise
+            kind = type(error).__name__
+            logger.warning("compiled FLUX failed with %s: %s", kind, str(error)[:500])
+        report.notice(
+            "not_compiled",
+            f"FLUX could not be compiled here ({kind}), so it runs slower until the server starts again. Compiling "
+            "needs a C compiler and Python's headers: install gcc and python3-dev (the server's log has the details).",
+        )
         return self._run(stage, body, report)
 
     def _report_unused(self, report: StageReport) -> None:
@@ -464,7 +478,7 @@ def open_engine(settings: Settings) -> DiffusionEngine:
     diffusers.utils.logging.set_verbosity_error()  # what they warn of quotes prompts
     transformers.utils.logging.set_verbosity_error()
     preset, library = preset_named(settings.preset), ModelLibrary.of(settings)
-    on_host = host_budget(settings.host_budget_gb, psutil.virtual_memory().available)
+    on_host = host_budget(settings.host_budget_gb, free_host_bytes())
     if torch.cuda.is_available():
         torch.backends.cuda.matmul.allow_tf32 = True
         cap = vram_budget(settings.vram_budget_gb, torch.cuda.mem_get_info()[0])

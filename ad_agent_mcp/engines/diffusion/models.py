@@ -26,6 +26,7 @@ from transformers import AutoTokenizer
 
 from ...contract.stages import Stage
 from ...imaging.picture import Matte, Picture, to_bytes
+from ..base import StageReport
 from . import birefnet
 from .flat import FlatFile
 from .fp8 import multiply_on, replace_linears
@@ -157,6 +158,13 @@ class Models:
             torch._inductor.config.compile_threads = min(_COMPILERS, os.cpu_count() or 1)
             self._transformer.compile_repeated_blocks(fullgraph=True)
 
+    def interpret(self) -> bool:
+        """Run FLUX uncompiled from now on; whether it was compiled."""
+        compiled = [one for one in self._transformer.modules() if one._compiled_call_impl is not None]
+        for module in compiled:
+            module._compiled_call_impl = None
+        return bool(compiled)
+
     def flux(self, stage: Stage) -> Any:
         """The FLUX pipeline of a stage."""
         return self._flux[stage]
@@ -185,10 +193,10 @@ class Models:
         """What `stage` needs on the device."""
         return Use(stage, self.preset.models_of(stage), self.preset.workspace_bytes(stage, pixels))
 
-    def fill_table(self, rows: Sequence[Row]) -> None:
+    def fill_table(self, rows: Sequence[Row], report: StageReport) -> None:
         """Compute the modulation of all `rows`, streaming its weights; the transformer is on the device."""
         groups = [(f"{name}.weight", f"{name}.bias") for name in self.modulation.names]
-        with self._residency.reading(self._modulation_file, groups) as read:
+        with self._residency.reading(self._modulation_file, groups, report) as read:
 
             def weights(name: str) -> tuple[torch.Tensor, torch.Tensor]:
                 here = read()

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Literal, TypeVar
 
 import torch
@@ -194,15 +194,28 @@ class Residency:
         self._device.flush()
 
     @contextlib.contextmanager
-    def reading(self, file: FlatFile, groups: Sequence[Sequence[str]]) -> Generator[Reader]:
-        """Tensors of `file` in host memory, one of `groups` of names at a time: of its host copy, or from the disk."""
-        host = next((weights.host for weights in self._weights.values() if weights.file is file), None)
-        if host is None:
-            with self._device.reading(file, groups) as read:
-                yield read
+    def reading(self, file: FlatFile, groups: Sequence[Sequence[str]], report: StageReport) -> Generator[Reader]:
+        """Tensors of `file` in host memory, one of `groups` of names at a time: of its host copy, or from the disk.
+
+        Raises:
+            Cancelled: from `report`, which is told how far reading from the disk is.
+        """
+        weights = next(weights for weights in self._weights.values() if weights.file is file)
+        if weights.host is not None:
+            views = iter([file.views(weights.host)] * len(groups))
+            yield lambda: next(views)
             return
-        views = iter([file.views(host)] * len(groups))
-        yield lambda: next(views)
+        tell, left, done = _Teller(report, weights.name), iter(groups), 0
+
+        def told(read: Reader) -> Mapping[str, Tensor]:
+            nonlocal done
+            here = read()
+            done += sum(here[name].nbytes for name in next(left))
+            tell(done)
+            return here
+
+        with self._device.reading(file, groups) as read:
+            yield lambda: told(read)
 
     # coming and going
 
