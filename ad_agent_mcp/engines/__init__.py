@@ -1,5 +1,7 @@
 """Engines by name. A new engine is its module and one line here."""
 
+import importlib
+
 from ..config import Settings
 from ..contract.stages import EngineName
 from .base import Engine
@@ -18,3 +20,12 @@ def create_engine(name: EngineName, settings: Settings) -> Engine:
     from .diffusion.engine import open_engine
 
     return open_engine(settings)
+
+
+def import_engine(name: EngineName) -> None:
+    """Import the libraries of the engine called `name`, which may take seconds. Touches no device.
+
+    Raises:
+        ImportError: one is not installed, or does not work here.
+    """
+    importlib.import_module({EngineName.DRAFT: ".draft", EngineName.DIFFUSION: ".diffusion.engine"}[name], __package__)

@@ -1,7 +1,8 @@
 """The worker process: `python -m ad_agent_mcp.worker`, commands on stdin, events on stdout.
 
-Two threads: the reader takes commands off stdin, the main thread runs jobs one at a time. A worker never
-outlives its server: it ends when stdin closes, and on Linux the kernel ends it with its parent.
+Two threads: the reader takes commands off stdin, the main thread runs jobs one at a time. For its first seconds a
+third one may import what the first job will need. A worker never outlives its server: it ends when stdin closes, and
+on Linux the kernel ends it with its parent.
 """
 
 import ctypes
@@ -16,7 +17,7 @@ from ..config import EngineChoice, Settings
 from ..contract.errors import AdAgentError, Cancelled, ErrorCode, ErrorInfo
 from ..contract.messages import EVERY_MODEL, JobDone, JobFailed, ModelMoved, Ready, StartJob, UnloadModels
 from ..contract.stages import EngineName
-from ..engines import create_engine
+from ..engines import create_engine, import_engine
 from ..engines.base import Engine
 from ..engines.diffusion.choice import Choice, choose_engine
 from ..engines.diffusion.gpu import visible_gpu
@@ -53,8 +54,11 @@ def main() -> None:
     engines.get(EngineName.DRAFT)
     ready = _introduction(settings)
     wire.send(ready)
-    if settings.preload and ready.engine is EngineName.DIFFUSION and ready.refusal is None:
-        engines.preload(PreloadReport(wire, inbox))
+    if ready.engine is EngineName.DIFFUSION and ready.refusal is None:
+        # Beside a draft; a job that needs it waits for the import, or meets its failure and tells its caller.
+        threading.Thread(target=import_engine, args=(ready.engine,), daemon=True, name="imports").start()
+        if settings.preload:
+            engines.preload(PreloadReport(wire, inbox))
     while (work := inbox.next_work()) is not None:
         match work:
             case StartJob() as job:

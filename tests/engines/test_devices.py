@@ -1,12 +1,14 @@
 import contextlib
+import mmap
 import threading
 
+import psutil
 import pytest
 import torch
 
 from ad_agent_mcp.contract.errors import Cancelled
 from ad_agent_mcp.engines.diffusion import devices
-from ad_agent_mcp.engines.diffusion.devices import CudaDevice, is_out_of_memory
+from ad_agent_mcp.engines.diffusion.devices import CudaDevice, host_memory, is_out_of_memory
 from ad_agent_mcp.engines.diffusion.flat import FlatFile, write_flat
 
 from .simulated import outcome
@@ -108,6 +110,33 @@ def test_host_memory_is_copied_whole(gpu, data):
     gpu.copy_in(buffer, data, told.append)
     assert torch.equal(buffer.as_subclass(torch.Tensor), data)
     assert told == [*range(3000, 18_001, 3000), 20_480]
+
+
+def test_host_memory_is_the_processs_own_and_goes_when_nobody_has_it():
+    rss = psutil.Process().memory_info
+    before = rss().rss
+    memory = host_memory(64 << 20).view(2, -1)
+    memory.fill_(7)
+    half = memory[1]
+    del memory
+    assert int(half.sum(dtype=torch.int64)) == 7 * (32 << 20)
+    assert rss().rss - before > 60 << 20
+    del half
+    assert rss().rss - before < 30 << 20
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="a system without huge pages")
+def test_host_memory_asks_for_huge_pages_and_does_without(monkeypatch):
+    asked = []
+
+    class Pages(mmap.mmap):
+        def madvise(self, option, *rest) -> None:
+            asked.append(option)
+            raise OSError("no huge pages")
+
+    monkeypatch.setattr(mmap, "mmap", Pages)
+    assert host_memory(10_000).fill_(1).sum() == 10_000
+    assert asked == [mmap.MADV_HUGEPAGE]
 
 
 def test_tensors_are_read_ahead_and_stay_until_what_was_begun_with_them_is_over(gpu, tmp_path):

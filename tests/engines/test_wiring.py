@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anyio
+import psutil
 import pytest
 
 from ad_agent_mcp.config import EngineChoice, Settings
@@ -85,6 +86,16 @@ async def test_nothing_is_kept_between_jobs_that_load_for_each_stage(settings: S
     async with app_with(settings, WORKER_COMMAND, residency="jit") as app:
         job = await app.service.generate(request_.model_copy(update={"text_content": None}))
         assert (await followed(app, job))[0].status is JobState.COMPLETED
+        assert not app.service.resident_models
+
+
+@pytest.mark.skipif(not hasattr(psutil.Process, "memory_maps"), reason="a system that does not tell what is loaded")
+async def test_what_the_first_job_needs_is_imported_before_it_comes(settings: Settings):
+    me = psutil.Process()
+    async with app_with(settings, WORKER_COMMAND) as app:
+        with anyio.fail_after(60):
+            while not any("libtorch" in Path(one.path).name for child in me.children() for one in child.memory_maps()):
+                await anyio.sleep(0.05)
         assert not app.service.resident_models
 
 

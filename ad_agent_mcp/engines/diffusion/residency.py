@@ -13,12 +13,11 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Literal, TypeVar
 
-import torch
 from torch import Tensor
 
 from ...contract.errors import AdAgentError, ErrorCode
 from ..base import StageReport
-from .devices import Check, Device, Reader, is_out_of_memory
+from .devices import Check, Device, Reader, host_memory, is_out_of_memory
 from .flat import FlatFile
 from .schedule import Part, Schedule, Use
 from .weights import Model, Segment, Weights, assign_views, check_names, stream_layers
@@ -247,7 +246,7 @@ class Residency:
     def _fill(self, weights: Weights, buffer: Tensor | None, check: Check) -> None:
         """Make the host copy, if one is wanted, and fill `buffer`; also called by the thread that fetches ahead."""
         if weights.host is None and weights.name in self._wanted_host:
-            host = torch.empty(weights.file.nbytes, dtype=torch.uint8)
+            host = host_memory(weights.file.nbytes)
             weights.file.read_into(host, check=check)
             self._device.register(host)
             weights.host = host
