@@ -400,7 +400,7 @@ def part_nf4(root: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
 
-    from ad_agent_mcp.engines.diffusion import birefnet
+    from ad_agent_mcp.engines.diffusion.birefnet import BiRefNet, BiRefNetConfig, matte
 
     folders = _hub_folders(root)
     _cap()
@@ -426,11 +426,14 @@ def part_nf4(root: Path) -> dict[str, Any]:
 
     def cut_out(name: str) -> None:
         def load() -> tuple[Any, ...]:
-            state = load_file(folders["birefnet"] / "model.safetensors")
+            with torch.device("meta"):
+                model = BiRefNet(BiRefNetConfig())
+            state = load_file(folders["birefnet"] / "model.safetensors", device="cuda")
             state = {name: tensor for name, tensor in state.items() if not name.startswith("_pad.")}
-            return (birefnet.load_birefnet(state, device="cuda"),)
+            model.load_state_dict(state, assign=True)
+            return (model,)
 
-        stage(name, load, lambda model: birefnet.matte(model, torch.zeros(1024, 1024, 3, dtype=torch.uint8)))
+        stage(name, load, lambda model: matte(model, torch.zeros(1024, 1024, 3, dtype=torch.uint8)))
 
     tokens = torch.randint(3, 200, (1, 512), device="cuda")
     words = torch.randint(3, 200, (1, 77), device="cuda")
