@@ -3,6 +3,7 @@
 
 import dataclasses
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -320,6 +321,28 @@ def test_a_negative_prompt_acts_on_flux_with_true_guidance(tiny_settings, engine
     assert "not_supported" not in events.codes
     assert guided._models.modulation.calls_made == 2 * STEPS
     assert events.of(Stage.BACKGROUND) == [(done, STEPS) for done in range(1, STEPS + 1)] * 2
+
+
+# long prompts
+
+
+def test_a_prompt_that_flux_cannot_read_to_its_end_is_told_once_with_its_field_and_what_is_read(engine, tmp_path: Path):
+    words = "table " * 120  # to the tiny models each letter is a token
+    asked = {"bg_prompt": words, "bg_negative_prompt": words, "text_content": None}
+    events, _ = make(engine, tmp_path, steps=(1,), **asked)
+    assert events.codes.count("prompt_truncated") == 1
+    told = events.text_of("prompt_truncated")
+    assert told.startswith("bg_prompt is too long")
+    assert int(re.search(r"about its first (\d+) words", told)[1]) in range(98, 103)  # of 512 tokens
+    silent = Events()
+    scene(engine, silent, bg_prompt="table " * 60)
+    assert "prompt_truncated" not in silent.codes
+
+
+def test_schnell_reads_half_as_much(tiny_settings):
+    events = Events()
+    scene(open_engine(tiny_settings("schnell")), events, bg_prompt="table " * 60)
+    assert "bg_prompt is too long" in events.text_of("prompt_truncated")
 
 
 # stopping and failing

@@ -41,6 +41,22 @@ def test_words_that_are_missing_come_from_the_scene_and_an_empty_scene_is_a_stud
     assert all("studio" in empty[stage].positive for stage in FLUX_STAGES)
 
 
+@pytest.mark.parametrize(
+    ("fields", "sources"),
+    [
+        ({}, ["bg_prompt", "bg_prompt", "text_model_prompt", "text_model_prompt"]),
+        ({"bg_prompt": "a"}, ["bg_prompt", "bg_prompt", "bg_prompt with text_model_prompt", "text_model_prompt"]),
+        (
+            {"bg_prompt": "a", "bg_composition_prompt": "b", "composition_prompt": "c"},
+            ["bg_prompt", "bg_composition_prompt", "composition_prompt with text_model_prompt", "text_model_prompt"],
+        ),
+    ],
+)
+def test_a_prompt_names_the_fields_that_it_is_made_of(fields: dict[str, str], sources: list[str]):
+    prompts = prompts_of(request(**fields))
+    assert [prompts[stage].source for stage in GENERATIVE] == sources
+
+
 def test_the_ads_words_are_in_no_prompt():
     prompts = prompts_of(request(text_content="MEGASALE", bg_prompt="a table", composition_prompt="soft"))
     assert not [prompt for prompt in prompts.values() if "MEGASALE" in "".join(prompt)]

@@ -32,7 +32,7 @@ from .memory_plan import host_budget, vram_budget
 from .models import Models
 from .modulation import Row, flux_rows
 from .presets import ENCODE, MEGAPIXEL, TABLE, preset_named
-from .prompts import FLUX_STAGES, Prompt, prompts_of, unused_fields
+from .prompts import FLUX_STAGES, NEGATIVE_FIELDS, Prompt, prompts_of, unused_fields
 from .residency import Residency, Use
 from .text import PromptCache, PromptEncoder
 
@@ -42,7 +42,6 @@ ROUNDING_BYTES = 256 << 20
 """What torch may reserve above what is asked of it."""
 _ENCODERS = ("t5", "clip_l", "clip_g", "tokenizer", "tokenizer_2")
 _SDXL_MULTIPLE = 64
-_SDXL_TOKENS = 77
 _FLOOR_Y = 0.7
 _LETTER_REACH = 0.02
 _BLEND_REACH = 0.03
@@ -68,6 +67,7 @@ class _JobState:
     prompts: Mapping[Stage, Prompt]
     unused: list[str]
     new_texts: list[tuple[PromptEncoder, list[str]]]
+    cut: set[tuple[str, str]] = field(default_factory=set)
     table_size: tuple[int, int] | None = None
     rows: dict[Stage, range] = field(default_factory=dict)
 
@@ -156,19 +156,11 @@ class DiffusionEngine:
 
     def paint_text(self, mask: Matte, *, request: GenerateRequest, seed: int, report: StageReport) -> Picture:
         """See `Engine`: SDXL over the mask's edges; nothing is transparent yet."""
-        self._report_unused(report)
-        self._encode(report)
+        self._read(Stage.TEXT_PAINT, report)
         width, height = sdxl_size(mask.shape[1] / mask.shape[0], self._models.sdxl_side)
         edges = Image.fromarray(canny_map(mask, (width, height)))
         steps = request.num_inference_steps or self._preset.text_steps
         prompt = self._state.prompts[Stage.TEXT_PAINT]
-        for name, text in (("text_model_prompt", prompt.positive), ("negative_prompt", prompt.negative)):
-            if self._models.sdxl_token_count(text) > _SDXL_TOKENS:
-                report.notice(
-                    "prompt_truncated",
-                    f"{name} is too long: the model that paints letters reads about its first 50 words and leaves out "
-                    "the rest. Say what matters first, in fewer words.",
-                )
 
         def body() -> Picture:
             positive = self._models.sdxl_text.embedding(prompt.positive, self._models.device)
@@ -272,17 +264,23 @@ class DiffusionEngine:
         """Whether negative prompts act on FLUX."""
         return self._preset.true_cfg_scale > 1
 
+    def _texts(self, stage: Stage, prompts: Mapping[Stage, Prompt]) -> dict[str, str]:
+        """What a stage's model is given to read, by the fields that it is made of."""
+        prompt = prompts[stage]
+        texts = {prompt.source: prompt.positive}
+        if self._has_negative or stage is Stage.TEXT_PAINT:
+            texts[NEGATIVE_FIELDS[stage]] = prompt.negative
+        return texts
+
     def _new_texts(
         self, stages: tuple[Stage, ...], prompts: Mapping[Stage, Prompt]
     ) -> list[tuple[PromptEncoder, list[str]]]:
         """What no earlier job had encoded, for each encoder that has any."""
-        flux = [prompts[stage] for stage in stages if stage in FLUX_STAGES]
-        texts = [prompt.positive for prompt in flux]
-        texts += [prompt.negative for prompt in flux if self._has_negative]
-        letters = list(prompts[Stage.TEXT_PAINT]) if Stage.TEXT_PAINT in stages else []
+        flux = [text for one in stages if one in FLUX_STAGES for text in self._texts(one, prompts).values()]
+        letters = [*self._texts(Stage.TEXT_PAINT, prompts).values()] if Stage.TEXT_PAINT in stages else []
         recalled = [
             (encoder, encoder.recall(wanted))
-            for encoder, wanted in ((self._models.flux_text, texts), (self._models.sdxl_text, letters))
+            for encoder, wanted in ((self._models.flux_text, flux), (self._models.sdxl_text, letters))
         ]
         return [(encoder, new) for encoder, new in recalled if new]
 
@@ -312,8 +310,20 @@ class DiffusionEngine:
             self._models.forget()
             raise
 
-    def _encode(self, report: StageReport) -> None:
-        """Embeddings of every prompt of the job that are not known yet, in one go."""
+    def _read(self, stage: Stage, report: StageReport) -> None:
+        """Have the embeddings of a stage's prompts: of every prompt of the job that is not known yet, in one go."""
+        self._report_unused(report)
+        is_letters = stage is Stage.TEXT_PAINT
+        encoder, what = (self._models.sdxl_text, "letters") if is_letters else (self._models.flux_text, "pictures")
+        for source, text in self._texts(stage, self._state.prompts).items():
+            words = encoder.words_read(text)
+            if words is not None and (source, what) not in self._state.cut:
+                self._state.cut.add((source, what))
+                report.notice(
+                    "prompt_truncated",
+                    f"{source} is too long: the model that paints {what} reads about its first {words} words and "
+                    "leaves out the rest. Say what matters first, in fewer words.",
+                )
         if not self._state.new_texts:
             return
 
@@ -357,8 +367,7 @@ class DiffusionEngine:
     def _flux(
         self, stage: Stage, size: tuple[int, int], seed: int, report: StageReport, **pictures: Image.Image
     ) -> Picture:
-        self._report_unused(report)
-        self._encode(report)
+        self._read(stage, report)
         self._tabulate(size, report)
         state = self._state
         run = state.passes[stage]

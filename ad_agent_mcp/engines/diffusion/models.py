@@ -43,6 +43,7 @@ _FLUX_PIPELINES = {
 }
 _RECOMPILES = 64
 _COMPILERS = 4
+_SDXL_TOKENS = 77
 MODULATION = "modulation"
 
 
@@ -137,9 +138,20 @@ class Models:
             scheduler=self.sdxl.scheduler,
             add_watermarker=False,
         )
-        length = preset.max_sequence_length
-        self.flux_text = PromptEncoder(f"flux {identity('flux')} {length}", self._encode_flux, cache)
-        self.sdxl_text = PromptEncoder(f"sdxl {identity('sdxl')}", self._encode_sdxl, cache)
+        self.flux_text = PromptEncoder(
+            f"flux {identity('flux')} {preset.max_sequence_length}",
+            self._encode_flux,
+            cache,
+            tokens=lambda text: len(self._flux_words.tokenizer_2(text).input_ids),
+            most_tokens=preset.max_sequence_length,
+        )
+        self.sdxl_text = PromptEncoder(
+            f"sdxl {identity('sdxl')}",
+            self._encode_sdxl,
+            cache,
+            tokens=lambda text: len(self._sdxl_words.tokenizer(text).input_ids),
+            most_tokens=_SDXL_TOKENS,
+        )
         self._set_tiles()
 
     @property
@@ -173,10 +185,6 @@ class Models:
         """How many tokens a picture of `size` (width, height) is to the transformer."""
         side = self._flux[Stage.BACKGROUND].vae_scale_factor * 2
         return (size[0] // side) * (size[1] // side)
-
-    def sdxl_token_count(self, text: str) -> int:
-        """How many tokens SDXL's encoders would have to read."""
-        return len(self._sdxl_words.tokenizer(text).input_ids)
 
     @property
     def sdxl_side(self) -> int:

@@ -26,10 +26,11 @@ NEGATIVE_FIELDS: Mapping[Stage, str] = {
 
 
 class Prompt(NamedTuple):
-    """What to paint, and what not to."""
+    """What to paint, and what not to; `source` names the request's fields that `positive` is made of."""
 
     positive: str
     negative: str
+    source: str
 
 
 def prompts_of(request: GenerateRequest) -> dict[Stage, Prompt]:
@@ -37,14 +38,18 @@ def prompts_of(request: GenerateRequest) -> dict[Stage, Prompt]:
     scene = request.bg_prompt.strip() or _STUDIO
     refined = (request.bg_composition_prompt or "").strip()
     look = request.text_model_prompt.strip()
-    style = (request.composition_prompt or "").strip() or scene
+    style = (request.composition_prompt or "").strip()
+    styled = "composition_prompt with " if style else "bg_prompt with " if request.bg_prompt.strip() else ""
     positive = {
-        Stage.BACKGROUND: _SCENE.format(scene=scene),
-        Stage.REFINE: refined or _REFINED.format(scene=scene),
-        Stage.TEXT_PAINT: _LETTERS.format(look=look),
-        Stage.BLEND: _BLENDED.format(style=style, look=look),
+        Stage.BACKGROUND: (_SCENE.format(scene=scene), "bg_prompt"),
+        Stage.REFINE: (refined, "bg_composition_prompt") if refined else (_REFINED.format(scene=scene), "bg_prompt"),
+        Stage.TEXT_PAINT: (_LETTERS.format(look=look), "text_model_prompt"),
+        Stage.BLEND: (_BLENDED.format(style=style or scene, look=look), f"{styled}text_model_prompt"),
     }
-    return {stage: Prompt(text, getattr(request, NEGATIVE_FIELDS[stage])) for stage, text in positive.items()}
+    return {
+        stage: Prompt(text, getattr(request, NEGATIVE_FIELDS[stage]), source)
+        for stage, (text, source) in positive.items()
+    }
 
 
 def unused_fields(

@@ -62,13 +62,25 @@ class PromptEncoder:
     Args:
         identity: what an embedding depends on besides its text: model revision, token count.
         encode: (texts) -> embeddings on the device, one for each text.
+        tokens: how many tokens a text is.
+        most_tokens: how many of them are read.
         cache: where they are kept.
     """
 
-    def __init__(self, identity: str, encode: Callable[[Sequence[str]], list[Embedding]], cache: PromptCache) -> None:
+    def __init__(
+        self,
+        identity: str,
+        encode: Callable[[Sequence[str]], list[Embedding]],
+        cache: PromptCache,
+        *,
+        tokens: Callable[[str], int],
+        most_tokens: int,
+    ) -> None:
         self._identity = identity
         self._encode = encode
         self._cache = cache
+        self._tokens = tokens
+        self._most_tokens = most_tokens
         self._known: dict[str, Embedding] = {}
 
     def recall(self, texts: Sequence[str]) -> list[str]:
@@ -90,6 +102,11 @@ class PromptEncoder:
         """The embedding of a text of this job, on `device`."""
         self._known[text] = {name: tensor.to(device) for name, tensor in self._known[text].items()}
         return self._known[text]
+
+    def words_read(self, text: str) -> int | None:
+        """About how many words of a text are read, from its first on; None: all."""
+        tokens = self._tokens(text)
+        return None if tokens <= self._most_tokens else max(1, len(text.split()) * self._most_tokens // tokens)
 
     def forget(self) -> None:
         """Let go of what is in memory."""
