@@ -16,7 +16,7 @@ from PIL import Image
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, Cancelled, ErrorCode
 from ad_agent_mcp.contract.layout import Layout
-from ad_agent_mcp.contract.messages import Inputs
+from ad_agent_mcp.contract.messages import Inputs, Ready
 from ad_agent_mcp.contract.schemas import CompositionMode, GenerateRequest
 from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
 from ad_agent_mcp.engines.diffusion import engine as engine_module
@@ -27,9 +27,11 @@ from ad_agent_mcp.engines.diffusion.prepare import prepare
 from ad_agent_mcp.engines.diffusion.presets import ENCODE, TABLE
 from ad_agent_mcp.engines.diffusion.schedule import Schedule
 from ad_agent_mcp.imaging.picture import alpha_over, core_of, dilate
+from ad_agent_mcp.server.job import Job
+from ad_agent_mcp.server.planning import plan_segment
 
 from ..imaging.products import bottle, file_bytes, photo, product_corner
-from .jobs import REQUEST, STEPS, Events, make, pixels
+from .jobs import STEPS, Events, asked_for, make, pixels
 from .simulated import SimulatedDevice
 
 pytestmark = [
@@ -128,8 +130,13 @@ def test_loading_for_each_stage_makes_the_same_ad_and_keeps_nothing(tiny_setting
 
 def test_schnell_takes_its_own_number_of_steps_and_says_that_guidance_has_no_effect(tiny_settings, tmp_path: Path):
     engine = open_engine(tiny_settings("schnell"))
-    events, _ = make(engine, tmp_path, steps=(1,), text_content=None, num_inference_steps=None, guidance_scale=2.0)
-    assert len(events.of(Stage.BACKGROUND)) == 4
+    asked = {"num_inference_steps": None, "composition_steps": None, "guidance_scale": 2.0}
+    events, _ = make(engine, tmp_path, **asked)
+    job = Job(id="j", request=asked_for(**asked), engine=EngineName.DIFFUSION, steps=(1, 2, 3), created_at=0.0)
+    ready = Ready(pid=1, engine=job.engine, device="", presets=("schnell",), steps=4, text_steps=28)
+    planned = {one.stage: one.iterations for one in plan_segment(job, preset="schnell", ready=ready)[0].stages}
+    assert {stage: len(events.of(stage)) for stage in GENERATIVE} == {stage: planned[stage] for stage in GENERATIVE}
+    assert [planned[stage] for stage in GENERATIVE] == [4, 3, 28, 2]
     assert "guidance_scale" in events.text_of("not_supported")
     assert "composition_guidance_scale" not in events.text_of("not_supported")
 
@@ -268,7 +275,7 @@ def test_foreign_pictures_start_step_3(engine, started: Path):
 
 
 def begin(engine: DiffusionEngine, *steps: int, **fields: object) -> GenerateRequest:
-    request = GenerateRequest.model_validate(REQUEST | fields)
+    request = asked_for(**fields)
     engine.prepare(
         plan_stages(engine=EngineName.DIFFUSION, preset=engine.presets[0], steps=steps, iterations={}), request
     )

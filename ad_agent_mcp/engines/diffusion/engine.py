@@ -98,12 +98,14 @@ class DiffusionEngine:
         stages = tuple(planned.stage for planned in plan.stages)
         prompts = prompts_of(request)
         steps = request.num_inference_steps or self._preset.steps
+        is_set = "composition_steps" in request.model_fields_set
+        blend_steps = request.composition_steps if is_set else self._preset.steps
         passes = {
             Stage.BACKGROUND: _Pass(prompts[Stage.BACKGROUND], steps, None, request.guidance_scale),
             Stage.REFINE: _Pass(prompts[Stage.REFINE], steps, request.strength, request.guidance_scale),
             Stage.BLEND: _Pass(
                 prompts[Stage.BLEND],
-                request.composition_steps,
+                blend_steps,
                 request.composition_strength,
                 request.composition_guidance_scale,
             ),

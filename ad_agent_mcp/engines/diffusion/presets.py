@@ -80,7 +80,7 @@ class Preset:
     """A choice of models and of how they run.
 
     Attributes:
-        steps: FLUX steps where the caller names none.
+        steps: FLUX steps where the caller names none, in each of its passes.
         text_steps: the same for SDXL.
         text_guidance: classifier-free guidance of SDXL.
         edge_scale: how strongly the letters' outlines steer SDXL; 1 is full.
