@@ -18,7 +18,7 @@ from . import __version__
 from .config import EngineChoice, Settings
 from .contract.errors import AdAgentError
 from .contract.stages import EngineName
-from .engines.diffusion.choice import choose_engine, plan_for
+from .engines.diffusion.choice import choose_engine, lacks_to_compile, plan_for
 from .engines.diffusion.gpu import visible_gpu
 from .engines.diffusion.host import free_host_bytes
 from .engines.diffusion.library import ModelLibrary, Standing, State, remedy, unavailable
@@ -110,6 +110,9 @@ def _engine(settings: Settings) -> Iterator[Finding]:
         if settings.engine is EngineChoice.DRAFT:
             return
         preset, library = preset_named(settings.preset), ModelLibrary.of(settings)
+        if free_vram is not None and preset.is_compiled and (lack := lacks_to_compile()):
+            text = f"{lack}: preset {preset.name} runs uncompiled, so slower; install gcc and python3-dev, or set CC"
+            yield Finding("C compiler", "note", text)
         standings = [library.standing(preset, source.role) for source in preset.sources]
         for standing in standings:
             yield _model(standing, is_mine=bool(library.overrides.get(standing.source.role)))

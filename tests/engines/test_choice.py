@@ -92,6 +92,32 @@ def test_an_unknown_preset_is_refused_with_the_known_ones(models: Path):
         chosen(models, preset="exakt")
 
 
+@pytest.mark.parametrize(
+    ("compilers", "variable", "lack"),
+    [
+        (["gcc"], None, ""),
+        (["clang"], None, ""),
+        ([], None, "gcc or clang is not found"),
+        (["gcc"], "mycc", "mycc is not found"),
+        (["mycc"], "mycc", ""),
+    ],
+)
+def test_a_compiler_is_looked_for_where_models_will_find_it(
+    compilers: list[str], variable: str | None, lack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in compilers:
+        (tmp_path / name).touch(mode=0o755)
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    if variable:
+        monkeypatch.setenv("CC", variable)
+    monkeypatch.setattr(choice.sysconfig, "get_path", lambda name: str(tmp_path))
+    assert choice.lacks_to_compile() == lack
+    (tmp_path / "Python.h").unlink()
+    assert choice.lacks_to_compile() == (lack or f"{tmp_path} has no Python.h")
+
+
 def test_choosing_imports_no_model_library():
     code = (
         "import sys, ad_agent_mcp.doctor, ad_agent_mcp.models, ad_agent_mcp.engines.diffusion.choice;"

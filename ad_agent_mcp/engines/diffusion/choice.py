@@ -1,7 +1,11 @@
 """Which engine a machine gets, and why. Imports no model library; whoever asks says what memory is free."""
 
+import os
+import shutil
+import sysconfig
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 from ...config import EngineChoice, Settings
 from ...contract.stages import EngineName
@@ -79,3 +83,12 @@ def plan_for(
         host_budget=on_host,
         is_jit=settings.residency == "jit",
     )
+
+
+def lacks_to_compile() -> str:
+    """What compiling a model for a GPU would not find on this machine, where triton looks for it; empty: nothing."""
+    compilers = [cc] if (cc := os.environ.get("CC")) else ["gcc", "clang"]
+    if not any(map(shutil.which, compilers)):
+        return f"{' or '.join(compilers)} is not found"
+    headers = Path(sysconfig.get_path("include"))
+    return "" if (headers / "Python.h").is_file() else f"{headers} has no Python.h"
