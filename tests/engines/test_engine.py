@@ -6,7 +6,9 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from subprocess import CalledProcessError
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from ad_agent_mcp.contract.schemas import CompositionMode, GenerateRequest
 from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
 from ad_agent_mcp.engines.diffusion import engine as engine_module
 from ad_agent_mcp.engines.diffusion import text
-from ad_agent_mcp.engines.diffusion.engine import DiffusionEngine, open_engine, sdxl_size
+from ad_agent_mcp.engines.diffusion.engine import COMPILING, DiffusionEngine, open_engine, sdxl_size
 from ad_agent_mcp.engines.diffusion.library import ModelLibrary
 from ad_agent_mcp.engines.diffusion.prepare import prepare
 from ad_agent_mcp.engines.diffusion.presets import ENCODE, TABLE
@@ -511,6 +513,40 @@ def test_flux_that_cannot_be_compiled_paints_the_same_uncompiled_and_says_so_onc
         assert not engine._models.interpret()
     assert events.codes.count("not_compiled") == 1
     assert_same(started, whole[0])
+
+
+@pytest.mark.parametrize(
+    ("error", "is_of_compiling"),
+    [(CalledProcessError(1, "gcc"), True), (FileNotFoundError("gcc"), True), (KeyError("a defect of ours"), False)],
+)
+def test_only_what_compilers_raise_makes_flux_run_uncompiled(
+    engine, started: Path, error: Exception, is_of_compiling: bool
+):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    engine._models._transformer._compiled_call_impl = fail
+    events = Events()
+    try:
+        with nullcontext() if is_of_compiling else pytest.raises(KeyError):
+            make(engine, started, steps=(3,), events=events)
+    finally:
+        assert engine._models.interpret() is not is_of_compiling
+    assert ("not_compiled" in events.codes) is is_of_compiling
+
+
+def test_compiling_is_told_as_loading_until_the_first_step_is_there(engine, started: Path):
+    engine._models._transformer.compile_repeated_blocks(fullgraph=True, backend="eager")
+    told: list[str | int] = []
+    blending = Events(lambda stage, done: told.append(done) if stage is Stage.BLEND else None, told.append)
+    try:
+        make(engine, started, steps=(3,), events=blending)
+        assert told[-4:] == [0, COMPILING, 1, 2]
+        make(engine, started, steps=(3,), events=blending)
+        assert told[-3:] == [0, 1, 2]
+        assert told.count(COMPILING) == 1
+    finally:
+        engine._models.interpret()
 
 
 # letters

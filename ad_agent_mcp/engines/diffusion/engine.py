@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from subprocess import SubprocessError
 from typing import Any, NamedTuple
 
 import diffusers
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 import transformers
 from PIL import Image
+from torch._dynamo.exc import FailOnRecompileLimitHit
 
 from ...config import Settings
 from ...contract.errors import AdAgentError
@@ -38,6 +40,8 @@ from .text import PromptCache, PromptEncoder
 
 logger = logging.getLogger(__name__)
 
+COMPILING = "flux_compile"
+"""Told as a model that is loading, because a step waits for it."""
 ROUNDING_BYTES = 256 << 20
 """What torch may reserve above what is asked of it."""
 _ENCODERS = ("t5", "clip_l", "clip_g", "tokenizer", "tokenizer_2")
@@ -378,6 +382,8 @@ class DiffusionEngine:
 
         def body() -> Picture:
             report.iteration(0, steps)  # nothing is loading any more
+            if self._models.begins_compiling(size):
+                report.model_moved(COMPILING, "loading")  # until the first step is told
             device = self._models.device
             positive = self._models.flux_text.embedding(run.prompt.positive, device)
             arguments: dict[str, Any] = dict(pictures)
@@ -407,9 +413,8 @@ class DiffusionEngine:
 
         try:
             return self._run(stage, body, report)
-        except AdAgentError:
-            raise
-        except Exception as error:  # a missing C compiler alone shows as any of several types
+        except (RuntimeError, OSError, SubprocessError, FailOnRecompileLimitHit) as error:
+            # What torch's compilers raise, or let through of triton's: no C compiler, no headers, one that fails.
             if not self.is_usable() or not self._models.interpret():
                 raise
             kind = type(error).__name__

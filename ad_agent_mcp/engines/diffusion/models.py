@@ -74,6 +74,7 @@ class Models:
         self._residency = residency
         self._tile_index = 0
         self._jobs = 0
+        self._compiled_for: set[tuple[int, int]] = set()
         shells: dict[str, Any] = {}
         for component in preset.components:
             if not component.network:
@@ -170,12 +171,24 @@ class Models:
             torch._inductor.config.compile_threads = min(_COMPILERS, os.cpu_count() or 1)
             self._transformer.compile_repeated_blocks(fullgraph=True)
 
+    def begins_compiling(self, size: tuple[int, int]) -> bool:
+        """Whether the next step of FLUX waits until it is compiled for pictures of `size`; true once."""
+        if size in self._compiled_for or not self._compiled:
+            return False
+        self._compiled_for.add(size)
+        return True
+
     def interpret(self) -> bool:
         """Run FLUX uncompiled from now on; whether it was compiled."""
-        compiled = [one for one in self._transformer.modules() if one._compiled_call_impl is not None]
+        compiled = self._compiled
         for module in compiled:
             module._compiled_call_impl = None
+        self._compiled_for.clear()
         return bool(compiled)
+
+    @property
+    def _compiled(self) -> list[nn.Module]:
+        return [one for one in self._transformer.modules() if one._compiled_call_impl is not None]
 
     def flux(self, stage: Stage) -> Any:
         """The FLUX pipeline of a stage."""
