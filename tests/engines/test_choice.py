@@ -79,6 +79,8 @@ def test_diffusion_asked_for_runs_on_the_cpu_with_a_warning(models: Path):
     taken = chosen(models, engine="diffusion", vram_gib=None)
     assert (taken.engine, taken.is_ready) == (EngineName.DIFFUSION, True)
     assert "CPU" in taken.reason
+    assert taken.plan is not None
+    assert taken.plan.host_bytes == 0
 
 
 def test_diffusion_asked_for_stays_diffusion_when_models_are_missing(models: Path):

@@ -362,7 +362,7 @@ def assert_nothing_leaks(engine: DiffusionEngine, device: SimulatedDevice) -> No
     engine._residency.plan([])
     assert device.used == engine._residency.resident_bytes
     for weights in engine._residency._weights.values():
-        if weights.module is not None and not weights.is_streamed:
+        if weights.module is not None and not weights.stream:
             spec = next(iter(weights.file.tensors))
             assert weights.module.state_dict()[spec].is_meta is not weights.is_resident
 

@@ -73,10 +73,20 @@ def test_jit_keeps_nothing_from_one_stage_to_the_next():
     assert fast.host_bytes == 0
 
 
-def test_host_memory_is_bounded_and_the_rest_is_told():
-    short = plan("fast", 21.5, host_gib=10)
-    assert short.host_bytes == 10 * GIB
-    assert "4.9 GiB of which are read from disk" in short.why
+@pytest.mark.parametrize(
+    ("host_gib", "copied", "read"),
+    [
+        (20, ["t5", "modulation"], ""),
+        (10, ["t5"], "6.0 GiB of which are read from disk: modulation"),
+        (7, ["modulation"], "8.9 GiB of which are read from disk: t5"),
+        (1, [], "14.9 GiB of which are read from disk: modulation, t5"),
+    ],
+)
+def test_what_finds_no_room_in_host_memory_is_told_by_name(host_gib: float, copied: list[str], read: str):
+    short = plan("fast", 21.5, host_gib=host_gib)
+    assert short.host_bytes == sum(sum(sizes(PRESETS["fast"])[name]) for name in copied)
+    assert read in short.why
+    assert ("disk" in short.why) is bool(read)
 
 
 def test_stages_without_models_are_left_out():

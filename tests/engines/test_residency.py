@@ -60,9 +60,9 @@ class World:
                 name = f"{model}{letter}"
                 module.register_parameter(name, nn.Parameter(torch.empty(64 * units, device="meta")))
                 segments.append(Segment(name, unit_file(folder, name, units)))
-                if model not in streamed:
-                    self.parts.append(Part(name, model, units * UNIT))
-            self.residency.add(Model(model, module, tuple(segments), streamed=model in streamed))
+                stream = "layers" if model in streamed else None
+                self.parts.append(Part(name, model, units * UNIT, stream))
+            self.residency.add(Model(model, module, tuple(segments), stream))
 
     def is_there(self, model: str) -> bool:
         """Whether all weights of `model` can be used; wrong values are a failure."""
@@ -599,7 +599,7 @@ def test_a_streamed_module_shows_each_layer_its_weights_only_while_it_runs(tmp_p
         torch_device = torch.device("meta")
 
     residency = Residency(Elsewhere(), budget_bytes=0, host_budget_bytes=FOREVER)
-    residency.add(Model("net", shell, segments, streamed=True))
+    residency.add(Model("net", shell, segments, "layers"))
     residency.plan([Use("run", ("net",), 0)])
     devices = []
     shell.linear.register_forward_pre_hook(lambda layer, *_: devices.append(layer.weight.device.type))
@@ -616,7 +616,7 @@ def test_weights_without_a_module_are_read_on_the_host(tmp_path):
     net, (one,), _ = real_net(tmp_path, split=False)
     for host in (0, FOREVER):
         residency = Residency(SimulatedDevice(), budget_bytes=0, host_budget_bytes=host)
-        residency.add(Model("table", None, (one,), streamed=True))
+        residency.add(Model("table", None, (one,), "tensors"))
         residency.plan([Use("table", ("table",), 0)])
         groups = [["linear.weight"], ["linear.bias"]]
         with residency.use("table", Recorder()), residency.reading(one.file, groups, Recorder()) as read:
@@ -631,7 +631,7 @@ def test_reading_from_the_disk_tells_how_far_it_is_and_stops_when_it_is_to(tmp_p
     monkeypatch.setattr("ad_agent_mcp.engines.diffusion.residency._Teller.interval_s", 0)
     _, (one,), _ = real_net(tmp_path, split=False)
     residency = Residency(SimulatedDevice(), budget_bytes=0, host_budget_bytes=0)
-    residency.add(Model("table", None, (one,), streamed=True))
+    residency.add(Model("table", None, (one,), "tensors"))
     residency.plan([Use("table", ("table",), 0)])
     report = Recorder(cancel_at=2)
     sizes = [one.file.tensors[name].end - one.file.tensors[name].begin for name in ("linear.weight", "linear.bias")]

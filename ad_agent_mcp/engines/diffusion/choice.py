@@ -80,7 +80,7 @@ def plan_for(
         STAGES,
         MEGAPIXEL,
         vram_budget=on_host if free_vram_bytes is None else vram_budget(settings.vram_budget_gb, free_vram_bytes),
-        host_budget=on_host,
+        host_budget=0 if free_vram_bytes is None else on_host,  # on the CPU a copy would gain nothing
         is_jit=settings.residency == "jit",
     )
 

@@ -87,7 +87,7 @@ class Models:
                 self._modulation_file = files[0]
             else:
                 shell = shells[component.name] = self._shell(component, path)
-            residency.add(Model(component.name, shell, segments, streamed=component.is_streamed))
+            residency.add(Model(component.name, shell, segments, stream=component.stream))
         self._shells = shells
         self._transformer = shells[preset.transformer]
         self.has_guidance = bool(self._transformer.config.guidance_embeds)
@@ -246,7 +246,7 @@ class Models:
             for name in module._non_persistent_buffers_set:
                 if (buffer := module._buffers[name]) is not None:
                     module._buffers[name] = buffer.to(self.device)
-        if component.is_streamed:  # its weights are on the CPU, where the pipeline therefore puts what it is given
+        if component.stream:  # its weights are on the CPU, where the pipeline therefore puts what it is given
             shell.register_forward_pre_hook(lambda _, given: tuple(one.to(self.device) for one in given))
         if component.name == self.preset.transformer:
             self.modulation = Modulation(shell)

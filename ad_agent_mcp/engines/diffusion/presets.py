@@ -10,6 +10,7 @@ from functools import cached_property
 
 from ...contract.errors import invalid
 from ...contract.stages import Stage
+from .schedule import Stream
 
 GIB = 2**30
 MEGAPIXEL = 2**20
@@ -48,7 +49,7 @@ class Component:
         network: its class; empty for a folder that is copied.
         dtype: what its weights are stored in.
         nominal_gib: size of each of its segments in the published models.
-        is_streamed: read through the device while it runs, and never resident.
+        stream: read through the device while it runs, and never resident.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Component:
     network: str = ""
     dtype: str = ""
     nominal_gib: tuple[float, ...] = ()
-    is_streamed: bool = False
+    stream: Stream | None = None
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,8 @@ class Preset:
 COMPONENTS = (
     Component("transformer-bf16", "flux", "transformer", "FluxTransformer2DModel", "bfloat16", (11.09, 5.06)),
     Component("transformer-fp8", "flux", "transformer", "FluxTransformer2DModel", "float8_e4m3fn", (8.15,)),
-    Component("modulation", "flux", "transformer", "FluxTransformer2DModel", "bfloat16", (6.01,), is_streamed=True),
-    Component("t5", "flux", "text_encoder_2", "T5EncoderModel", "bfloat16", (8.87,), is_streamed=True),
+    Component("modulation", "flux", "transformer", "FluxTransformer2DModel", "bfloat16", (6.01,), stream="tensors"),
+    Component("t5", "flux", "text_encoder_2", "T5EncoderModel", "bfloat16", (8.87,), stream="layers"),
     Component("clip_l", "flux", "text_encoder", "CLIPTextModel", "bfloat16", (0.23,)),
     Component("flux_vae", "flux", "vae", "AutoencoderKL", "bfloat16", (0.156,)),
     Component("flux_tokenizer", "flux", "tokenizer"),

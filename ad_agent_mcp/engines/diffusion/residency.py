@@ -60,7 +60,7 @@ class Residency:
         self._weights: dict[str, Weights] = {}
         self._schedule = Schedule((), (), budget_bytes=budget_bytes)
         self._next = 0
-        self._wanted_host: frozenset[str] = frozenset()
+        self._wanted_host: list[str] = []
         self._fetches_ahead = not self._is_jit
         self._prefetch: _Prefetch | None = None
         self._is_in_use = False
@@ -92,11 +92,11 @@ class Residency:
             raise ValueError(f"the name of {model.name}, or of one of its segments, is taken")
         if model.module is not None:
             check_names(model.name, model.module, model.segments)
-            if model.streamed:
+            if model.stream == "layers":
                 stream_layers(model.module, self._device.torch_device)
         self._models.add(model.name)
         for name, file in model.segments:
-            self._weights[name] = Weights(name, model.name, model.module, file, model.streamed)
+            self._weights[name] = Weights(name, model.name, model.module, file, model.stream)
 
     def plan(self, uses: Sequence[Use]) -> None:
         """Learn the whole job before its first stage, or what is left of it.
@@ -111,11 +111,13 @@ class Residency:
         self._next = 0
         self._fetches_ahead = not self._is_jit
         self._reschedule(uses, self._budget_bytes)
-        self._wanted_host = self._choose_host_copies()
+        there = [weights.name for weights in self._weights.values() if weights.host is not None]
+        if not self._is_jit:
+            self._wanted_host = self._schedule.host_copies(self._host_budget_bytes, self.resident, there)
         for weights in self._weights.values():
             if weights.host is not None and weights.name not in self._wanted_host:
                 self._drop_host(weights)
-            elif weights.host is None and weights.is_streamed and weights.name in self._wanted_host:
+            elif weights.host is None and weights.stream and weights.name in self._wanted_host:
                 weights.assign(None)
 
     @contextlib.contextmanager
@@ -237,7 +239,7 @@ class Residency:
     def _load(self, weights: Weights, report: StageReport) -> None:
         started = time.perf_counter()
         report.model_moved(weights.name, "loading")
-        buffer = None if weights.is_streamed else self._device.allocate(weights.file.nbytes)
+        buffer = None if weights.stream else self._device.allocate(weights.file.nbytes)
         self._fill(weights, buffer, _Teller(report, weights.name))
         self._place(weights, buffer)
         seconds = time.perf_counter() - started
@@ -254,7 +256,7 @@ class Residency:
             self._device.copy_in(buffer, weights.file if weights.host is None else weights.host, check)
 
     def _place(self, weights: Weights, buffer: Tensor | None) -> None:
-        if weights.is_streamed:
+        if weights.stream:
             weights.assign(weights.file.mapped() if weights.host is None else weights.host)
         elif buffer is not None:
             weights.assign(buffer)
@@ -271,7 +273,7 @@ class Residency:
                 weights.assign(None)
 
     def _drop_host(self, weights: Weights) -> None:
-        if weights.is_streamed:
+        if weights.stream:
             weights.assign(None)
         host, weights.host = weights.host, None
         if host is not None:
@@ -322,29 +324,8 @@ class Residency:
         return index
 
     def _reschedule(self, uses: Sequence[Use], keep_bytes: int) -> None:
-        weights = [weights for weights in self._weights.values() if not weights.is_streamed]
-        parts = [Part(one.name, one.model, one.file.nbytes) for one in weights]
+        parts = [Part(one.name, one.model, one.file.nbytes, one.stream) for one in self._weights.values()]
         self._schedule = Schedule(parts, uses, budget_bytes=self._budget_bytes, keep_bytes=keep_bytes)
-
-    def _choose_host_copies(self) -> frozenset[str]:
-        """What layers stream, what has to come back, what is only read, what is there; as far as the budget goes."""
-        if self._is_jit:
-            return frozenset()
-        used = {name for use in self._schedule.uses for name in use.models}
-        all_streamed = [one for one in self._weights.values() if one.is_streamed and one.model in used]
-        streamed = [one.name for one in all_streamed if one.module is not None]
-        read = [one.name for one in all_streamed if one.module is None]
-        gone = [name for step in self._schedule.simulate(self.resident) for name in step.moves.evicted]
-        back = [name for name in gone if self._weights[name].model in used]
-        back.sort(key=lambda name: -self._weights[name].file.nbytes)
-        there = [one.name for one in self._weights.values() if one.host is not None]
-        chosen: set[str] = set()
-        room = self._host_budget_bytes
-        for name in dict.fromkeys((*streamed, *back, *read, *there)):
-            if self._weights[name].file.nbytes <= room:
-                room -= self._weights[name].file.nbytes
-                chosen.add(name)
-        return frozenset(chosen)
 
     def _rungs(self, stage: str, report: StageReport, shrink: Sequence[Callable[[], str | None]]) -> Iterator[str]:
         """Give something up for each sentence; an empty one: flushing has to do."""

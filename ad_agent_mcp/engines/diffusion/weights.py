@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .flat import FlatFile
+from .schedule import Stream
 
 
 class Segment(NamedTuple):
@@ -29,13 +30,13 @@ class Model(NamedTuple):
         module: its parameters and persistent buffers are on the meta device while they are away; None: weights
             that are only read, with `Residency.reading`.
         segments: the files that hold all of them.
-        streamed: never resident; the weights stay in host memory and each layer fetches its own when it runs.
+        stream: never resident; how its weights, which stay in host memory or on the disk, are read.
     """
 
     name: str
     module: nn.Module | None
     segments: tuple[Segment, ...]
-    streamed: bool = False
+    stream: Stream | None = None
 
 
 @dataclass(eq=False)
@@ -46,13 +47,13 @@ class Weights:
     model: str
     module: nn.Module | None
     file: FlatFile
-    is_streamed: bool
+    stream: Stream | None
     buffer: Tensor | None = None
     host: Tensor | None = None
 
     @property
     def is_resident(self) -> bool:
-        return self.buffer is not None and not self.is_streamed
+        return self.buffer is not None and self.stream is None
 
     def __post_init__(self) -> None:
         self._places = _places(self.module, self.file.tensors) if self.module is not None else {}
