@@ -34,7 +34,7 @@ from .memory_plan import host_budget, vram_budget
 from .models import Models
 from .modulation import Row, flux_rows
 from .presets import ENCODE, MEGAPIXEL, TABLE, preset_named
-from .prompts import FLUX_STAGES, NEGATIVE_FIELDS, Prompt, prompts_of, unused_fields
+from .prompts import FLUX_STAGES, prompts_of, unused_fields
 from .residency import Residency, Use
 from .text import PromptCache, PromptEncoder
 
@@ -55,7 +55,7 @@ _CORE_SHARE = 0.6
 class _Pass(NamedTuple):
     """One run of FLUX in this job."""
 
-    prompt: Prompt
+    prompt: str
     steps: int
     strength: float | None
     guidance: float
@@ -65,10 +65,8 @@ class _Pass(NamedTuple):
 class _JobState:
     """What is known of the running job."""
 
-    request: GenerateRequest
-    stages: tuple[Stage, ...]
     passes: Mapping[Stage, _Pass]
-    prompts: Mapping[Stage, Prompt]
+    prompts: Mapping[Stage, Mapping[str, str]]
     unused: list[str]
     new_texts: list[tuple[PromptEncoder, list[str]]]
     cut: set[tuple[str, str]] = field(default_factory=set)
@@ -105,21 +103,18 @@ class DiffusionEngine:
         is_set = "composition_steps" in request.model_fields_set
         blend_steps = request.composition_steps if is_set else self._preset.steps
         passes = {
-            Stage.BACKGROUND: _Pass(prompts[Stage.BACKGROUND], steps, None, request.guidance_scale),
-            Stage.REFINE: _Pass(prompts[Stage.REFINE], steps, request.strength, request.guidance_scale),
-            Stage.BLEND: _Pass(
-                prompts[Stage.BLEND],
-                blend_steps,
-                request.composition_strength,
-                request.composition_guidance_scale,
-            ),
+            Stage.BACKGROUND: (steps, None, request.guidance_scale),
+            Stage.REFINE: (steps, request.strength, request.guidance_scale),
+            Stage.BLEND: (blend_steps, request.composition_strength, request.composition_guidance_scale),
         }
         self._job = _JobState(
-            request,
-            stages,
-            {stage: run for stage, run in passes.items() if stage in stages},
+            {
+                stage: _Pass(next(iter(prompts[stage].values())), *run)
+                for stage, run in passes.items()
+                if stage in stages
+            },
             prompts,
-            unused_fields(request, stages, has_negative=self._has_negative, has_guidance=self._models.has_guidance),
+            unused_fields(request, stages, has_guidance=self._models.has_guidance),
             self._new_texts(stages, prompts),
         )
         self._models.begin_job()
@@ -166,11 +161,10 @@ class DiffusionEngine:
         width, height = sdxl_size(mask.shape[1] / mask.shape[0], self._models.sdxl_side)
         edges = Image.fromarray(canny_map(mask, (width, height)))
         steps = request.num_inference_steps or self._preset.text_steps
-        prompt = self._state.prompts[Stage.TEXT_PAINT]
+        prompts = self._state.prompts[Stage.TEXT_PAINT].values()
 
         def body() -> Picture:
-            positive = self._models.sdxl_text.embedding(prompt.positive, self._models.device)
-            negative = self._models.sdxl_text.embedding(prompt.negative, self._models.device)
+            positive, negative = (self._models.sdxl_text.embedding(text, self._models.device) for text in prompts)
             result = self._models.sdxl(
                 prompt_embeds=positive["embeds"],
                 pooled_prompt_embeds=positive["pooled"],
@@ -265,25 +259,12 @@ class DiffusionEngine:
         assert self._job is not None  # noqa: S101  # the pipeline prepares first
         return self._job
 
-    @property
-    def _has_negative(self) -> bool:
-        """Whether negative prompts act on FLUX."""
-        return self._preset.true_cfg_scale > 1
-
-    def _texts(self, stage: Stage, prompts: Mapping[Stage, Prompt]) -> dict[str, str]:
-        """What a stage's model is given to read, by the fields that it is made of."""
-        prompt = prompts[stage]
-        texts = {prompt.source: prompt.positive}
-        if self._has_negative or stage is Stage.TEXT_PAINT:
-            texts[NEGATIVE_FIELDS[stage]] = prompt.negative
-        return texts
-
     def _new_texts(
-        self, stages: tuple[Stage, ...], prompts: Mapping[Stage, Prompt]
+        self, stages: tuple[Stage, ...], prompts: Mapping[Stage, Mapping[str, str]]
     ) -> list[tuple[PromptEncoder, list[str]]]:
         """What no earlier job had encoded, for each encoder that has any."""
-        flux = [text for one in stages if one in FLUX_STAGES for text in self._texts(one, prompts).values()]
-        letters = [*self._texts(Stage.TEXT_PAINT, prompts).values()] if Stage.TEXT_PAINT in stages else []
+        flux = [text for stage in stages if stage in FLUX_STAGES for text in prompts[stage].values()]
+        letters = [*prompts[Stage.TEXT_PAINT].values()] if Stage.TEXT_PAINT in stages else []
         recalled = [
             (encoder, encoder.recall(wanted))
             for encoder, wanted in ((self._models.flux_text, flux), (self._models.sdxl_text, letters))
@@ -321,7 +302,7 @@ class DiffusionEngine:
         self._report_unused(report)
         is_letters = stage is Stage.TEXT_PAINT
         encoder, what = (self._models.sdxl_text, "letters") if is_letters else (self._models.flux_text, "pictures")
-        for source, text in self._texts(stage, self._state.prompts).items():
+        for source, text in self._state.prompts[stage].items():
             words = encoder.words_read(text)
             if words is not None and (source, what) not in self._state.cut:
                 self._state.cut.add((source, what))
@@ -350,18 +331,13 @@ class DiffusionEngine:
         def body() -> None:
             rows: list[Row] = []
             for stage, run in state.passes.items():
-                pooled = self._models.flux_text.embedding(run.prompt.positive, device)["pooled"]
-                negative = None
-                if self._has_negative:
-                    negative = self._models.flux_text.embedding(run.prompt.negative, device)["pooled"]
                 made = flux_rows(
                     self._models.flux_scheduler_config,
                     steps=run.steps,
                     strength=run.strength,
                     image_tokens=self._models.image_tokens(size),
                     guidance=run.guidance if self._models.has_guidance else None,
-                    pooled=pooled,
-                    negative_pooled=negative,
+                    pooled=self._models.flux_text.embedding(run.prompt, device)["pooled"],
                 )
                 state.rows[stage] = range(len(rows), len(rows) + len(made))
                 rows += made
@@ -376,38 +352,28 @@ class DiffusionEngine:
         self._read(stage, report)
         self._tabulate(size, report)
         state = self._state
-        run = state.passes[stage]
-        rows = state.rows[stage]
-        steps = len(rows) // 2 if self._has_negative else len(rows)
+        run, rows = state.passes[stage], state.rows[stage]
+        strength = {} if run.strength is None else {"strength": run.strength}
 
         def body() -> Picture:
-            report.iteration(0, steps)  # nothing is loading any more
+            report.iteration(0, len(rows))  # nothing is loading any more
             if self._models.begins_compiling(size):
                 report.model_moved(COMPILING, "loading")  # until the first step is told
             device = self._models.device
-            positive = self._models.flux_text.embedding(run.prompt.positive, device)
-            arguments: dict[str, Any] = dict(pictures)
-            if self._has_negative:
-                negative = self._models.flux_text.embedding(run.prompt.negative, device)
-                arguments |= {
-                    "true_cfg_scale": self._preset.true_cfg_scale,
-                    "negative_prompt_embeds": negative["embeds"],
-                    "negative_pooled_prompt_embeds": negative["pooled"],
-                }
-            if run.strength is not None:
-                arguments["strength"] = run.strength
+            words = self._models.flux_text.embedding(run.prompt, device)
             with self._models.modulation.reading(rows):
                 result = self._models.flux(stage)(
-                    prompt_embeds=positive["embeds"],
-                    pooled_prompt_embeds=positive["pooled"],
+                    prompt_embeds=words["embeds"],
+                    pooled_prompt_embeds=words["pooled"],
                     width=size[0],
                     height=size[1],
                     num_inference_steps=run.steps,
                     guidance_scale=run.guidance,
                     generator=_generator(seed),
-                    callback_on_step_end=_step_callback(report, steps, device),
+                    callback_on_step_end=_step_callback(report, len(rows), device),
                     output_type="np",
-                    **arguments,
+                    **strength,
+                    **pictures,
                 )
             return to_bytes(result.images[0])
 
