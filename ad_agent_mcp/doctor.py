@@ -110,7 +110,7 @@ def _engine(settings: Settings) -> Iterator[Finding]:
         if settings.engine is EngineChoice.DRAFT:
             return
         preset, library = preset_named(settings.preset), ModelLibrary.of(settings)
-        if free_vram is not None and preset.is_compiled and (lack := lacks_to_compile()):
+        if free_vram is not None and (lack := lacks_to_compile()):
             text = f"{lack}: preset {preset.name} runs uncompiled, so slower; install gcc and python3-dev, or set CC"
             yield Finding("C compiler", "note", text)
         standings = [library.standing(preset, source.role) for source in preset.sources]

@@ -223,7 +223,7 @@ def watched(engine: Any, root: Path, watch: Watch, scene: str = "", **fields: An
         font_name="BMJua/BMJUA_ttf.ttf", seed=1, **fields,
     )  # fmt: skip
     steps = {Stage.BACKGROUND: 28, Stage.REFINE: 17, Stage.TEXT_PAINT: 28, Stage.BLEND: 12}
-    plan = plan_stages(engine=EngineName.DIFFUSION, preset=engine.presets[0], steps=(1, 2, 3), iterations=steps)
+    plan = plan_stages(engine=EngineName.DIFFUSION, preset=engine._preset.name, steps=(1, 2, 3), iterations=steps)
     out = root / "job"
     out.mkdir(exist_ok=True)
     run = engine._residency.run

@@ -111,7 +111,7 @@ def make(
             given.write_bytes(file_bytes(picture or bottle(400)))
         inputs = Inputs(product=given, has_step1_layers=1 not in steps)
     asked = asked_for(**request)
-    plan = plan_stages(engine=EngineName.DIFFUSION, preset=engine.presets[0], steps=steps, iterations={}, skip=skip)
+    plan = plan_stages(engine=EngineName.DIFFUSION, preset="exact", steps=steps, iterations={}, skip=skip)
     events = events or Events()
     job = StartJob(job_id="job-1", request=asked, plan=plan, inputs=inputs, out_dir=out_dir)
     checks = run_job(job, engine, events)

@@ -21,7 +21,7 @@ class SimulatedDevice:
 
     def __init__(self, capacity: int = 1 << 40) -> None:
         self.capacity = capacity
-        self.used = self.peak = self.allocations = self.copies = self.chunks = self.flushes = 0
+        self.used = self.peak = self.allocations = self.copies = self.copied = self.chunks = self.flushes = 0
         self.fails = lambda number: False
         self.copy_error: dict[int, Exception] = {}
         self.gates: dict[int, threading.Event] = {}
@@ -57,6 +57,7 @@ class SimulatedDevice:
             if error is not None:
                 raise error
             check(min(begin + CHUNK, target.numel()))
+        self.copied += target.numel()
 
     def register(self, host: Tensor) -> None:
         assert host.data_ptr() not in self.registered

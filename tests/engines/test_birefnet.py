@@ -300,19 +300,6 @@ def test_pictures_of_a_batch_do_not_touch_each_other() -> None:
     torch.testing.assert_close(model(pair), alone, rtol=0, atol=1e-12)
 
 
-def test_tiles_stacked_the_older_way_want_the_older_order_of_weights() -> None:
-    state = tiny_state()
-    older = BiRefNetConfig(**{**vars(TINY), "colour_last_tiles": True})
-    reordered = dict(state)
-    for n in (2, 3, 4, 5):
-        name, side = f"decoder.ipt_blk{n}.conv1.weight", 2**n
-        by_colour = state[name].unflatten(1, (3, side, side))
-        reordered[name] = by_colour.permute(0, 3, 2, 1, 4, 5).flatten(1, 3)
-    one = network(state, dtype=DOUBLE)(picture().double())
-    other = network(reordered, older, DOUBLE)(picture().double())
-    torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
-
-
 # Weights
 
 

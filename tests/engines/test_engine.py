@@ -277,9 +277,7 @@ def test_foreign_pictures_start_step_3(engine, started: Path):
 
 def begin(engine: DiffusionEngine, *steps: int, **fields: object) -> GenerateRequest:
     request = asked_for(**fields)
-    engine.prepare(
-        plan_stages(engine=EngineName.DIFFUSION, preset=engine.presets[0], steps=steps, iterations={}), request
-    )
+    engine.prepare(plan_stages(engine=EngineName.DIFFUSION, preset="exact", steps=steps, iterations={}), request)
     return request
 
 

@@ -83,6 +83,23 @@ def strip(transformer):
     return Modulation(transformer), lambda name: (state[f"{name}.weight"], state[f"{name}.bias"])
 
 
+@pytest.fixture
+def row_by_row(monkeypatch):
+    """The table is multiplied as the plain model does it, so that it has to be the same bit by bit."""
+
+    def fill(self, rows, weights):
+        with monkeypatch.context() as patch:
+            linear = torch.nn.functional.linear
+            patch.setattr(
+                torch.nn.functional, "linear", lambda x, *w: torch.cat([linear(row, *w) for row in x.split(1)])
+            )
+            whole(self, rows, weights)
+
+    whole = Modulation.fill
+    monkeypatch.setattr(Modulation, "fill", fill)
+
+
+@pytest.mark.usefixtures("row_by_row")
 @pytest.mark.parametrize("folder", ["tiny_flux", "tiny_flux_schnell"])
 @pytest.mark.parametrize(("kind", "strength"), PIPELINES)
 def test_latents_from_the_table_equal_the_plain_ones_bit_for_bit(folder, kind, strength, request):
@@ -90,13 +107,14 @@ def test_latents_from_the_table_equal_the_plain_ones_bit_for_bit(folder, kind, s
     plain = paint(pipeline, kind, strength)
     modulation, weights = strip(pipeline.transformer)
     rows = rows_of(pipeline, strength)
-    modulation.fill(rows, weights, batched=False)
+    modulation.fill(rows, weights)
     with modulation.reading(range(len(rows))):
         from_table = paint(pipeline, kind, strength)
     assert torch.equal(plain, from_table)
     assert modulation.calls_made == len(rows) == {None: 3, 0.6: 2, 0.85: 3}[strength]
 
 
+@pytest.mark.usefixtures("row_by_row")
 @pytest.mark.parametrize(
     ("steps", "strength", "size"),
     [(1, None, (32, 32)), (7, None, (256, 64)), (5, 0.2, (64, 64)), (7, 0.45, (128, 96)), (3, 1.0, (48, 160))],
@@ -107,19 +125,20 @@ def test_rows_are_the_calls_for_any_steps_strength_and_size(tiny_flux, steps, st
     plain = paint(pipeline, kind, strength, steps=steps, size=size)
     modulation, weights = strip(pipeline.transformer)
     rows = rows_of(pipeline, strength, steps=steps, tokens=(size[0] // 16) * (size[1] // 16))
-    modulation.fill(rows, weights, batched=False)
+    modulation.fill(rows, weights)
     with modulation.reading(range(len(rows))):
         from_table = paint(pipeline, kind, strength, steps=steps, size=size)
     assert torch.equal(plain, from_table)
 
 
+@pytest.mark.usefixtures("row_by_row")
 def test_one_table_serves_the_passes_of_a_job(tiny_flux):
     pipeline = load(tiny_flux)
     passes = [(kind, strength, prompt) for prompt, (kind, strength) in enumerate(PIPELINES)]
     plain = [paint(pipeline, kind, strength, prompt=prompt) for kind, strength, prompt in passes]
     modulation, weights = strip(pipeline.transformer)
     rows = [rows_of(pipeline, strength, prompt=prompt) for _, strength, prompt in passes]
-    modulation.fill([row for of_pass in rows for row in of_pass], weights, batched=False)
+    modulation.fill([row for of_pass in rows for row in of_pass], weights)
     begin = 0
     for (kind, strength, prompt), of_pass, wanted in zip(passes, rows, plain, strict=True):
         with modulation.reading(range(begin, begin + len(of_pass))):
@@ -209,6 +228,7 @@ def test_the_table_has_exactly_the_rows_of_the_job(filled):
     assert modulation._outputs.dtype == torch.bfloat16
 
 
+@pytest.mark.usefixtures("row_by_row")
 def test_compiled_blocks_are_compiled_as_often_as_the_whole_model_whatever_the_job(tiny_flux):
     def compilations(transformer, passes):
         torch._dynamo.reset()
@@ -229,7 +249,7 @@ def test_compiled_blocks_are_compiled_as_often_as_the_whole_model_whatever_the_j
     modulation, weights = strip(pipeline.transformer)
 
     def from_table(prompt, steps):
-        modulation.fill(rows_of(pipeline, None, prompt=prompt, steps=steps), weights, batched=False)
+        modulation.fill(rows_of(pipeline, None, prompt=prompt, steps=steps), weights)
         return one_pass(pipeline, prompt, steps, modulation.reading(range(steps)))
 
     got = compilations(pipeline.transformer, [partial(from_table, prompt, steps) for prompt, steps in jobs])

@@ -35,8 +35,6 @@ class BiRefNetConfig:
         decoder_dim: inner channels of a decoder block.
         aspp_dim: channels of each of its five branches.
         side: pixels of the square pictures that it was trained on, a multiple of 32.
-        colour_last_tiles: tiles of the picture are stacked column, row, colour, as code before November 2024 did, and
-            not colour, row, column. Names and shapes do not tell for which a checkpoint was trained.
     """
 
     embed_dim: int = 192
@@ -46,7 +44,6 @@ class BiRefNetConfig:
     decoder_dim: int = 64
     aspp_dim: int = 256
     side: int = 1024
-    colour_last_tiles: bool = False
 
 
 class BiRefNet(nn.Module):
@@ -345,7 +342,6 @@ def _decoder_block(channels: int, out: int, config: BiRefNetConfig) -> nn.Sequen
 class _Decoder(nn.ModuleDict):
     def __init__(self, config: BiRefNetConfig) -> None:
         super().__init__()
-        self.config = config
         width, inner = 2 * config.embed_dim, config.decoder_dim
         pictures = {1: width // 8, 2: width // 4, 3: width // 2, 4: width, 5: width}
         for n, out in pictures.items():
@@ -373,5 +369,4 @@ class _Decoder(nn.ModuleDict):
     def _with_picture(self, n: int, p: Tensor, image: Tensor) -> Tensor:
         """`p` with what the picture says, cut into tiles of the size of `p` that are stacked as channels."""
         tiles = image.unflatten(3, (-1, p.shape[3])).unflatten(2, (-1, p.shape[2]))
-        order = (0, 4, 2, 1, 3, 5) if self.config.colour_last_tiles else (0, 1, 2, 4, 3, 5)
-        return torch.cat((p, self[f"ipt_blk{n}"](tiles.permute(order).flatten(1, 3))), 1)
+        return torch.cat((p, self[f"ipt_blk{n}"](tiles.transpose(3, 4).flatten(1, 3))), 1)

@@ -85,16 +85,6 @@ class DiffusionEngine:
         self._preset = models.preset
         self._job: _JobState | None = None
 
-    @property
-    def device(self) -> str:
-        """Where it computes, as shown to people."""
-        return self._models.device_name
-
-    @property
-    def presets(self) -> tuple[str, ...]:
-        """The preset that is loaded."""
-        return (self._preset.name,)
-
     def prepare(self, plan: Plan, request: GenerateRequest) -> None:
         """See `Engine`."""
         stages = tuple(planned.stage for planned in plan.stages)

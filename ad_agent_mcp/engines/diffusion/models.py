@@ -155,18 +155,13 @@ class Models:
         )
         self._set_tiles()
 
-    @property
-    def device_name(self) -> str:
-        """The device as people know it."""
-        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
-
     def begin_job(self) -> None:
         """Compile from the second job on: the first picture of a fresh worker is there sooner without."""
         self._jobs += 1
         if self._tile_index:
             self._tile_index = 0
             self._set_tiles()
-        if self._jobs == 2 and self.preset.is_compiled and self.device.type == "cuda":
+        if self._jobs == 2 and self.device.type == "cuda":
             torch._dynamo.config.recompile_limit = _RECOMPILES
             torch._inductor.config.compile_threads = min(_COMPILERS, os.cpu_count() or 1)
             self._transformer.compile_repeated_blocks(fullgraph=True)

@@ -106,25 +106,23 @@ class Modulation:
             table.row = table.row.to("meta")
 
     @torch.no_grad()
-    def fill(self, rows: Sequence[Row], weights: Weights, *, batched: bool = True) -> None:
+    def fill(self, rows: Sequence[Row], weights: Weights) -> None:
         """Work out a table for all passes to come. `time_text_embed` has to be on the rows' device.
+
+        One multiplication serves all rows; in bfloat16 it is rounded otherwise than the plain model's for each row.
 
         Args:
             rows: of every pass, one after the other.
             weights: gives a name's weight and bias, on host or device; registered host memory is copied beside the
                 multiplications. None of it is read any more when `fill` is left.
-            batched: one multiplication for all rows, whose bfloat16 rounding differs from the plain model's; False is
-                one for each row, bit for bit the plain model's.
         """
         self.clear()
         embedded = torch.cat([self._embedding(row) for row in rows])
         widths = [table.out_features for table in self._tables.values()]
         outputs = embedded.new_empty(len(rows), sum(widths))
-        parts = [slice(None)] if batched else [slice(index, index + 1) for index in range(len(rows))]
         try:
             for into, (weight, bias) in zip(outputs.split(widths, 1), self._stream(weights, embedded), strict=True):
-                for part in parts:
-                    into[part] = nn.functional.linear(embedded[part], weight, bias)
+                into[:] = nn.functional.linear(embedded, weight, bias)
         finally:
             if embedded.is_cuda:
                 torch.cuda.synchronize(embedded.device)

@@ -98,7 +98,6 @@ class Preset:
     text_guidance: float = 7.0
     edge_scale: float = 0.8
     max_sequence_length: int = 512
-    is_compiled: bool = True
     vae_tiles: tuple[int, ...] = (512, 256)
     flux_activation: Activation = Activation(0.17, 0.46, 0.6)
 

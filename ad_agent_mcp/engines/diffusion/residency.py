@@ -20,9 +20,9 @@ from ..base import StageReport
 from .devices import Check, Device, Reader, host_memory, is_out_of_memory
 from .flat import FlatFile
 from .schedule import Part, Schedule, Use
-from .weights import Model, Segment, Weights, assign_views, check_names, stream_layers
+from .weights import Model, Segment, Weights, check_names, stream_layers
 
-__all__ = ["Model", "Residency", "Segment", "Use", "assign_views"]
+__all__ = ["Model", "Residency", "Segment", "Use"]
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -41,17 +41,11 @@ class Residency:
         budget_bytes: for weights and what stages need beside them (`Use.workspace_bytes`) together.
         host_budget_bytes: for copies in host memory of what has to come back; the rest is read from the disk.
         policy: `auto` keeps what fits; `jit` loads before a stage, drops after it, and copies nothing to host memory.
-
-    Attributes:
-        moves: how often weights came to the device.
-        moved_bytes: how many bytes that were.
     """
 
     def __init__(
         self, device: Device, *, budget_bytes: int, host_budget_bytes: int, policy: Literal["auto", "jit"] = "auto"
     ) -> None:
-        self.moves = 0
-        self.moved_bytes = 0
         self._device = device
         self._budget_bytes = budget_bytes
         self._host_budget_bytes = host_budget_bytes
@@ -260,8 +254,6 @@ class Residency:
             weights.assign(weights.file.mapped() if weights.host is None else weights.host)
         elif buffer is not None:
             weights.assign(buffer)
-            self.moves += 1
-            self.moved_bytes += buffer.numel()
 
     def _evict(self, weights: Weights, report: StageReport) -> None:
         weights.assign(None)

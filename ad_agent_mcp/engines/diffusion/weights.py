@@ -67,15 +67,6 @@ class Weights:
         self.buffer = buffer
 
 
-def assign_views(module: nn.Module, views: Mapping[str, Tensor]) -> None:
-    """Make `views` the parameters and buffers of `module`; what is tied to one of them follows.
-
-    Raises:
-        ValueError: the module has no tensor of that name.
-    """
-    _put(_places(module, views), views)
-
-
 def _places(module: nn.Module, names: Iterable[str]) -> dict[str, list[tuple[dict[str, Any], str]]]:
     """Where the module keeps the tensor of each name: a dictionary and a key; several, where it is tied."""
     tensors = module.state_dict(keep_vars=True)
