@@ -8,16 +8,14 @@ import torch
 from torch import Tensor
 
 from ad_agent_mcp.contract.errors import AdAgentError, Cancelled
-from ad_agent_mcp.engines.diffusion.devices import CpuDevice
+from ad_agent_mcp.engines.diffusion.devices import Device
 from ad_agent_mcp.engines.diffusion.flat import FlatFile
 
 CHUNK = 256
 
 
-class SimulatedDevice:
+class SimulatedDevice(Device):
     """Memory counts as used until its last view is gone."""
-
-    torch_device = torch.device("cpu")
 
     def __init__(self, capacity: int = 1 << 40) -> None:
         self.capacity = capacity
@@ -65,9 +63,6 @@ class SimulatedDevice:
 
     def unregister(self, host: Tensor) -> None:
         del self.registered[host.data_ptr()]
-
-    def reading(self, file: FlatFile, groups):
-        return CpuDevice().reading(file, groups)
 
     def flush(self) -> None:
         self.flushes += 1

@@ -51,7 +51,7 @@ def device() -> SimulatedDevice:
 def engine(tiny_settings: Callable[[str], Settings], device: SimulatedDevice) -> DiffusionEngine:
     """Preset `exact`, warm, on a device that counts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine_module, "CpuDevice", lambda: device)
+        patch.setattr(engine_module, "Device", lambda: device)
         return open_engine(tiny_settings("exact"))
 
 

@@ -80,7 +80,8 @@ def rows_of(pipeline, strength, *, steps=3, tokens=TOKENS, prompt=0):
 def strip(transformer):
     """The modulation of `transformer`, and where its weights are found from now on."""
     state = {name: tensor.cpu() for name, tensor in transformer.state_dict().items()}
-    return Modulation(transformer), lambda name: (state[f"{name}.weight"], state[f"{name}.bias"])
+    modulation = Modulation(transformer)
+    return modulation, [(state[f"{name}.weight"], state[f"{name}.bias"]) for name in modulation.names]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ import functools
 import itertools
 import math
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from torch import nn
 
 from ad_agent_mcp.contract.errors import AdAgentError, Cancelled, ErrorCode
 from ad_agent_mcp.engines.diffusion import residency as residency_module
-from ad_agent_mcp.engines.diffusion.devices import CpuDevice
+from ad_agent_mcp.engines.diffusion.devices import Device
 from ad_agent_mcp.engines.diffusion.flat import FlatFile, write_flat
 from ad_agent_mcp.engines.diffusion.residency import Model, Residency, Segment, Use
 from ad_agent_mcp.engines.diffusion.schedule import Part, Schedule
@@ -574,7 +575,7 @@ def test_a_module_computes_the_same_when_its_weights_come_back(tmp_path, host):
     net, segments, shell = real_net(tmp_path)
     tokens = torch.tensor([1, 5, 5, 10])
     positions = shell.positions
-    residency = Residency(CpuDevice(), budget_bytes=FOREVER, host_budget_bytes=host, policy="auto")
+    residency = Residency(Device(), budget_bytes=FOREVER, host_budget_bytes=host, policy="auto")
     residency.add(Model("net", shell, segments))
     residency.plan([Use("run", ("net",), 0)])
     with torch.inference_mode():
@@ -594,7 +595,7 @@ def test_a_module_computes_the_same_when_its_weights_come_back(tmp_path, host):
 def test_a_streamed_module_shows_each_layer_its_weights_only_while_it_runs(tmp_path):
     net, segments, shell = real_net(tmp_path)
 
-    class Elsewhere(CpuDevice):
+    class Elsewhere(Device):
         torch_device = torch.device("meta")
 
     residency = Residency(Elsewhere(), budget_bytes=0, host_budget_bytes=FOREVER)
@@ -618,9 +619,9 @@ def test_weights_without_a_module_are_read_on_the_host(tmp_path):
         residency.add(Model("table", None, (one,), "tensors"))
         residency.plan([Use("table", ("table",), 0)])
         groups = [["linear.weight"], ["linear.bias"]]
-        with residency.use("table", Recorder()), residency.reading(one.file, groups, Recorder()) as read:
-            assert torch.equal(read()["linear.weight"], net.linear.weight)
-            assert torch.equal(read()["linear.bias"], net.linear.bias)
+        with residency.use("table", Recorder()), closing(residency.reading(one.file, groups, Recorder())) as read:
+            assert torch.equal(next(read)["linear.weight"], net.linear.weight)
+            assert torch.equal(next(read)["linear.bias"], net.linear.bias)
         assert bool(residency.host_bytes) is bool(host)
         residency.unload()
         assert residency.host_bytes == 0
@@ -636,16 +637,16 @@ def test_reading_from_the_disk_tells_how_far_it_is_and_stops_when_it_is_to(tmp_p
     sizes = [one.file.tensors[name].end - one.file.tensors[name].begin for name in ("linear.weight", "linear.bias")]
     with (
         residency.use("table", Recorder()),
-        residency.reading(one.file, [["linear.weight"], ["linear.bias"]], report) as read,
+        closing(residency.reading(one.file, [["linear.weight"], ["linear.bias"]], report)) as read,
     ):
-        read()
+        next(read)
         with pytest.raises(Cancelled):
-            read()
+            next(read)
     assert report.moves == [(one.name, "loading", sizes[0]), (one.name, "loading", sum(sizes))]
 
 
 def test_files_that_are_not_those_of_the_model_are_refused_by_name(tmp_path):
-    residency = Residency(CpuDevice(), budget_bytes=FOREVER, host_budget_bytes=0)
+    residency = Residency(Device(), budget_bytes=FOREVER, host_budget_bytes=0)
     _, segments, shell = real_net(tmp_path)
     with pytest.raises(ValueError, match=r"norm\.weight is missing"):
         residency.add(Model("net", shell, segments[:1]))
@@ -657,7 +658,7 @@ def test_files_that_are_not_those_of_the_model_are_refused_by_name(tmp_path):
 
 
 def test_names_are_unique(tmp_path):
-    residency = Residency(CpuDevice(), budget_bytes=FOREVER, host_budget_bytes=0)
+    residency = Residency(Device(), budget_bytes=FOREVER, host_budget_bytes=0)
     _, segments, shell = real_net(tmp_path)
     residency.add(Model("net", shell, segments))
     for name, other in itertools.product(("net", "new"), (segments, ())):

@@ -27,7 +27,7 @@ from ...imaging import cutout
 from ...imaging.edges import canny_map
 from ...imaging.picture import Matte, Picture, alpha_over, blur, dilate, floats, mix, resize, to_bytes
 from ..base import CutOut, Scene, StageReport
-from .devices import CpuDevice, CudaDevice, Device
+from .devices import CudaDevice, Device
 from .host import free_host_bytes
 from .library import ModelLibrary, unavailable
 from .memory_plan import host_budget, vram_budget
@@ -457,7 +457,7 @@ def open_engine(settings: Settings) -> DiffusionEngine:
         device: Device = CudaDevice(cap_bytes=cap)
         budget, host = cap - ROUNDING_BYTES, on_host
     else:
-        device, budget, host = CpuDevice(), on_host, 0
+        device, budget, host = Device(), on_host, 0
     residency = Residency(device, budget_bytes=budget, host_budget_bytes=host, policy=settings.residency)
 
     def identity(role: str) -> str:

@@ -87,10 +87,12 @@ class FlatFile:
                     raise ValueError(f"{path} is not a flat file: {name} does not begin at a multiple of {ALIGNMENT}")
         return cls(path, end, specs, path.stat().st_size - end)
 
-    def views(self, buffer: Tensor) -> dict[str, Tensor]:
-        """The tensors by name, as views of `buffer`: uint8 (nbytes,), on any device."""
+    def views(self, buffer: Tensor, names: Iterable[str] | None = None, *, begin: int = 0) -> dict[str, Tensor]:
+        """Tensors by name, if none are named all, as views of `buffer`: uint8, any device, the data from `begin` on."""
+        specs = {name: self.tensors[name] for name in (self.tensors if names is None else names)}
         return {
-            name: buffer[spec.begin : spec.end].view(spec.dtype).view(spec.shape) for name, spec in self.tensors.items()
+            name: buffer[spec.begin - begin : spec.end - begin].view(spec.dtype).view(spec.shape)
+            for name, spec in specs.items()
         }
 
     def mapped(self) -> Tensor:

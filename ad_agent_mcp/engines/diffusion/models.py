@@ -8,6 +8,7 @@ Builds shells without weights; residency fills them. Knows no jobs.
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -212,13 +213,9 @@ class Models:
     def fill_table(self, rows: Sequence[Row], report: StageReport) -> None:
         """Compute the modulation of all `rows`, streaming its weights; the transformer is on the device."""
         groups = [(f"{name}.weight", f"{name}.bias") for name in self.modulation.names]
-        with self._residency.reading(self._modulation_file, groups, report) as read:
-
-            def weights(name: str) -> tuple[torch.Tensor, torch.Tensor]:
-                here = read()
-                return here[f"{name}.weight"], here[f"{name}.bias"]
-
-            self.modulation.fill(rows, weights)
+        with closing(self._residency.reading(self._modulation_file, groups, report)) as read:
+            pairs = zip(groups, read, strict=True)
+            self.modulation.fill(rows, ((here[weight], here[bias]) for (weight, bias), here in pairs))
 
     def matte(self, picture: Picture) -> Matte:
         """What BiRefNet takes for the foreground of an RGB picture."""

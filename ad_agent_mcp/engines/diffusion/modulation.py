@@ -5,7 +5,7 @@ What their linears give depends on timestep, guidance and pooled prompt alone, a
 nothing about files, stages or which models are resident.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -18,7 +18,6 @@ from diffusers.pipelines.flux.pipeline_flux_img2img import FluxImg2ImgPipeline
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 
-Weights = Callable[[str], tuple[Tensor, Tensor]]
 _SHIFT = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
 
 
@@ -106,15 +105,15 @@ class Modulation:
             table.row = table.row.to("meta")
 
     @torch.no_grad()
-    def fill(self, rows: Sequence[Row], weights: Weights) -> None:
+    def fill(self, rows: Sequence[Row], weights: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Work out a table for all passes to come. `time_text_embed` has to be on the rows' device.
 
         One multiplication serves all rows; in bfloat16 it is rounded otherwise than the plain model's for each row.
 
         Args:
             rows: of every pass, one after the other.
-            weights: gives a name's weight and bias, on host or device; registered host memory is copied beside the
-                multiplications. None of it is read any more when `fill` is left.
+            weights: weight and bias of each of `names`, on host or device; each pair has to be good until the next is
+                asked for. Registered host memory is copied beside the multiplications.
         """
         self.clear()
         embedded = torch.cat([self._embedding(row) for row in rows])
@@ -167,17 +166,16 @@ class Modulation:
         scales = (scale.to(row.pooled.dtype) * 1000 for scale in row[:2] if scale is not None)
         return nn.functional.silu(self._embed(*scales, row.pooled))
 
-    def _stream(self, weights: Weights, like: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
+    def _stream(self, weights: Iterable[tuple[Tensor, Tensor]], like: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
         """Weights and biases on the device of `like`; on CUDA the next are copied while the last are multiplied."""
         if not like.is_cuda:
-            yield from map(weights, self.names)
+            yield from weights
             return
         copies, multiplies = torch.cuda.Stream(like.device), torch.cuda.current_stream(like.device)
         largest = max(table.out_features * (table.in_features + 1) for table in self._tables.values())
         slots = [like.new_empty(largest) for _ in range(2)]
         free = [multiplies.record_event() for _ in slots]
-        for turn, (name, table) in enumerate(self._tables.items()):
-            weight, bias = weights(name)
+        for turn, (table, (weight, bias)) in enumerate(zip(self._tables.values(), weights, strict=True)):
             slot = slots[turn % 2][: weight.numel() + bias.numel()].view(table.in_features + 1, table.out_features)
             here, bias_here = slot[:-1].view(weight.shape), slot[-1]
             copies.wait_event(free[turn % 2])

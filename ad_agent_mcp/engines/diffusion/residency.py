@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...contract.errors import AdAgentError, ErrorCode
 from ..base import StageReport
-from .devices import Check, Device, Reader, host_memory, is_out_of_memory
+from .devices import Check, Device, host_memory, is_out_of_memory
 from .flat import FlatFile
 from .schedule import Part, Schedule, Use
 from .weights import Model, Segment, Weights, check_names, stream_layers
@@ -188,29 +188,27 @@ class Residency:
             self._drop_host(weights)
         self._device.flush()
 
-    @contextlib.contextmanager
-    def reading(self, file: FlatFile, groups: Sequence[Sequence[str]], report: StageReport) -> Generator[Reader]:
+    def reading(
+        self, file: FlatFile, groups: Sequence[Sequence[str]], report: StageReport
+    ) -> Generator[Mapping[str, Tensor]]:
         """Tensors of `file` in host memory, one of `groups` of names at a time: of its host copy, or from the disk.
+
+        Close it; each group is good until the next is asked for.
 
         Raises:
             Cancelled: from `report`, which is told how far reading from the disk is.
         """
         weights = next(weights for weights in self._weights.values() if weights.file is file)
         if weights.host is not None:
-            views = iter([file.views(weights.host)] * len(groups))
-            yield lambda: next(views)
+            for names in groups:
+                yield file.views(weights.host, names)
             return
-        tell, left, done = _Teller(report, weights.name), iter(groups), 0
-
-        def told(read: Reader) -> Mapping[str, Tensor]:
-            nonlocal done
-            here = read()
-            done += sum(here[name].nbytes for name in next(left))
-            tell(done)
-            return here
-
-        with self._device.reading(file, groups) as read:
-            yield lambda: told(read)
+        tell, done = _Teller(report, weights.name), 0
+        with contextlib.closing(self._device.reading(file, groups)) as read:
+            for names, here in zip(groups, read, strict=True):
+                done += sum(here[name].nbytes for name in names)
+                tell(done)
+                yield here
 
     # coming and going
 
