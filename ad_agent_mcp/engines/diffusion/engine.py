@@ -35,7 +35,8 @@ from .models import Models
 from .modulation import Row, flux_rows
 from .presets import ENCODE, MEGAPIXEL, TABLE, preset_named
 from .prompts import FLUX_STAGES, prompts_of, unused_fields
-from .residency import Residency, Use
+from .residency import Residency
+from .schedule import Use
 from .text import PromptCache, PromptEncoder
 
 logger = logging.getLogger(__name__)
@@ -263,17 +264,17 @@ class DiffusionEngine:
 
     def _uses(self, stages: tuple[Stage, ...], pixels: int, *, has_new_words: bool) -> list[Use]:
         # Without step 1 the product may have to be found in the picture that is there.
-        uses = [] if Stage.CUT_OUT in stages else [self._models.use(Stage.CUT_OUT, pixels)]
+        uses = [] if Stage.CUT_OUT in stages else [self._preset.use(Stage.CUT_OUT, pixels)]
         told: set[str] = set() if has_new_words else {ENCODE}
         for stage in stages:
             if stage in (*FLUX_STAGES, Stage.TEXT_PAINT) and ENCODE not in told:
                 told.add(ENCODE)
-                uses.append(self._models.use(ENCODE, pixels))
+                uses.append(self._preset.use(ENCODE, pixels))
             if stage in FLUX_STAGES and TABLE not in told:
                 told.add(TABLE)
-                uses.append(self._models.use(TABLE, pixels))
+                uses.append(self._preset.use(TABLE, pixels))
             if self._preset.models_of(stage):
-                uses.append(self._models.use(stage, pixels))
+                uses.append(self._preset.use(stage, pixels))
         return uses
 
     def _run(self, stage: str, body: Callable[[], Any], report: StageReport) -> Any:
@@ -282,7 +283,7 @@ class DiffusionEngine:
                 return body()
 
         try:
-            return self._residency.run(stage, inferring, report, shrink=self._models.shrinks())
+            return self._residency.run(stage, inferring, report, shrink=self._models.smaller_tiles)
         except AdAgentError:  # out of memory: nothing of this job is needed any more
             self._models.forget()
             raise

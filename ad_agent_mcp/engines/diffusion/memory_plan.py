@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .presets import GIB, Preset
-from .schedule import Part, Schedule, Step, Use
+from .schedule import Part, Schedule, Step
 
 CONTEXT_BYTES = int(0.75 * GIB)
 """Of the device's memory, what the driver takes besides."""
@@ -82,7 +82,7 @@ def plan_memory(
         for component in preset.components
         for index, size in enumerate(sizes.get(component.name, ()))
     ]
-    uses = [Use(stage, preset.models_of(stage), preset.workspace_bytes(stage, pixels)) for stage in stages]
+    uses = [preset.use(stage, pixels) for stage in stages]
     schedule = Schedule(parts, uses, budget_bytes=vram_budget)
     steps = schedule.simulate(is_jit=is_jit)[-len(uses) :]
     for step in steps:

@@ -34,7 +34,7 @@ from .fp8 import multiply_on, replace_linears
 from .modulation import Modulation, Row
 from .networks import empty_network
 from .presets import Component, Preset
-from .residency import Model, Residency, Segment, Use
+from .residency import Residency
 from .text import Embedding, PromptCache, PromptEncoder
 
 _FLUX_PIPELINES = {
@@ -81,14 +81,12 @@ class Models:
             if not component.network:
                 continue
             path = folder(component.name)
-            files = [FlatFile.open(file) for file in sorted(path.glob("*.safetensors"))]
-            segments = tuple(Segment(f"{component.name}/{file.path.stem}", file) for file in files)
-            shell = None
-            if component.name == MODULATION:
-                self._modulation_file = files[0]
-            else:
-                shell = shells[component.name] = self._shell(component, path)
-            residency.add(Model(component.name, shell, segments, stream=component.stream))
+            files = {
+                f"{component.name}/{file.stem}": FlatFile.open(file) for file in sorted(path.glob("*.safetensors"))
+            }
+            if component.name != MODULATION:
+                shells[component.name] = self._shell(component, path)
+            residency.add(component.name, shells.get(component.name), files, stream=component.stream)
         self._shells = shells
         self._transformer = shells[preset.transformer]
         self.has_guidance = bool(self._transformer.config.guidance_embeds)
@@ -206,14 +204,10 @@ class Models:
         decoded = vae.decode((latents / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0]
         return to_bytes(self.sdxl.image_processor.postprocess(decoded, output_type="np")[0])
 
-    def use(self, stage: str, pixels: int) -> Use:
-        """What `stage` needs on the device."""
-        return Use(stage, self.preset.models_of(stage), self.preset.workspace_bytes(stage, pixels))
-
     def fill_table(self, rows: Sequence[Row], report: StageReport) -> None:
         """Compute the modulation of all `rows`, streaming its weights; the transformer is on the device."""
         groups = [(f"{name}.weight", f"{name}.bias") for name in self.modulation.names]
-        with closing(self._residency.reading(self._modulation_file, groups, report)) as read:
+        with closing(self._residency.reading(MODULATION, groups, report)) as read:
             pairs = zip(groups, read, strict=True)
             self.modulation.fill(rows, ((here[weight], here[bias]) for (weight, bias), here in pairs))
 
@@ -221,9 +215,13 @@ class Models:
         """What BiRefNet takes for the foreground of an RGB picture."""
         return birefnet.matte(self._shells["birefnet"], picture)
 
-    def shrinks(self) -> list[Callable[[], str | None]]:
-        """Ways to need less memory, mildest first; each tells what it did, or None when it can do no more."""
-        return [self._smaller_tiles]
+    def smaller_tiles(self) -> str | None:
+        """Need less memory; tells how, or None when nothing smaller is left."""
+        if self._tile_index + 1 >= len(self.preset.vae_tiles):
+            return None
+        self._tile_index += 1
+        self._set_tiles()
+        return f"pictures are decoded in tiles of {self.preset.vae_tiles[self._tile_index]} pixels"
 
     def forget(self) -> None:
         """Let go of embeddings and tables."""
@@ -245,13 +243,6 @@ class Models:
             if component.dtype.startswith("float8"):
                 replace_linears(shell, lambda name: "transformer_blocks." in name, multiply_on(self.device))
         return shell
-
-    def _smaller_tiles(self) -> str | None:
-        if self._tile_index + 1 >= len(self.preset.vae_tiles):
-            return None
-        self._tile_index += 1
-        self._set_tiles()
-        return f"pictures are decoded in tiles of {self.preset.vae_tiles[self._tile_index]} pixels"
 
     def _set_tiles(self) -> None:
         side = self.preset.vae_tiles[self._tile_index]

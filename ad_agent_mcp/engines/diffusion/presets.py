@@ -10,7 +10,7 @@ from functools import cached_property
 
 from ...contract.errors import invalid
 from ...contract.stages import Stage
-from .schedule import Stream
+from .schedule import Stream, Use
 
 GIB = 2**30
 MEGAPIXEL = 2**20
@@ -112,6 +112,10 @@ class Preset:
     def models_of(self, stage: str) -> tuple[str, ...]:
         """Names of the components that run in `stage`; none for a stage without models."""
         return tuple(self.transformer if name == "transformer" else name for name in _MODELS.get(stage, ()))
+
+    def use(self, stage: str, pixels: int) -> Use:
+        """What `stage` needs on the device for a picture of `pixels`."""
+        return Use(stage, self.models_of(stage), self.workspace_bytes(stage, pixels))
 
     def workspace_bytes(self, stage: str, pixels: int) -> int:
         """Device memory beside the weights that `stage` needs for a picture of `pixels`."""

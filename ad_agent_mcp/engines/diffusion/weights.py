@@ -4,9 +4,9 @@
 Knows nothing about budgets.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,33 +15,20 @@ from .flat import FlatFile
 from .schedule import Stream
 
 
-class Segment(NamedTuple):
-    """Weights that come and go together; `name` is unique among the segments of all models."""
-
-    name: str
-    file: FlatFile
-
-
-class Model(NamedTuple):
-    """A network whose weights come and go.
-
-    Attributes:
-        name: what a `Use` calls it.
-        module: its parameters and persistent buffers are on the meta device while they are away; None: weights
-            that are only read, with `Residency.reading`.
-        segments: the files that hold all of them.
-        stream: never resident; how its weights, which stay in host memory or on the disk, are read.
-    """
-
-    name: str
-    module: nn.Module | None
-    segments: tuple[Segment, ...]
-    stream: Stream | None = None
-
-
 @dataclass(eq=False)
 class Weights:
-    """One segment and where its bytes are: `buffer` is what the module shows, `host` the copy in host memory."""
+    """Weights of a model that come and go together, and where their bytes are.
+
+    Attributes:
+        name: unique among the weights of all models.
+        model: what a `Use` calls the model.
+        module: shows them; its parameters and persistent buffers are on the meta device while they are away. None: they
+            are only read.
+        file: holds them.
+        stream: never resident; how they are read, in host memory or on the disk.
+        buffer: what the module shows.
+        host: the copy in host memory.
+    """
 
     name: str
     model: str
@@ -70,8 +57,6 @@ class Weights:
 def _places(module: nn.Module, names: Iterable[str]) -> dict[str, list[tuple[dict[str, Any], str]]]:
     """Where the module keeps the tensor of each name: a dictionary and a key; several, where it is tied."""
     tensors = module.state_dict(keep_vars=True)
-    if unknown := [name for name in names if name not in tensors]:
-        raise ValueError(f"the module has no tensor called {unknown[0]}")
     aliases = _aliases(tensors)
     places: dict[str, list[tuple[dict[str, Any], str]]] = {}
     for name in names:
@@ -99,14 +84,14 @@ def _aliases(tensors: Mapping[str, Tensor]) -> dict[int, list[str]]:
     return aliases
 
 
-def check_names(model: str, module: nn.Module, segments: Sequence[Segment]) -> None:
+def check_names(model: str, module: nn.Module, files: Iterable[FlatFile]) -> None:
     """See that the files hold all parameters and persistent buffers of `module`, in their shapes, and nothing else.
 
     Raises:
         ValueError: they do not; says which.
     """
     tensors = module.state_dict(keep_vars=True)
-    held = {name: spec for segment in segments for name, spec in segment.file.tensors.items()}
+    held = {name: spec for file in files for name, spec in file.tensors.items()}
     faults = [f"{name} is unknown to the model" for name in held if name not in tensors]
     faults += [f"{names[0]} is missing" for names in _aliases(tensors).values() if held.keys().isdisjoint(names)]
     for name, spec in held.items():
@@ -122,22 +107,19 @@ def check_names(model: str, module: nn.Module, segments: Sequence[Segment]) -> N
 
 def stream_layers(module: nn.Module, device: torch.device) -> None:
     """Have every layer bring its own weights to `device` when it runs, and drop them after."""
-    for layer in module.modules():
-        if not layer._parameters:
-            continue
-        at_home: list[dict[str, nn.Parameter | None]] = []
+    at_home: dict[nn.Module, dict[str, nn.Parameter | None]] = {}
 
-        def fetch(layer: nn.Module, _: object, at_home: list[dict[str, nn.Parameter | None]] = at_home) -> None:
-            here = {
-                name: None if one is None else nn.Parameter(one.to(device, non_blocking=True), requires_grad=False)
-                for name, one in layer._parameters.items()
-            }
-            at_home.append(dict(layer._parameters))
-            layer._parameters.update(here)
+    def fetch(layer: nn.Module, _: object) -> None:
+        here = {
+            name: None if one is None else nn.Parameter(one.to(device, non_blocking=True), requires_grad=False)
+            for name, one in layer._parameters.items()
+        }
+        at_home[layer] = dict(layer._parameters)
+        layer._parameters.update(here)
 
-        def leave(layer: nn.Module, *_: object, at_home: list[dict[str, nn.Parameter | None]] = at_home) -> None:
-            if at_home:  # it is also called when fetching failed
-                layer._parameters.update(at_home.pop())
+    def leave(layer: nn.Module, *_: object) -> None:
+        layer._parameters.update(at_home.pop(layer, {}))  # it is also called when fetching failed
 
+    for layer in [layer for layer in module.modules() if layer._parameters]:
         layer.register_forward_pre_hook(fetch)
         layer.register_forward_hook(leave, always_call=True)
