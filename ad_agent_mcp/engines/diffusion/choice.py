@@ -11,7 +11,7 @@ from ...config import EngineChoice, Settings
 from ...contract.stages import EngineName
 from .library import ModelLibrary, State, remedy
 from .memory_plan import MemoryPlan, host_budget, plan_memory, vram_budget
-from .presets import MEGAPIXEL, STAGES, Preset, preset_named
+from .presets import Preset, preset_named
 
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "safetensors")
 
@@ -77,8 +77,6 @@ def plan_for(
     return plan_memory(
         preset,
         library.sizes(preset),
-        STAGES,
-        MEGAPIXEL,
         vram_budget=on_host if free_vram_bytes is None else vram_budget(settings.vram_budget_gb, free_vram_bytes),
         host_budget=0 if free_vram_bytes is None else on_host,  # on the CPU a copy would gain nothing
         is_jit=settings.residency == "jit",

@@ -273,9 +273,8 @@ class DiffusionEngine:
             if stage in FLUX_STAGES and TABLE not in told:
                 told.add(TABLE)
                 uses.append(self._preset.use(TABLE, pixels))
-            if self._preset.models_of(stage):
-                uses.append(self._preset.use(stage, pixels))
-        return uses
+            uses.append(self._preset.use(stage, pixels))
+        return [use for use in uses if use.models]
 
     def _run(self, stage: str, body: Callable[[], Any], report: StageReport) -> Any:
         def inferring() -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .presets import GIB, Preset
+from .presets import GIB, MEGAPIXEL, STAGES, Preset
 from .schedule import Part, Schedule, Step
 
 CONTEXT_BYTES = int(0.75 * GIB)
@@ -34,7 +34,7 @@ class MemoryPlan:
     """The whole job.
 
     Attributes:
-        stages: in order; those that run no model are left out.
+        stages: those that run models, in order.
         host_bytes: host memory for copies of what has to come back.
         why: the verdict in words.
     """
@@ -58,31 +58,28 @@ def host_budget(setting_gb: float | None, free_bytes: int) -> int:
 def plan_memory(
     preset: Preset,
     sizes: Mapping[str, Sequence[int]],
-    stages: Sequence[str],
-    pixels: int,
     *,
     vram_budget: int,
     host_budget: int,
     is_jit: bool = False,
+    pixels: int = MEGAPIXEL,
 ) -> MemoryPlan:
-    """Plan a job.
+    """Plan a whole job.
 
     Args:
         preset: which models run in which stage, and what they need besides their weights.
         sizes: bytes of each component's segments.
-        stages: of the job, in order.
-        pixels: of the picture.
         vram_budget: device memory to stay within, in bytes.
         host_budget: host memory for copies of models; what is beyond it is read from disk.
         is_jit: nothing stays on the device or in host memory from one stage to the next.
+        pixels: of the picture.
     """
-    stages = [stage for stage in stages if preset.models_of(stage)]
     parts = [
         Part(f"{component.name}/{index}", component.name, size, component.stream)
         for component in preset.components
         for index, size in enumerate(sizes.get(component.name, ()))
     ]
-    uses = [preset.use(stage, pixels) for stage in stages]
+    uses = [preset.use(stage, pixels) for stage in STAGES]
     schedule = Schedule(parts, uses, budget_bytes=vram_budget)
     steps = schedule.simulate(is_jit=is_jit)[-len(uses) :]
     for step in steps:

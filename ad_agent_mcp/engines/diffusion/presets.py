@@ -109,19 +109,12 @@ class Preset:
     def source(self, role: str) -> Source:
         return next(source for source in self.sources if source.role == role)
 
-    def models_of(self, stage: str) -> tuple[str, ...]:
-        """Names of the components that run in `stage`; none for a stage without models."""
-        return tuple(self.transformer if name == "transformer" else name for name in _MODELS.get(stage, ()))
-
     def use(self, stage: str, pixels: int) -> Use:
-        """What `stage` needs on the device for a picture of `pixels`."""
-        return Use(stage, self.models_of(stage), self.workspace_bytes(stage, pixels))
-
-    def workspace_bytes(self, stage: str, pixels: int) -> int:
-        """Device memory beside the weights that `stage` needs for a picture of `pixels`."""
-        if "flux_vae" in _MODELS.get(stage, ()):
-            return self.flux_activation.bytes_at(pixels)
-        return _ACTIVATIONS[stage].bytes_at(pixels) if stage in _ACTIVATIONS else 0
+        """What `stage` needs on the device for a picture of `pixels`: nothing, if it runs no models."""
+        models = _MODELS.get(stage, ())
+        activation = self.flux_activation if "flux_vae" in models else _ACTIVATIONS.get(stage, Activation(0))
+        names = tuple(self.transformer if name == "transformer" else name for name in models)
+        return Use(stage, names, activation.bytes_at(pixels))
 
 
 COMPONENTS = (
