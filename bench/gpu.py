@@ -140,10 +140,10 @@ def build(root: Path) -> dict[str, float]:
             return torch.randn(shape, device=device, dtype=torch.bfloat16).mul_(fan_in**-0.5)
 
     for preset in (PRESETS["exact"], PRESETS["fast"]):
-        library = ModelLibrary.of(settings_of(root, preset.name))
+        library = ModelLibrary(settings_of(root, preset.name))
         for component in preset.components:
             location = library.locate(preset, component.role)
-            folder = library.prepared_root(location) / component.name
+            folder = location.prepared / component.name
             if component.name in library.manifest(location):
                 continue
             folder.mkdir(parents=True)
@@ -509,7 +509,7 @@ def _hub_folders(root: Path) -> dict[str, Path]:
     from ad_agent_mcp.engines.diffusion.presets import PRESETS
 
     preset = PRESETS["exact"]
-    library = ModelLibrary.of(settings_of(root, "exact"))
+    library = ModelLibrary(settings_of(root, "exact"))
     hub = root / "hub"
     shutil.rmtree(hub, ignore_errors=True)
     folders: dict[str, Path] = {}

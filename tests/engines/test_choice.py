@@ -22,10 +22,10 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ModelLibrary, "sizes", lambda _, preset: {c.name: gib(c.nominal_gib) for c in preset.components}
     )
     monkeypatch.setattr(choice, "find_spec", lambda name: name)
-    library = ModelLibrary(tmp_path, offline=True, overrides={})
+    library = ModelLibrary(Settings(models_dir=tmp_path))
     for component in PRESETS["fast"].components:
         location = library.locate(PRESETS["fast"], component.role)
-        folder = library.prepared_root(location) / component.name
+        folder = location.prepared / component.name
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
         library.record(location, component.name, {"format": 1, "files": {"config.json": 2}, "sources": {}})

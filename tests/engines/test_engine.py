@@ -690,7 +690,7 @@ def test_embeddings_are_kept_for_the_text_encoders_that_made_them(engine, tiny_s
 
     def key(chosen: Settings) -> str:
         for component in engine._preset.components:
-            prepare(ModelLibrary.of(chosen), engine._preset, component, progress=lambda done, total: None)
+            prepare(ModelLibrary(chosen), engine._preset, component, progress=lambda done, total: None)
         return open_engine(chosen)._models.flux_text._key("words")
 
     mine, other = engine._models.flux_text._key("words"), settings.model_copy(update={"flux_model": str(moved)})

@@ -15,6 +15,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.engines.diffusion.birefnet import BiRefNet, BiRefNetConfig
 from ad_agent_mcp.engines.diffusion.flat import FlatFile
@@ -47,7 +48,8 @@ def library(sources: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 
 
 def make_library(folder: Path, sources: dict[str, Path]) -> ModelLibrary:
-    return ModelLibrary(folder, offline=True, overrides={role: str(path) for role, path in sources.items()})
+    models = {f"{role}_model": str(path) for role, path in sources.items()}
+    return ModelLibrary(Settings(models_dir=folder, offline=True, **models))
 
 
 def component(name: str) -> Component:

@@ -47,7 +47,7 @@ def choose_engine(settings: Settings, *, free_vram_bytes: int | None, free_ram_b
     if settings.engine is EngineChoice.DRAFT:
         return Choice(EngineName.DRAFT, "AD_AGENT_ENGINE=draft: a job makes its ad on the CPU, in a few seconds.")
     preset = preset_named(settings.preset)
-    library = ModelLibrary.of(settings)
+    library = ModelLibrary(settings)
     plan = None
     if absent := [name for name in LIBRARIES if find_spec(name) is None]:
         obstacle = f"{', '.join(absent)} not installed: pip install 'ad-agent-mcp[diffusion]'."

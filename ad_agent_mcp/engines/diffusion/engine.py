@@ -4,7 +4,6 @@
 Knows what is painted with what, and in which order; what is on the device when is residency's affair.
 """
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -37,7 +36,7 @@ from .presets import ENCODE, MEGAPIXEL, TABLE, preset_named
 from .prompts import FLUX_STAGES, prompts_of, unused_fields
 from .residency import Residency
 from .schedule import Use
-from .text import PromptCache, PromptEncoder
+from .text import PromptCache
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +44,6 @@ COMPILING = "flux_compile"
 """Told as a model that is loading, because a step waits for it."""
 ROUNDING_BYTES = 256 << 20
 """What torch may reserve above what is asked of it."""
-_ENCODERS = ("t5", "clip_l", "clip_g", "tokenizer", "tokenizer_2")
 _SDXL_MULTIPLE = 64
 _FLOOR_Y = 0.7
 _LETTER_REACH = 0.02
@@ -69,7 +67,6 @@ class _JobState:
     passes: Mapping[Stage, _Pass]
     prompts: Mapping[Stage, Mapping[str, str]]
     unused: list[str]
-    new_texts: list[tuple[PromptEncoder, list[str]]]
     cut: set[tuple[str, str]] = field(default_factory=set)
     table_size: tuple[int, int] | None = None
     rows: dict[Stage, range] = field(default_factory=dict)
@@ -106,11 +103,15 @@ class DiffusionEngine:
             },
             prompts,
             unused_fields(request, stages, has_guidance=self._models.has_guidance),
-            self._new_texts(stages, prompts),
         )
+        for encoder, its_stages in (
+            (self._models.flux_text, FLUX_STAGES),
+            (self._models.sdxl_text, (Stage.TEXT_PAINT,)),
+        ):
+            encoder.recall([text for stage in stages if stage in its_stages for text in prompts[stage].values()])
         self._models.begin_job()
-        has_new_words = bool(self._state.new_texts)
-        self._residency.plan(self._uses(stages, request.width * request.height, has_new_words=has_new_words))
+        uses = self._uses(stages, request.width * request.height, has_new_words=self._has_new_words())
+        self._residency.plan(uses)
 
     def cut_out(self, photo: Picture, *, product_box: Box | None, report: StageReport) -> CutOut:
         """See `Engine`."""
@@ -144,7 +145,7 @@ class DiffusionEngine:
         self, image: Picture, *, product: Matte, request: GenerateRequest, seed: int, report: StageReport
     ) -> Picture:
         """See `Engine`."""
-        return self._flux(Stage.REFINE, _size(image), seed, report, image=_pillow(image))
+        return self._flux(Stage.REFINE, _size(image), seed, report, image=Image.fromarray(image))
 
     def paint_text(self, mask: Matte, *, request: GenerateRequest, seed: int, report: StageReport) -> Picture:
         """See `Engine`: SDXL over the mask's edges; nothing is transparent yet."""
@@ -208,7 +209,7 @@ class DiffusionEngine:
             _size(image),
             seed,
             report,
-            image=_pillow(plain),
+            image=Image.fromarray(plain),
             mask_image=Image.fromarray(region.astype(np.uint8) * 255),
         )
         soft = floats(np.clip(blur(floats(region), reach / 3), 0, 1))
@@ -250,17 +251,9 @@ class DiffusionEngine:
         assert self._job is not None  # noqa: S101  # the pipeline prepares first
         return self._job
 
-    def _new_texts(
-        self, stages: tuple[Stage, ...], prompts: Mapping[Stage, Mapping[str, str]]
-    ) -> list[tuple[PromptEncoder, list[str]]]:
-        """What no earlier job had encoded, for each encoder that has any."""
-        flux = [text for stage in stages if stage in FLUX_STAGES for text in prompts[stage].values()]
-        letters = [*prompts[Stage.TEXT_PAINT].values()] if Stage.TEXT_PAINT in stages else []
-        recalled = [
-            (encoder, encoder.recall(wanted))
-            for encoder, wanted in ((self._models.flux_text, flux), (self._models.sdxl_text, letters))
-        ]
-        return [(encoder, new) for encoder, new in recalled if new]
+    def _has_new_words(self) -> bool:
+        """Whether the job has prompts that no earlier one had."""
+        return bool(self._models.flux_text.missing or self._models.sdxl_text.missing)
 
     def _uses(self, stages: tuple[Stage, ...], pixels: int, *, has_new_words: bool) -> list[Use]:
         # Without step 1 the product may have to be found in the picture that is there.
@@ -301,15 +294,13 @@ class DiffusionEngine:
                     f"{source} is too long: the model that paints {what} reads about its first {words} words and "
                     "leaves out the rest. Say what matters first, in fewer words.",
                 )
-        if not self._state.new_texts:
-            return
 
         def body() -> None:
-            for encoder, texts in self._state.new_texts:
-                encoder.encode(texts)
+            self._models.flux_text.encode()
+            self._models.sdxl_text.encode()
 
-        self._run(ENCODE, body, report)
-        self._state.new_texts = []
+        if self._has_new_words():
+            self._run(ENCODE, body, report)
 
     def _tabulate(self, size: tuple[int, int], report: StageReport) -> None:
         """The modulation of every step of every FLUX pass of the job."""
@@ -352,7 +343,7 @@ class DiffusionEngine:
             device = self._models.device
             words = self._models.flux_text.embedding(run.prompt, device)
             with self._models.modulation.reading(rows):
-                result = self._models.flux(stage)(
+                result = self._models.flux[stage](
                     prompt_embeds=words["embeds"],
                     pooled_prompt_embeds=words["pooled"],
                     width=size[0],
@@ -437,10 +428,6 @@ def _size(image: Picture) -> tuple[int, int]:
     return image.shape[1], image.shape[0]
 
 
-def _pillow(image: Picture) -> Image.Image:
-    return Image.fromarray(image)
-
-
 def open_engine(settings: Settings) -> DiffusionEngine:
     """The engine for `settings`, on the GPU if there is one. Loads no weights.
 
@@ -449,7 +436,7 @@ def open_engine(settings: Settings) -> DiffusionEngine:
     """
     diffusers.utils.logging.set_verbosity_error()  # what they warn of quotes prompts
     transformers.utils.logging.set_verbosity_error()
-    preset, library = preset_named(settings.preset), ModelLibrary.of(settings)
+    preset, library = preset_named(settings.preset), ModelLibrary(settings)
     on_host = host_budget(settings.host_budget_gb, free_host_bytes())
     if torch.cuda.is_available():
         torch.backends.cuda.matmul.allow_tf32 = True
@@ -460,21 +447,9 @@ def open_engine(settings: Settings) -> DiffusionEngine:
         device, budget, host = Device(), on_host, 0
     residency = Residency(device, budget_bytes=budget, host_budget_bytes=host, policy=settings.residency)
 
-    def identity(role: str) -> str:
-        location = library.locate(preset, role)
-        recorded = library.manifest(location)
-        encoders = [c.name for c in preset.components if c.role == role and c.name.endswith(_ENCODERS)]
-        return f"{location.key} {json.dumps({name: recorded.get(name) for name in encoders}, sort_keys=True)}"
-
     try:
-        models = Models(
-            preset,
-            lambda name: library.prepared(preset, name),
-            identity=identity,
-            device=device.torch_device,
-            residency=residency,
-            cache=PromptCache(settings.data_dir / "prompts"),
-        )
+        cache = PromptCache(settings.data_dir / "prompts")
+        models = Models(preset, library, device=device.torch_device, residency=residency, cache=cache)
     except ValueError as error:
         raise unavailable(str(error)) from error
     return DiffusionEngine(models, residency)

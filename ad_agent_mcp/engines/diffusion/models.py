@@ -7,7 +7,7 @@ Builds shells without weights; residency fills them. Knows no jobs.
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from ..base import StageReport
 from . import birefnet
 from .flat import FlatFile
 from .fp8 import multiply_on, replace_linears
+from .library import ModelLibrary
 from .modulation import Modulation, Row
 from .networks import empty_network
 from .presets import Component, Preset
@@ -42,6 +43,8 @@ _FLUX_PIPELINES = {
     Stage.REFINE: FluxImg2ImgPipeline,
     Stage.BLEND: FluxInpaintPipeline,
 }
+_NO_WORDS: dict[str, Any] = dict.fromkeys(("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
+_ENCODERS = ("t5", "clip_l", "clip_g", "tokenizer", "tokenizer_2")
 _RECOMPILES = 64
 _COMPILERS = 4
 _SDXL_TOKENS = 77
@@ -53,8 +56,7 @@ class Models:
 
     Args:
         preset: which models, and how they run.
-        folder: where a prepared component lies, by name.
-        identity: what embeddings depend on: the revisions of the text encoders, by role.
+        library: where its prepared components lie.
         device: where models run.
         residency: what brings their weights there.
         cache: embeddings kept on disk.
@@ -63,13 +65,23 @@ class Models:
     def __init__(
         self,
         preset: Preset,
-        folder: Callable[[str], Path],
+        library: ModelLibrary,
         *,
-        identity: Callable[[str], str],
         device: torch.device,
         residency: Residency,
         cache: PromptCache,
     ) -> None:
+        def folder(name: str) -> Path:
+            return library.prepared(preset, name)
+
+        def identity(role: str) -> str:
+            """What the embeddings of its text encoders depend on."""
+            location = library.locate(preset, role)
+            recorded = library.manifest(location)
+            encoders = [c.name for c in preset.components if c.role == role and c.name.endswith(_ENCODERS)]
+            made_of = json.dumps({name: recorded.get(name) for name in encoders}, sort_keys=True)
+            return f"{role} {location.prepared.name} {made_of}"
+
         self.preset = preset
         self.device = device
         self._residency = residency
@@ -92,15 +104,12 @@ class Models:
         self.has_guidance = bool(self._transformer.config.guidance_embeds)
         flux_scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder("flux_scheduler"))
         self.flux_scheduler_config = flux_scheduler.config
-        self._flux = {
+        self.flux = {
             stage: _quiet(
                 pipeline(
                     scheduler=FlowMatchEulerDiscreteScheduler.from_config(flux_scheduler.config),
                     vae=shells["flux_vae"],
-                    text_encoder=None,
-                    tokenizer=None,
-                    text_encoder_2=None,
-                    tokenizer_2=None,
+                    **_NO_WORDS,
                     transformer=self._transformer,
                 )
             )
@@ -109,10 +118,7 @@ class Models:
         self.sdxl = _quiet(
             StableDiffusionXLControlNetPipeline(
                 vae=shells["sdxl_vae"],
-                text_encoder=None,
-                text_encoder_2=None,
-                tokenizer=None,
-                tokenizer_2=None,
+                **_NO_WORDS,
                 unet=shells["unet"],
                 controlnet=shells["controlnet"],
                 scheduler=EulerDiscreteScheduler.from_pretrained(folder("sdxl_scheduler")),
@@ -139,14 +145,14 @@ class Models:
             add_watermarker=False,
         )
         self.flux_text = PromptEncoder(
-            f"flux {identity('flux')} {preset.max_sequence_length}",
+            f"{identity('flux')} {preset.max_sequence_length}",
             self._encode_flux,
             cache,
             tokens=lambda text: len(self._flux_words.tokenizer_2(text).input_ids),
             most_tokens=preset.max_sequence_length,
         )
         self.sdxl_text = PromptEncoder(
-            f"sdxl {identity('sdxl')}",
+            identity("sdxl"),
             self._encode_sdxl,
             cache,
             tokens=lambda text: len(self._sdxl_words.tokenizer(text).input_ids),
@@ -184,13 +190,9 @@ class Models:
     def _compiled(self) -> list[nn.Module]:
         return [one for one in self._transformer.modules() if one._compiled_call_impl is not None]
 
-    def flux(self, stage: Stage) -> Any:
-        """The FLUX pipeline of a stage."""
-        return self._flux[stage]
-
     def image_tokens(self, size: tuple[int, int]) -> int:
         """How many tokens a picture of `size` (width, height) is to the transformer."""
-        side = self._flux[Stage.BACKGROUND].vae_scale_factor * 2
+        side = self.flux[Stage.BACKGROUND].vae_scale_factor * 2
         return (size[0] // side) * (size[1] // side)
 
     @property
@@ -256,13 +258,17 @@ class Models:
         embeds, pooled, _ = self._flux_words.encode_prompt(
             list(texts), None, device=self.device, max_sequence_length=self.preset.max_sequence_length
         )
-        return [{"embeds": embeds[i : i + 1], "pooled": pooled[i : i + 1]} for i in range(len(texts))]
+        return _one_by_one(embeds, pooled)
 
     def _encode_sdxl(self, texts: Sequence[str]) -> list[Embedding]:
         embeds, _, pooled, _ = self._sdxl_words.encode_prompt(
             list(texts), device=self.device, do_classifier_free_guidance=False
         )
-        return [{"embeds": embeds[i : i + 1], "pooled": pooled[i : i + 1]} for i in range(len(texts))]
+        return _one_by_one(embeds, pooled)
+
+
+def _one_by_one(embeds: torch.Tensor, pooled: torch.Tensor) -> list[Embedding]:
+    return [{"embeds": one, "pooled": its} for one, its in zip(embeds.split(1), pooled.split(1), strict=True)]
 
 
 def _quiet(pipeline: Any) -> Any:

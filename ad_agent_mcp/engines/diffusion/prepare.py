@@ -48,7 +48,7 @@ def prepare(library: ModelLibrary, preset: Preset, component: Component, *, prog
         OSError: a file cannot be read or written.
     """
     location = library.locate(preset, component.role)
-    target = library.prepared_root(location) / component.name
+    target = location.prepared / component.name
     if library.state(preset, component) is State.PREPARED:
         return target
     try:
