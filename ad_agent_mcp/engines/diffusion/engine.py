@@ -36,7 +36,7 @@ from .presets import ENCODE, MEGAPIXEL, TABLE, preset_named
 from .prompts import FLUX_STAGES, prompts_of, unused_fields
 from .residency import Residency
 from .schedule import Use
-from .text import PromptCache
+from .text import Embedding, PromptCache, PromptEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +54,9 @@ _CORE_SHARE = 0.6
 class _Pass(NamedTuple):
     """One run of FLUX in this job."""
 
-    prompt: str
     steps: int
-    strength: float | None
     guidance: float
+    strength: float | None = None
 
 
 @dataclass
@@ -91,16 +90,12 @@ class DiffusionEngine:
         is_set = "composition_steps" in request.model_fields_set
         blend_steps = request.composition_steps if is_set else self._preset.steps
         passes = {
-            Stage.BACKGROUND: (steps, None, request.guidance_scale),
-            Stage.REFINE: (steps, request.strength, request.guidance_scale),
-            Stage.BLEND: (blend_steps, request.composition_strength, request.composition_guidance_scale),
+            Stage.BACKGROUND: _Pass(steps, request.guidance_scale),
+            Stage.REFINE: _Pass(steps, request.guidance_scale, request.strength),
+            Stage.BLEND: _Pass(blend_steps, request.composition_guidance_scale, request.composition_strength),
         }
         self._job = _JobState(
-            {
-                stage: _Pass(next(iter(prompts[stage].values())), *run)
-                for stage, run in passes.items()
-                if stage in stages
-            },
+            {stage: run for stage, run in passes.items() if stage in stages},
             prompts,
             unused_fields(request, stages, has_guidance=self._models.has_guidance),
         )
@@ -153,10 +148,9 @@ class DiffusionEngine:
         width, height = sdxl_size(mask.shape[1] / mask.shape[0], self._models.sdxl_side)
         edges = Image.fromarray(canny_map(mask, (width, height)))
         steps = request.num_inference_steps or self._preset.text_steps
-        prompts = self._state.prompts[Stage.TEXT_PAINT].values()
 
         def body() -> Picture:
-            positive, negative = (self._models.sdxl_text.embedding(text, self._models.device) for text in prompts)
+            positive, negative = self._embeddings(Stage.TEXT_PAINT)
             result = self._models.sdxl(
                 prompt_embeds=positive["embeds"],
                 pooled_prompt_embeds=positive["pooled"],
@@ -251,6 +245,14 @@ class DiffusionEngine:
         assert self._job is not None  # noqa: S101  # the pipeline prepares first
         return self._job
 
+    def _encoder(self, stage: Stage) -> PromptEncoder:
+        return self._models.sdxl_text if stage is Stage.TEXT_PAINT else self._models.flux_text
+
+    def _embeddings(self, stage: Stage) -> list[Embedding]:
+        """Of the stage's prompts, on the device."""
+        texts = self._state.prompts[stage].values()
+        return [self._encoder(stage).embedding(text, self._models.device) for text in texts]
+
     def _has_new_words(self) -> bool:
         """Whether the job has prompts that no earlier one had."""
         return bool(self._models.flux_text.missing or self._models.sdxl_text.missing)
@@ -283,8 +285,7 @@ class DiffusionEngine:
     def _read(self, stage: Stage, report: StageReport) -> None:
         """Have the embeddings of a stage's prompts: of every prompt of the job that is not known yet, in one go."""
         self._report_unused(report)
-        is_letters = stage is Stage.TEXT_PAINT
-        encoder, what = (self._models.sdxl_text, "letters") if is_letters else (self._models.flux_text, "pictures")
+        encoder, what = self._encoder(stage), "letters" if stage is Stage.TEXT_PAINT else "pictures"
         for source, text in self._state.prompts[stage].items():
             words = encoder.words_read(text)
             if words is not None and (source, what) not in self._state.cut:
@@ -307,18 +308,18 @@ class DiffusionEngine:
         state = self._state
         if state.table_size == size:
             return
-        device = self._models.device
 
         def body() -> None:
             rows: list[Row] = []
             for stage, run in state.passes.items():
+                (words,) = self._embeddings(stage)
                 made = flux_rows(
                     self._models.flux_scheduler_config,
                     steps=run.steps,
                     strength=run.strength,
                     image_tokens=self._models.image_tokens(size),
                     guidance=run.guidance if self._models.has_guidance else None,
-                    pooled=self._models.flux_text.embedding(run.prompt, device)["pooled"],
+                    pooled=words["pooled"],
                 )
                 state.rows[stage] = range(len(rows), len(rows) + len(made))
                 rows += made
@@ -340,8 +341,7 @@ class DiffusionEngine:
             report.iteration(0, len(rows))  # nothing is loading any more
             if self._models.begins_compiling(size):
                 report.model_moved(COMPILING, "loading")  # until the first step is told
-            device = self._models.device
-            words = self._models.flux_text.embedding(run.prompt, device)
+            (words,) = self._embeddings(stage)
             with self._models.modulation.reading(rows):
                 result = self._models.flux[stage](
                     prompt_embeds=words["embeds"],
@@ -351,7 +351,7 @@ class DiffusionEngine:
                     num_inference_steps=run.steps,
                     guidance_scale=run.guidance,
                     generator=_generator(seed),
-                    callback_on_step_end=_step_callback(report, len(rows), device),
+                    callback_on_step_end=_step_callback(report, len(rows), self._models.device),
                     output_type="np",
                     **strength,
                     **pictures,

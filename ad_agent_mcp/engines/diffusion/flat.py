@@ -144,7 +144,7 @@ def write_flat(path: Path, tensors: Iterable[tuple[str, torch.dtype, tuple[int, 
 
     Raises:
         OSError: as `files.open_atomically`.
-        ValueError: a tensor is not what was announced, or a name is used twice.
+        ValueError: a tensor is not what was announced.
     """
     entries: dict[str, dict[str, object]] = {}
     makers: list[tuple[str, TensorSpec, Callable[[], Tensor]]] = []
@@ -154,8 +154,6 @@ def write_flat(path: Path, tensors: Iterable[tuple[str, torch.dtype, tuple[int, 
             entries[f"{_PADDING}{len(entries)}"] = _entry(TensorSpec(torch.uint8, (padding,), end, end + padding))
             end += padding
         spec = TensorSpec(dtype, tuple(shape), end, end + math.prod(shape) * dtype.itemsize)
-        if name in entries or name.startswith(_PADDING) or name == "__metadata__":
-            raise ValueError(f"{name} cannot be the name of another tensor in {path.name}")
         entries[name] = _entry(spec)
         makers.append((name, spec, make))
         end = spec.end

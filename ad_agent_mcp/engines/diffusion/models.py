@@ -34,7 +34,7 @@ from .fp8 import multiply_on, replace_linears
 from .library import ModelLibrary
 from .modulation import Modulation, Row
 from .networks import empty_network
-from .presets import Component, Preset
+from .presets import MODULATION, Component, Preset
 from .residency import Residency
 from .text import Embedding, PromptCache, PromptEncoder
 
@@ -48,7 +48,6 @@ _ENCODERS = ("t5", "clip_l", "clip_g", "tokenizer", "tokenizer_2")
 _RECOMPILES = 64
 _COMPILERS = 4
 _SDXL_TOKENS = 77
-MODULATION = "modulation"
 
 
 class Models:

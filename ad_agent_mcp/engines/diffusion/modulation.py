@@ -112,19 +112,16 @@ class Modulation:
 
         Args:
             rows: of every pass, one after the other.
-            weights: weight and bias of each of `names`, on host or device; each pair has to be good until the next is
-                asked for. Registered host memory is copied beside the multiplications.
+            weights: weight and bias of each of `names`, in host memory, which has to stay as it is until the device
+                has done what was asked of it before the next pair is.
         """
         self.clear()
         embedded = torch.cat([self._embedding(row) for row in rows])
         widths = [table.out_features for table in self._tables.values()]
         outputs = embedded.new_empty(len(rows), sum(widths))
-        try:
-            for into, (weight, bias) in zip(outputs.split(widths, 1), self._stream(weights, embedded), strict=True):
-                into[:] = nn.functional.linear(embedded, weight, bias)
-        finally:
-            if embedded.is_cuda:
-                torch.cuda.synchronize(embedded.device)
+        for into, (weight, bias) in zip(outputs.split(widths, 1), weights, strict=True):
+            here = weight.to(embedded.device, non_blocking=True), bias.to(embedded.device, non_blocking=True)
+            into[:] = nn.functional.linear(embedded, *here)
         self._rows, self._outputs, self._current = tuple(rows), outputs, torch.empty_like(outputs[:1])
         self._differs = torch.zeros((), dtype=torch.bool, device=outputs.device)
         for table, row in zip(self._tables.values(), self._current.split(widths, 1), strict=True):
@@ -165,23 +162,3 @@ class Modulation:
     def _embedding(self, row: Row) -> Tensor:
         scales = (scale.to(row.pooled.dtype) * 1000 for scale in row[:2] if scale is not None)
         return nn.functional.silu(self._embed(*scales, row.pooled))
-
-    def _stream(self, weights: Iterable[tuple[Tensor, Tensor]], like: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
-        """Weights and biases on the device of `like`; on CUDA the next are copied while the last are multiplied."""
-        if not like.is_cuda:
-            yield from weights
-            return
-        copies, multiplies = torch.cuda.Stream(like.device), torch.cuda.current_stream(like.device)
-        largest = max(table.out_features * (table.in_features + 1) for table in self._tables.values())
-        slots = [like.new_empty(largest) for _ in range(2)]
-        free = [multiplies.record_event() for _ in slots]
-        for turn, (table, (weight, bias)) in enumerate(zip(self._tables.values(), weights, strict=True)):
-            slot = slots[turn % 2][: weight.numel() + bias.numel()].view(table.in_features + 1, table.out_features)
-            here, bias_here = slot[:-1].view(weight.shape), slot[-1]
-            copies.wait_event(free[turn % 2])
-            with torch.cuda.stream(copies):
-                here.copy_(weight, non_blocking=True)
-                bias_here.copy_(bias, non_blocking=True)
-            multiplies.wait_stream(copies)
-            yield here, bias_here
-            free[turn % 2] = multiplies.record_event()

@@ -23,7 +23,7 @@ from .flat import write_flat
 from .fp8 import quantise_rows
 from .library import FORMAT, ModelLibrary, State, remedy, unavailable
 from .networks import empty_network, weights_of
-from .presets import Component, Preset
+from .presets import MODULATION, Component, Preset
 
 Progress = Callable[[int, int], None]
 """Told the bytes written and the bytes to write; what it raises ends the preparation."""
@@ -96,25 +96,20 @@ def _write(component: Component, files: Sequence[Path], folder: Path, progress: 
                 f"Preparing {component.name} takes {total / 1e9:.1f} GB, and the disk of {folder.parent} has "
                 f"{free / 1e9:.1f} GB free. Free some, or set AD_AGENT_MODELS_DIR to another disk.",
             )
-        counted = _Count(progress, total)
+        done = 0
+
+        def counted(entry: _Entry) -> _Entry:
+            def make() -> Tensor:
+                nonlocal done
+                progress(done, total)
+                done += _size(entry)
+                return entry[-1]()
+
+            return (*entry[:-1], make)
+
         for segment, entries in segments.items():
             write_flat(folder / f"{segment}.safetensors", [counted(entry) for entry in entries])
         progress(total, total)
-
-
-class _Count:
-    """Tells how many bytes were written before each tensor."""
-
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
-
-    def __call__(self, entry: _Entry) -> _Entry:
-        def make() -> Tensor:
-            self._progress(self._done, self._total)
-            self._done += _size(entry)
-            return entry[-1]()
-
-        return (*entry[:-1], make)
 
 
 class _Source:
@@ -159,21 +154,18 @@ def _aliases(name: str) -> Iterator[str]:
 
 def _segments(component: Component, names: Mapping[str, str], source: _Source) -> dict[str, list[_Entry]]:
     """What goes into which file of the component."""
-    if component.role != "flux" or component.subfolder != "transformer":
-        return {"a": [_converted(name, found, component, source) for name, found in names.items()]}
-    modulates = component.name == "modulation"
-    names = {name: found for name, found in names.items() if bool(_MODULATION.search(name)) is modulates}
-    if modulates:
-        return {"a": [_converted(name, found, component, source) for name, found in names.items()]}
+    if component.subfolder == "transformer":
+        modulates = component.name == MODULATION
+        names = {name: found for name, found in names.items() if bool(_MODULATION.search(name)) is modulates}
     if component.dtype == "float8_e4m3fn":
         return {"a": [entry for name, found in names.items() for entry in _quantised(name, found, component, source)]}
+    segments: dict[str, list[_Entry]] = {"a": []}
     blocks = 1 + max((int(match[1]) for name in names if (match := _SINGLE_BLOCK.match(name))), default=0)
     first_evicted = blocks - round(blocks * _EVICTED_SHARE)
-    segments: dict[str, list[_Entry]] = {"a": [], "b": []}
     for name, found in names.items():
         match = _SINGLE_BLOCK.match(name)
-        segment = "b" if match and int(match[1]) >= first_evicted else "a"
-        segments[segment].append(_converted(name, found, component, source))
+        is_evicted = match and int(match[1]) >= first_evicted and component.name != MODULATION
+        segments.setdefault("b" if is_evicted else "a", []).append(_converted(name, found, component, source))
     return segments
 
 

@@ -18,6 +18,7 @@ ENCODE = "encode"
 """Every prompt of the job becomes numbers, before the first stage that paints."""
 TABLE = "table"
 """The modulation of every FLUX step of the job is worked out."""
+MODULATION = "modulation"
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Preset:
 COMPONENTS = (
     Component("transformer-bf16", "flux", "transformer", "FluxTransformer2DModel", "bfloat16", (11.09, 5.06)),
     Component("transformer-fp8", "flux", "transformer", "FluxTransformer2DModel", "float8_e4m3fn", (8.15,)),
-    Component("modulation", "flux", "transformer", "FluxTransformer2DModel", "bfloat16", (6.01,), stream="tensors"),
+    Component(MODULATION, "flux", "transformer", "FluxTransformer2DModel", "bfloat16", (6.01,), stream="tensors"),
     Component("t5", "flux", "text_encoder_2", "T5EncoderModel", "bfloat16", (8.87,), stream="layers"),
     Component("clip_l", "flux", "text_encoder", "CLIPTextModel", "bfloat16", (0.23,)),
     Component("flux_vae", "flux", "vae", "AutoencoderKL", "bfloat16", (0.156,)),
@@ -141,7 +142,7 @@ COMPONENTS = (
 _MODELS: Mapping[str, tuple[str, ...]] = {
     Stage.CUT_OUT: ("birefnet",),
     ENCODE: ("t5", "clip_l", "sdxl_clip_l", "sdxl_clip_g"),
-    TABLE: ("transformer", "modulation"),
+    TABLE: ("transformer", MODULATION),
     Stage.BACKGROUND: ("transformer", "flux_vae"),
     Stage.REFINE: ("transformer", "flux_vae"),
     Stage.TEXT_PAINT: ("unet", "controlnet", "sdxl_vae"),
