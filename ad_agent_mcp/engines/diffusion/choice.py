@@ -23,13 +23,11 @@ class Choice:
     Attributes:
         reason: one sentence; with what to do where something is missing.
         is_ready: whether jobs can run on it as things are.
-        plan: of the diffusion engine's memory; None where it does not come to that.
     """
 
     engine: EngineName
     reason: str
     is_ready: bool = True
-    plan: MemoryPlan | None = None
 
 
 def choose_engine(settings: Settings, *, free_vram_bytes: int | None, free_ram_bytes: int) -> Choice:
@@ -48,7 +46,6 @@ def choose_engine(settings: Settings, *, free_vram_bytes: int | None, free_ram_b
         return Choice(EngineName.DRAFT, "AD_AGENT_ENGINE=draft: a job makes its ad on the CPU, in a few seconds.")
     preset = preset_named(settings.preset)
     library = ModelLibrary(settings)
-    plan = None
     if absent := [name for name in LIBRARIES if find_spec(name) is None]:
         obstacle = f"{', '.join(absent)} not installed: pip install 'ad-agent-mcp[diffusion]'."
     elif free_vram_bytes is None and settings.engine is EngineChoice.AUTO:
@@ -60,10 +57,10 @@ def choose_engine(settings: Settings, *, free_vram_bytes: int | None, free_ram_b
         obstacle = f"{plan.why}. {_SMALLER}" if plan.verdict == "does_not_fit" else ""
     if not obstacle:
         where = "" if free_vram_bytes is not None else " on the CPU, which takes very long: no NVIDIA GPU is visible"
-        return Choice(EngineName.DIFFUSION, f"diffusion{where}, preset {preset.name}.", plan=plan)
+        return Choice(EngineName.DIFFUSION, f"diffusion{where}, preset {preset.name}.")
     if settings.engine is EngineChoice.AUTO:
-        return Choice(EngineName.DRAFT, f"draft, because {obstacle}", plan=plan)
-    return Choice(EngineName.DIFFUSION, f"AD_AGENT_ENGINE=diffusion, but {obstacle}", is_ready=False, plan=plan)
+        return Choice(EngineName.DRAFT, f"draft, because {obstacle}")
+    return Choice(EngineName.DIFFUSION, f"AD_AGENT_ENGINE=diffusion, but {obstacle}", is_ready=False)
 
 
 _SMALLER = "Free GPU memory, choose AD_AGENT_PRESET=fast, or raise AD_AGENT_VRAM_BUDGET_GB."
