@@ -152,7 +152,7 @@ def build(root: Path) -> dict[str, float]:
                 (folder / "config.json").write_text(json.dumps(config))
                 wanted = weights_of(empty_network(component, config))
                 source: Any = Random(wanted)
-                for name, entries in prepare._segments(component, {name: name for name in wanted}, source).items():
+                for name, entries in prepare._segments(component, wanted, source).items():
                     write_flat(folder / f"{name}.safetensors", entries)
             elif component.name in SCHEDULERS:
                 (folder / "scheduler_config.json").write_text(json.dumps(SCHEDULERS[component.name]))

@@ -4,7 +4,7 @@
 Knows nothing about budgets.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .flat import FlatFile
+from .networks import tensors_of
 from .schedule import Stream
 
 
@@ -44,44 +45,29 @@ class Weights:
 
     def __post_init__(self) -> None:
         self._places = _places(self.module, self.file.tensors) if self.module is not None else {}
-        away = torch.empty(self.file.nbytes, dtype=torch.uint8, device="meta")
-        self._away = self.file.views(away) if self.module is not None else {}
+        self._away = self.file.views(torch.empty(self.file.nbytes, dtype=torch.uint8, device="meta"))
 
     def assign(self, buffer: Tensor | None) -> None:
         """Show the module its weights in `buffer`; None: they are away."""
-        if self.module is not None:
-            _put(self._places, self._away if buffer is None else self.file.views(buffer))
+        views = self._away if buffer is None else self.file.views(buffer)
+        for name, places in self._places.items():
+            (kept, leaf), *_ = places
+            is_parameter = isinstance(kept[leaf], nn.Parameter)
+            value = nn.Parameter(views[name], requires_grad=False) if is_parameter else views[name]
+            for kept, leaf in places:
+                kept[leaf] = value
         self.buffer = buffer
 
 
-def _places(module: nn.Module, names: Iterable[str]) -> dict[str, list[tuple[dict[str, Any], str]]]:
+def _places(module: nn.Module, names: Collection[str]) -> dict[str, list[tuple[dict[str, Any], str]]]:
     """Where the module keeps the tensor of each name: a dictionary and a key; several, where it is tied."""
-    tensors = module.state_dict(keep_vars=True)
-    aliases = _aliases(tensors)
-    places: dict[str, list[tuple[dict[str, Any], str]]] = {}
-    for name in names:
-        for alias in aliases[id(tensors[name])]:
-            path, _, leaf = alias.rpartition(".")
-            owner = module.get_submodule(path)
-            kept = owner._parameters if leaf in owner._parameters else owner._buffers
-            places.setdefault(name, []).append((kept, leaf))
-    return places
 
+    def place(name: str) -> tuple[dict[str, Any], str]:
+        path, _, leaf = name.rpartition(".")
+        owner = module.get_submodule(path)
+        return owner._parameters if leaf in owner._parameters else owner._buffers, leaf
 
-def _put(places: Mapping[str, list[tuple[dict[str, Any], str]]], views: Mapping[str, Tensor]) -> None:
-    for name, view in views.items():
-        is_parameter = isinstance(places[name][0][0][places[name][0][1]], nn.Parameter)
-        value = nn.Parameter(view, requires_grad=False) if is_parameter else view
-        for kept, leaf in places[name]:
-            kept[leaf] = value
-
-
-def _aliases(tensors: Mapping[str, Tensor]) -> dict[int, list[str]]:
-    """The names of each tensor, by its identity; more than one: they are tied."""
-    aliases: dict[int, list[str]] = {}
-    for name, tensor in tensors.items():
-        aliases.setdefault(id(tensor), []).append(name)
-    return aliases
+    return {name: [*map(place, tied)] for _, tied in tensors_of(module) for name in tied if name in names}
 
 
 def check_names(model: str, module: nn.Module, files: Iterable[FlatFile]) -> None:
@@ -90,13 +76,13 @@ def check_names(model: str, module: nn.Module, files: Iterable[FlatFile]) -> Non
     Raises:
         ValueError: they do not; says which.
     """
-    tensors = module.state_dict(keep_vars=True)
-    held = {name: spec for file in files for name, spec in file.tensors.items()}
-    faults = [f"{name} is unknown to the model" for name in held if name not in tensors]
-    faults += [f"{names[0]} is missing" for names in _aliases(tensors).values() if held.keys().isdisjoint(names)]
-    for name, spec in held.items():
-        if name in tensors and tuple(tensors[name].shape) != spec.shape:
-            faults.append(f"{name} has shape {spec.shape} instead of {tuple(tensors[name].shape)}")
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    held = {name: spec.shape for file in files for name, spec in file.tensors.items()}
+    faults = [f"{name} is unknown to the model" for name in sorted(held.keys() - shapes.keys())]
+    faults += [f"{names[0]} is missing" for _, names in tensors_of(module) if held.keys().isdisjoint(names)]
+    for name in sorted(held.keys() & shapes.keys()):
+        if held[name] != shapes[name]:
+            faults.append(f"{name} has shape {held[name]} instead of {shapes[name]}")
     if faults:
         more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise ValueError(
