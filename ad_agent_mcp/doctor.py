@@ -18,7 +18,7 @@ from . import __version__
 from .config import EngineChoice, Settings
 from .contract.errors import AdAgentError
 from .contract.stages import EngineName
-from .engines.diffusion.choice import choose_engine, plan_for
+from .engines.diffusion.choice import choose_engine, lacks_to_compile, plan_for
 from .engines.diffusion.gpu import visible_gpu
 from .engines.diffusion.host import free_host_bytes
 from .engines.diffusion.library import ModelLibrary, Standing, State, remedy, unavailable
@@ -109,7 +109,10 @@ def _engine(settings: Settings) -> Iterator[Finding]:
         yield Finding("engine", "ok" if is_enough else "missing", choice.reason)
         if settings.engine is EngineChoice.DRAFT:
             return
-        preset, library = preset_named(settings.preset), ModelLibrary.of(settings)
+        preset, library = preset_named(settings.preset), ModelLibrary(settings)
+        if free_vram is not None and (lack := lacks_to_compile()):
+            text = f"{lack}: preset {preset.name} runs uncompiled, so slower; install gcc and python3-dev, or set CC"
+            yield Finding("C compiler", "note", text)
         standings = [library.standing(preset, source.role) for source in preset.sources]
         for standing in standings:
             yield _model(standing, is_mine=bool(library.overrides.get(standing.source.role)))
@@ -132,7 +135,7 @@ def _memory_plan(settings: Settings) -> Table | None:
     if settings.engine is EngineChoice.DRAFT or (free_vram is None and settings.engine is EngineChoice.AUTO):
         return None
     preset = preset_named(settings.preset)
-    library = ModelLibrary.of(settings)
+    library = ModelLibrary(settings)
     plan = plan_for(settings, preset, library, free_vram_bytes=free_vram, free_ram_bytes=free_ram)
     where = "GPU" if free_vram is not None else "CPU: no GPU is visible, so models take ordinary memory"
     heading, *stages = rows(plan)

@@ -92,7 +92,7 @@ def prepare_models(settings: Settings, preset_name: str | None, names: Sequence[
 
 
 def _chosen(settings: Settings, preset_name: str | None) -> tuple[Preset, ModelLibrary]:
-    return preset_named(preset_name or settings.preset), ModelLibrary.of(settings)
+    return preset_named(preset_name or settings.preset), ModelLibrary(settings)
 
 
 @contextmanager

@@ -140,10 +140,10 @@ def build(root: Path) -> dict[str, float]:
             return torch.randn(shape, device=device, dtype=torch.bfloat16).mul_(fan_in**-0.5)
 
     for preset in (PRESETS["exact"], PRESETS["fast"]):
-        library = ModelLibrary.of(settings_of(root, preset.name))
+        library = ModelLibrary(settings_of(root, preset.name))
         for component in preset.components:
             location = library.locate(preset, component.role)
-            folder = library.prepared_root(location) / component.name
+            folder = location.prepared / component.name
             if component.name in library.manifest(location):
                 continue
             folder.mkdir(parents=True)
@@ -152,7 +152,7 @@ def build(root: Path) -> dict[str, float]:
                 (folder / "config.json").write_text(json.dumps(config))
                 wanted = weights_of(empty_network(component, config))
                 source: Any = Random(wanted)
-                for name, entries in prepare._segments(component, {name: name for name in wanted}, source).items():
+                for name, entries in prepare._segments(component, wanted, source).items():
                     write_flat(folder / f"{name}.safetensors", entries)
             elif component.name in SCHEDULERS:
                 (folder / "scheduler_config.json").write_text(json.dumps(SCHEDULERS[component.name]))
@@ -223,7 +223,7 @@ def watched(engine: Any, root: Path, watch: Watch, scene: str = "", **fields: An
         font_name="BMJua/BMJUA_ttf.ttf", seed=1, **fields,
     )  # fmt: skip
     steps = {Stage.BACKGROUND: 28, Stage.REFINE: 17, Stage.TEXT_PAINT: 28, Stage.BLEND: 12}
-    plan = plan_stages(engine=EngineName.DIFFUSION, preset=engine.presets[0], steps=(1, 2, 3), iterations=steps)
+    plan = plan_stages(engine=EngineName.DIFFUSION, preset=engine._preset.name, steps=(1, 2, 3), iterations=steps)
     out = root / "job"
     out.mkdir(exist_ok=True)
     run = engine._residency.run
@@ -400,7 +400,7 @@ def part_nf4(root: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
 
-    from ad_agent_mcp.engines.diffusion import birefnet
+    from ad_agent_mcp.engines.diffusion.birefnet import BiRefNet, BiRefNetConfig, matte
 
     folders = _hub_folders(root)
     _cap()
@@ -426,11 +426,14 @@ def part_nf4(root: Path) -> dict[str, Any]:
 
     def cut_out(name: str) -> None:
         def load() -> tuple[Any, ...]:
-            state = load_file(folders["birefnet"] / "model.safetensors")
+            with torch.device("meta"):
+                model = BiRefNet(BiRefNetConfig())
+            state = load_file(folders["birefnet"] / "model.safetensors", device="cuda")
             state = {name: tensor for name, tensor in state.items() if not name.startswith("_pad.")}
-            return (birefnet.load_birefnet(state, device="cuda"),)
+            model.load_state_dict(state, assign=True)
+            return (model,)
 
-        stage(name, load, lambda model: birefnet.matte(model, torch.zeros(1024, 1024, 3, dtype=torch.uint8)))
+        stage(name, load, lambda model: matte(model, torch.zeros(1024, 1024, 3, dtype=torch.uint8)))
 
     tokens = torch.randint(3, 200, (1, 512), device="cuda")
     words = torch.randint(3, 200, (1, 77), device="cuda")
@@ -506,7 +509,7 @@ def _hub_folders(root: Path) -> dict[str, Path]:
     from ad_agent_mcp.engines.diffusion.presets import PRESETS
 
     preset = PRESETS["exact"]
-    library = ModelLibrary.of(settings_of(root, "exact"))
+    library = ModelLibrary(settings_of(root, "exact"))
     hub = root / "hub"
     shutil.rmtree(hub, ignore_errors=True)
     folders: dict[str, Path] = {}

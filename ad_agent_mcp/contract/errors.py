@@ -27,19 +27,21 @@ class ErrorCode(StrEnum):
     STORAGE_FULL = "storage_full"
 
 
-class Fix(BaseModel):
-    """A tool call that an agent can make as it stands."""
+class Record(BaseModel):
+    """Base of what travels or is stored: never changed, and nothing in it that the other side would not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Fix(Record):
+    """A tool call that an agent can make as it stands."""
 
     tool: str
     arguments: dict[str, Any]
 
 
-class ErrorInfo(BaseModel):
+class ErrorInfo(Record):
     """One failure as it crosses the pipe, lies on disk and is shown to a client."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     code: ErrorCode
     message: str

@@ -5,18 +5,15 @@ Boxes are `(x, y, width, height)` in pixels of the canvas unless said otherwise.
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from .errors import Record
 from .schemas import Check
 
 Box = tuple[int, int, int, int]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ProductLayout(_Record):
+class ProductLayout(Record):
     """The product: `source_box` in the decoded original (upright), `placed_box` on the canvas.
 
     `source_error` is the largest difference, in levels of 255, of the placed core from a plain resize of
@@ -30,14 +27,14 @@ class ProductLayout(_Record):
     source_error: float | None = None
 
 
-class TextLine(_Record):
+class TextLine(Record):
     """One line of words and its ink box within the lettering picture (`step2.png`)."""
 
     text: str
     box: Box
 
 
-class TextLayout(_Record):
+class TextLayout(Record):
     """The words: `size` of the lettering picture; `placed_box` is where its ink lies in `final.png`.
 
     `sha256` is that of the lettering picture's pixels as PNG, so that another picture is told apart.
@@ -54,7 +51,7 @@ class TextLayout(_Record):
     position: str | None = None
 
 
-class LettersLayout(_Record):
+class LettersLayout(Record):
     """The lettering picture in `final.png`, whoever painted it: its ink's `box`, its `scale`, what lies in front."""
 
     box: Box
@@ -62,7 +59,7 @@ class LettersLayout(_Record):
     is_behind: bool
 
 
-class Layout(_Record):
+class Layout(Record):
     """One job's picture as a document.
 
     It is written after a step's layers, so what it calls finished is on disk: `finished` maps steps of job

@@ -8,9 +8,9 @@ import struct
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
-from .errors import ErrorInfo
+from .errors import ErrorInfo, Record
 from .schemas import Check, GenerateRequest
 from .stages import EngineName, Plan, Stage
 
@@ -21,10 +21,8 @@ EVERY_MODEL = "all"
 FRAME_HEADER = struct.Struct(">I")
 
 
-class Message(BaseModel):
+class Message(Record):
     """Base of all messages."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Inputs(Message):

@@ -18,7 +18,7 @@ from pydantic import (
     model_serializer,
 )
 
-from .errors import ErrorInfo, Fix
+from .errors import ErrorInfo, Fix, Record
 
 ImageReference = Annotated[str, Field(min_length=1)]
 """Base64, a `data:` URI, an `ad://` URI of this server, or a path inside an allowed folder."""
@@ -65,10 +65,10 @@ class TextPosition(StrEnum):
     AUTO = "auto"
 
 
-class GenerateRequest(BaseModel):
+class GenerateRequest(Record):
     """One ad to make. Descriptions are what an agent reads; pictures are references."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
     start_step: Annotated[int, Field(ge=1, le=3, description="1 scene, 2 lettering, 3 composition")] = 1
     product_image: Annotated[
@@ -144,19 +144,17 @@ class GenerateRequest(BaseModel):
 BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-class Notice(BaseModel):
+class Notice(Record):
     """Something a caller should know although the job goes on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     code: str
     message: str
 
 
-class Check(BaseModel):
+class Check(Record):
     """One measured property of a finished ad; `passed` is null where it does not apply."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     name: str
     passed: Annotated[bool | None, Field(alias="pass")]

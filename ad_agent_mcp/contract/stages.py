@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from .errors import Record
 
 
 class EngineName(StrEnum):
@@ -88,22 +90,18 @@ STEP_SHARES: Mapping[int, tuple[int, int]] = {1: (0, 33), 2: (33, 66), 3: (66, 1
 """Percent at which each step begins and ends."""
 
 
-class PlannedStage(BaseModel):
+class PlannedStage(Record):
     """One stage of a plan and how many iterations it is expected to take."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     stage: Stage
     iterations: int = Field(ge=1)
 
 
-class Plan(BaseModel):
+class Plan(Record):
     """What a worker is to do with one job, told before the first stage.
 
     An engine reads from it which models are needed, in which order and for how many iterations.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     engine: EngineName
     preset: str

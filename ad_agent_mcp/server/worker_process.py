@@ -36,6 +36,7 @@ _PASSED_NAMES = frozenset(
         "TMPDIR",
         "LD_LIBRARY_PATH",
         "PYTHONPATH",
+        "CC",
         "HTTPS_PROXY",
         "NO_PROXY",
         "SSL_CERT_FILE",

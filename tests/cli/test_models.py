@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from ad_agent_mcp import doctor
+from ad_agent_mcp.config import Settings
+from ad_agent_mcp.engines.diffusion.gpu import Gpu
 from ad_agent_mcp.files import FileLock
 
 from ..engines.hub import COMMIT, serve
@@ -80,6 +83,17 @@ def test_doctor_tells_models_and_memory_and_fails_when_diffusion_is_asked_for(tm
     auto = run("doctor", data=tmp_path, **settings)
     assert auto.returncode == 0, auto.stdout
     assert "draft, because" in auto.stdout
+
+
+@pytest.mark.parametrize("gpu", [Gpu("Fake L4", 22 << 30), None])
+def test_doctor_says_that_a_preset_will_not_be_compiled(
+    gpu: Gpu | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(doctor, "visible_gpu", lambda lock: gpu)
+    monkeypatch.setenv("CC", "no-such-compiler")
+    settings = Settings(data_dir=tmp_path, models_dir=tmp_path)
+    told = [finding.text for finding in doctor.examine(settings) if finding.what == "C compiler"]
+    assert [text.partition(":")[0] for text in told] == (["no-such-compiler is not found"] if gpu else [])
 
 
 @pytest.mark.parametrize(("name", "value"), [("AD_AGENT_PRESET", "exakt"), ("AD_AGENT_FLUX_MODEL", "no model")])

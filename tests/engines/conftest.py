@@ -78,7 +78,7 @@ def tiny_settings(
         )
         preset = preset_named(name)
         for component in preset.components:
-            prepare(ModelLibrary.of(chosen), preset, component, progress=lambda done, total: None)
+            prepare(ModelLibrary(chosen), preset, component, progress=lambda done, total: None)
         return chosen
 
     return settings

@@ -85,6 +85,13 @@ class Events:
         self.steps.append(step)
 
 
+def asked_for(**request: object) -> GenerateRequest:
+    """`REQUEST` with other values; None: the field is not set."""
+    return GenerateRequest.model_validate(
+        {name: value for name, value in (REQUEST | request).items() if value is not None}
+    )
+
+
 def make(
     engine: Engine,
     out_dir: Path,
@@ -96,15 +103,15 @@ def make(
     skip: frozenset[Stage] = frozenset(),
     **request: object,
 ) -> tuple[Events, dict[str, Check]]:
-    """Run `steps` of a job into `out_dir`, from the layers that are there or from a transparent bottle."""
+    """Run `steps` of a job, as `asked_for`, into `out_dir`, from the layers there or from a transparent bottle."""
     out_dir.mkdir(exist_ok=True)
     if inputs is None:
         given = out_dir / "given.png"
         if 1 in steps:
             given.write_bytes(file_bytes(picture or bottle(400)))
         inputs = Inputs(product=given, has_step1_layers=1 not in steps)
-    asked = GenerateRequest.model_validate(REQUEST | request)
-    plan = plan_stages(engine=EngineName.DIFFUSION, preset=engine.presets[0], steps=steps, iterations={}, skip=skip)
+    asked = asked_for(**request)
+    plan = plan_stages(engine=EngineName.DIFFUSION, preset="exact", steps=steps, iterations={}, skip=skip)
     events = events or Events()
     job = StartJob(job_id="job-1", request=asked, plan=plan, inputs=inputs, out_dir=out_dir)
     checks = run_job(job, engine, events)

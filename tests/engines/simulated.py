@@ -8,20 +8,18 @@ import torch
 from torch import Tensor
 
 from ad_agent_mcp.contract.errors import AdAgentError, Cancelled
-from ad_agent_mcp.engines.diffusion.devices import CpuDevice
+from ad_agent_mcp.engines.diffusion.devices import Device
 from ad_agent_mcp.engines.diffusion.flat import FlatFile
 
 CHUNK = 256
 
 
-class SimulatedDevice:
+class SimulatedDevice(Device):
     """Memory counts as used until its last view is gone."""
-
-    torch_device = torch.device("cpu")
 
     def __init__(self, capacity: int = 1 << 40) -> None:
         self.capacity = capacity
-        self.used = self.peak = self.allocations = self.copies = self.chunks = self.flushes = 0
+        self.used = self.peak = self.allocations = self.copies = self.copied = self.chunks = self.flushes = 0
         self.fails = lambda number: False
         self.copy_error: dict[int, Exception] = {}
         self.gates: dict[int, threading.Event] = {}
@@ -57,6 +55,7 @@ class SimulatedDevice:
             if error is not None:
                 raise error
             check(min(begin + CHUNK, target.numel()))
+        self.copied += target.numel()
 
     def register(self, host: Tensor) -> None:
         assert host.data_ptr() not in self.registered
@@ -64,9 +63,6 @@ class SimulatedDevice:
 
     def unregister(self, host: Tensor) -> None:
         del self.registered[host.data_ptr()]
-
-    def reading(self, file: FlatFile, groups):
-        return CpuDevice().reading(file, groups)
 
     def flush(self) -> None:
         self.flushes += 1

@@ -2,25 +2,20 @@
 
 import json
 import math
-import pickle
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.engines.diffusion import birefnet
 from ad_agent_mcp.engines.diffusion.birefnet import (
     BiRefNet,
     BiRefNetConfig,
     deform_conv,
-    inference_state,
-    load_birefnet,
     matte,
     to_input,
 )
@@ -71,14 +66,22 @@ def weights(name: str, shape: list[int] | torch.Size) -> Tensor:
     return value.float()
 
 
-def tiny_state(config: BiRefNetConfig = TINY) -> dict[str, Tensor]:
+def tiny_state() -> dict[str, Tensor]:
     with torch.device("meta"):
-        shapes = BiRefNet(config).state_dict()
+        shapes = BiRefNet(TINY).state_dict()
     return {name: weights(name, value.shape) for name, value in shapes.items()}
 
 
-def tiny(dtype: torch.dtype = torch.float32, config: BiRefNetConfig = TINY) -> BiRefNet:
-    return load_birefnet(tiny_state(config), config=config, dtype=dtype)
+def network(state: Mapping[str, Tensor], config: BiRefNetConfig = TINY, dtype: torch.dtype = torch.float32) -> BiRefNet:
+    """With the weights of `state`, which has exactly those that the network needs."""
+    with torch.device("meta"):
+        model = BiRefNet(config)
+    model.load_state_dict({name: value.to(dtype) for name, value in state.items()}, assign=True)
+    return model
+
+
+def tiny(dtype: torch.dtype = torch.float32) -> BiRefNet:
+    return network(tiny_state(), dtype=dtype)
 
 
 def picture(height: int = 64, width: int = 64) -> Tensor:
@@ -90,7 +93,7 @@ def picture(height: int = 64, width: int = 64) -> Tensor:
 
 def test_names_and_shapes_are_those_of_the_official_checkpoint() -> None:
     with torch.device("meta"):
-        state = BiRefNet().state_dict()
+        state = BiRefNet(BiRefNetConfig()).state_dict()
     assert {name: list(value.shape) for name, value in state.items()} == OFFICIAL["keys"]
 
 
@@ -98,7 +101,8 @@ def test_the_full_network_gives_what_the_official_code_gives() -> None:
     for name, start in OFFICIAL["recipe_values"].items():
         made = weights(name, OFFICIAL["keys"].get(name, OFFICIAL["input_shape"])).flatten()[:3]
         assert made.tolist() == pytest.approx(start, abs=1e-8)
-    model = load_birefnet({name: weights(name, shape) for name, shape in OFFICIAL["keys"].items()}, dtype=torch.float32)
+    state = {name: weights(name, shape) for name, shape in OFFICIAL["keys"].items()}
+    model = network(state, BiRefNetConfig())
     seen: dict[str, Tensor] = {}
 
     def watch(name: str) -> Callable[[nn.Module, object, Tensor], None]:
@@ -296,19 +300,6 @@ def test_pictures_of_a_batch_do_not_touch_each_other() -> None:
     torch.testing.assert_close(model(pair), alone, rtol=0, atol=1e-12)
 
 
-def test_tiles_stacked_the_older_way_want_the_older_order_of_weights() -> None:
-    state = tiny_state()
-    older = BiRefNetConfig(**{**vars(TINY), "colour_last_tiles": True})
-    reordered = dict(state)
-    for n in (2, 3, 4, 5):
-        name, side = f"decoder.ipt_blk{n}.conv1.weight", 2**n
-        by_colour = state[name].unflatten(1, (3, side, side))
-        reordered[name] = by_colour.permute(0, 3, 2, 1, 4, 5).flatten(1, 3)
-    one = load_birefnet(state, config=TINY, dtype=DOUBLE)(picture().double())
-    other = load_birefnet(reordered, config=older, dtype=DOUBLE)(picture().double())
-    torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
-
-
 # Weights
 
 
@@ -326,49 +317,6 @@ def test_a_network_made_on_meta_works_on_views_of_one_buffer() -> None:
     flat.zero_()
     assert not torch.equal(model(picture()), logits)
     assert not any(value.requires_grad for value in model.parameters())
-
-
-def test_a_file_is_read_and_what_only_training_uses_is_dropped(tmp_path: Path) -> None:
-    counters = {name: torch.zeros(shape, dtype=torch.int64) for name, shape in OFFICIAL["ignorable"].items()}
-    heads = {name: torch.zeros(shape) for name, shape in OFFICIAL["training_only"].items()}
-    state = tiny_state()
-    save_file({**state, **counters, **heads}, tmp_path / "model.safetensors", {"format": "pt"})
-    kept = inference_state(tmp_path / "model.safetensors", tiny())
-    assert kept.keys() == state.keys()
-    model = load_birefnet(tmp_path / "model.safetensors", config=TINY, dtype=torch.float32)
-    assert torch.equal(model(picture()), tiny()(picture()))
-
-
-def test_one_error_names_every_kind_of_entry_that_does_not_fit() -> None:
-    state = tiny_state()
-    del state["bb.norm0.weight"]
-    state["decoder.conv_out1.0.bias"] = torch.zeros(7)
-    state["decoder.gdt_convs_pred_4.0.extra"] = torch.zeros(1)
-    with pytest.raises(AdAgentError) as caught:
-        load_birefnet(state, config=TINY)
-    assert caught.value.info.code == ErrorCode.MODEL_UNAVAILABLE
-    for words in (
-        "bb.norm0.weight is missing",
-        "decoder.conv_out1.0.bias is (7,), not (1,)",
-        "decoder.gdt_convs_pred_4.0.extra is unknown",
-    ):
-        assert words in str(caught.value)
-
-
-class Trap:
-    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
-        return pytest.fail, ("a pickle was opened",)
-
-
-@pytest.mark.parametrize("content", [None, b"", pickle.dumps(Trap())], ids=["absent", "empty", "pickle"])
-def test_a_file_that_is_no_safetensors_file_is_refused_unopened(content: bytes | None, tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(AdAgentError) as caught:
-        load_birefnet(path, config=TINY)
-    assert caught.value.info.code == ErrorCode.MODEL_UNAVAILABLE
-    assert str(path) in str(caught.value)
 
 
 # Pictures in, mattes out

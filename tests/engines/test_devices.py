@@ -146,13 +146,12 @@ def test_tensors_are_read_ahead_and_stay_until_what_was_begun_with_them_is_over(
     write_flat(tmp_path / "b", [(name, torch.uint8, tuple(x.shape), lambda x=x: x) for name, x in made.items()])
     groups = [(f"w{n}", f"b{n}") for n in range(6)]
     copies = []
-    with gpu.reading(FlatFile.open(tmp_path / "b"), groups) as read:
-        for names in groups:
-            here = read()
-            for name in names:
-                copies.append((name, late_buffer(gpu, made[name].numel())))
-                copies[-1][1].copy_(here[name], non_blocking=True)
-        gpu._copies.synchronize()
+    for here in gpu.reading(FlatFile.open(tmp_path / "b"), groups):
+        for name, tensor in here.items():
+            copies.append((name, late_buffer(gpu, made[name].numel())))
+            copies[-1][1].copy_(tensor, non_blocking=True)
+    gpu._copies.synchronize()
+    assert [name for name, _ in copies] == [*made]
     assert all(torch.equal(copy.as_subclass(torch.Tensor), made[name]) for name, copy in copies)
     assert gpu.registered == []
 

@@ -1,11 +1,13 @@
 # pyright: basic
 """Whole jobs of the diffusion engine in this process, with tiny models, on the CPU."""
 
-import dataclasses
 import os
+import re
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from subprocess import CalledProcessError
 
 import numpy as np
 import pytest
@@ -15,20 +17,22 @@ from PIL import Image
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, Cancelled, ErrorCode
 from ad_agent_mcp.contract.layout import Layout
-from ad_agent_mcp.contract.messages import Inputs
+from ad_agent_mcp.contract.messages import Inputs, Ready
 from ad_agent_mcp.contract.schemas import CompositionMode, GenerateRequest
 from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
 from ad_agent_mcp.engines.diffusion import engine as engine_module
 from ad_agent_mcp.engines.diffusion import text
-from ad_agent_mcp.engines.diffusion.engine import DiffusionEngine, open_engine, sdxl_size
+from ad_agent_mcp.engines.diffusion.engine import COMPILING, DiffusionEngine, open_engine, sdxl_size
 from ad_agent_mcp.engines.diffusion.library import ModelLibrary
 from ad_agent_mcp.engines.diffusion.prepare import prepare
 from ad_agent_mcp.engines.diffusion.presets import ENCODE, TABLE
 from ad_agent_mcp.engines.diffusion.schedule import Schedule
 from ad_agent_mcp.imaging.picture import alpha_over, core_of, dilate
+from ad_agent_mcp.server.job import Job
+from ad_agent_mcp.server.planning import plan_segment
 
 from ..imaging.products import bottle, file_bytes, photo, product_corner
-from .jobs import REQUEST, STEPS, Events, make, pixels
+from .jobs import STEPS, Events, asked_for, make, pixels
 from .simulated import SimulatedDevice
 
 pytestmark = [
@@ -47,7 +51,7 @@ def device() -> SimulatedDevice:
 def engine(tiny_settings: Callable[[str], Settings], device: SimulatedDevice) -> DiffusionEngine:
     """Preset `exact`, warm, on a device that counts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine_module, "CpuDevice", lambda: device)
+        patch.setattr(engine_module, "Device", lambda: device)
         return open_engine(tiny_settings("exact"))
 
 
@@ -127,8 +131,13 @@ def test_loading_for_each_stage_makes_the_same_ad_and_keeps_nothing(tiny_setting
 
 def test_schnell_takes_its_own_number_of_steps_and_says_that_guidance_has_no_effect(tiny_settings, tmp_path: Path):
     engine = open_engine(tiny_settings("schnell"))
-    events, _ = make(engine, tmp_path, steps=(1,), text_content=None, num_inference_steps=None, guidance_scale=2.0)
-    assert len(events.of(Stage.BACKGROUND)) == 4
+    asked = {"num_inference_steps": None, "composition_steps": None, "guidance_scale": 2.0}
+    events, _ = make(engine, tmp_path, **asked)
+    job = Job(id="j", request=asked_for(**asked), engine=EngineName.DIFFUSION, steps=(1, 2, 3), created_at=0.0)
+    ready = Ready(pid=1, engine=job.engine, device="", presets=("schnell",), steps=4, text_steps=28)
+    planned = {one.stage: one.iterations for one in plan_segment(job, preset="schnell", ready=ready)[0].stages}
+    assert {stage: len(events.of(stage)) for stage in GENERATIVE} == {stage: planned[stage] for stage in GENERATIVE}
+    assert [planned[stage] for stage in GENERATIVE] == [4, 3, 28, 2]
     assert "guidance_scale" in events.text_of("not_supported")
     assert "composition_guidance_scale" not in events.text_of("not_supported")
 
@@ -267,10 +276,8 @@ def test_foreign_pictures_start_step_3(engine, started: Path):
 
 
 def begin(engine: DiffusionEngine, *steps: int, **fields: object) -> GenerateRequest:
-    request = GenerateRequest.model_validate(REQUEST | fields)
-    engine.prepare(
-        plan_stages(engine=EngineName.DIFFUSION, preset=engine.presets[0], steps=steps, iterations={}), request
-    )
+    request = asked_for(**fields)
+    engine.prepare(plan_stages(engine=EngineName.DIFFUSION, preset="exact", steps=steps, iterations={}), request)
     return request
 
 
@@ -309,17 +316,26 @@ def test_a_negative_prompt_without_effect_on_flux_is_told_once_and_only_if_it_wa
     assert "bg_negative_prompt" in told.text_of("not_supported")
 
 
-def test_a_negative_prompt_acts_on_flux_with_true_guidance(tiny_settings, engine, monkeypatch: pytest.MonkeyPatch):
-    settings = tiny_settings("exact")
-    preset = dataclasses.replace(engine._preset, true_cfg_scale=4.0)
-    monkeypatch.setattr(engine_module, "preset_named", lambda name: preset)
-    guided = open_engine(settings)
+# long prompts
+
+
+def test_a_prompt_that_flux_cannot_read_to_its_end_is_told_once_with_its_field_and_what_is_read(engine, tmp_path: Path):
+    words = "table " * 120  # to the tiny models each letter is a token
+    asked = {"bg_prompt": words, "bg_negative_prompt": words, "text_content": None}
+    events, _ = make(engine, tmp_path, steps=(1,), **asked)
+    assert events.codes.count("prompt_truncated") == 1
+    told = events.text_of("prompt_truncated")
+    assert told.startswith("bg_prompt is too long")
+    assert int(re.search(r"about its first (\d+) words", told)[1]) in range(98, 103)  # of 512 tokens
+    silent = Events()
+    scene(engine, silent, bg_prompt="table " * 60)
+    assert "prompt_truncated" not in silent.codes
+
+
+def test_schnell_reads_half_as_much(tiny_settings):
     events = Events()
-    plain, other = (scene(guided, events, bg_negative_prompt=words) for words in ("dust", "green leaves and moss"))
-    assert (plain != other).any()
-    assert "not_supported" not in events.codes
-    assert guided._models.modulation.calls_made == 2 * STEPS
-    assert events.of(Stage.BACKGROUND) == [(done, STEPS) for done in range(1, STEPS + 1)] * 2
+    scene(open_engine(tiny_settings("schnell")), events, bg_prompt="table " * 60)
+    assert "bg_prompt is too long" in events.text_of("prompt_truncated")
 
 
 # stopping and failing
@@ -330,7 +346,7 @@ def assert_nothing_leaks(engine: DiffusionEngine, device: SimulatedDevice) -> No
     engine._residency.plan([])
     assert device.used == engine._residency.resident_bytes
     for weights in engine._residency._weights.values():
-        if weights.module is not None and not weights.is_streamed:
+        if weights.module is not None and not weights.stream:
             spec = next(iter(weights.file.tensors))
             assert weights.module.state_dict()[spec].is_meta is not weights.is_resident
 
@@ -481,6 +497,40 @@ def test_flux_that_cannot_be_compiled_paints_the_same_uncompiled_and_says_so_onc
         assert not engine._models.interpret()
     assert events.codes.count("not_compiled") == 1
     assert_same(started, whole[0])
+
+
+@pytest.mark.parametrize(
+    ("error", "is_of_compiling"),
+    [(CalledProcessError(1, "gcc"), True), (FileNotFoundError("gcc"), True), (KeyError("a defect of ours"), False)],
+)
+def test_only_what_compilers_raise_makes_flux_run_uncompiled(
+    engine, started: Path, error: Exception, is_of_compiling: bool
+):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    engine._models._transformer._compiled_call_impl = fail
+    events = Events()
+    try:
+        with nullcontext() if is_of_compiling else pytest.raises(KeyError):
+            make(engine, started, steps=(3,), events=events)
+    finally:
+        assert engine._models.interpret() is not is_of_compiling
+    assert ("not_compiled" in events.codes) is is_of_compiling
+
+
+def test_compiling_is_told_as_loading_until_the_first_step_is_there(engine, started: Path):
+    engine._models._transformer.compile_repeated_blocks(fullgraph=True, backend="eager")
+    told: list[str | int] = []
+    blending = Events(lambda stage, done: told.append(done) if stage is Stage.BLEND else None, told.append)
+    try:
+        make(engine, started, steps=(3,), events=blending)
+        assert told[-4:] == [0, COMPILING, 1, 2]
+        make(engine, started, steps=(3,), events=blending)
+        assert told[-3:] == [0, 1, 2]
+        assert told.count(COMPILING) == 1
+    finally:
+        engine._models.interpret()
 
 
 # letters
@@ -640,7 +690,7 @@ def test_embeddings_are_kept_for_the_text_encoders_that_made_them(engine, tiny_s
 
     def key(chosen: Settings) -> str:
         for component in engine._preset.components:
-            prepare(ModelLibrary.of(chosen), engine._preset, component, progress=lambda done, total: None)
+            prepare(ModelLibrary(chosen), engine._preset, component, progress=lambda done, total: None)
         return open_engine(chosen)._models.flux_text._key("words")
 
     mine, other = engine._models.flux_text._key("words"), settings.model_copy(update={"flux_model": str(moved)})

@@ -129,13 +129,6 @@ def test_a_tensor_that_is_not_as_announced_is_refused(tmp_path, made):
         write_flat(tmp_path / "a", [("a", torch.float32, (3,), lambda: made)])
 
 
-@pytest.mark.parametrize("name", ["a", "_pad.1", "__metadata__"])
-def test_a_name_that_is_taken_is_refused(tmp_path, name):
-    one = (torch.float32, (1,), lambda: torch.zeros(1))
-    with pytest.raises(ValueError, match="name"):
-        write_flat(tmp_path / "a", [("a", *one), (name, *one)])
-
-
 def test_an_ordinary_safetensors_file_is_called_unaligned(tmp_path):
     save_file({"a": torch.zeros(3), "b": torch.zeros(3)}, tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match="multiple of 256"):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.engines.diffusion.download import fetch
 from ad_agent_mcp.engines.diffusion.library import ModelLibrary, State, wanted_files
@@ -61,7 +62,8 @@ def flux_files() -> set[str]:
 
 def library(tmp_path: Path, *, offline: bool = False, **overrides: str) -> ModelLibrary:
     (tmp_path / "models").mkdir(exist_ok=True)
-    return ModelLibrary(tmp_path / "models", offline=offline, overrides=overrides)
+    models = {f"{role}_model": name for role, name in overrides.items()}
+    return ModelLibrary(Settings(models_dir=tmp_path / "models", offline=offline, **models))
 
 
 def fetched(models: ModelLibrary, role: str = "controlnet", preset: str = "exact") -> Path:
@@ -106,7 +108,7 @@ def test_a_branch_is_kept_at_the_commit_it_had_at_first(hub: Hub, tmp_path: Path
     models = library(tmp_path)
     assert fetched(models).name == COMMIT
     assert hub.asked == []
-    assert models.locate(EXACT, "controlnet").key == f"diffusers--controlnet-canny-sdxl-1.0@{COMMIT[:12]}"
+    assert models.locate(EXACT, "controlnet").prepared.name == f"diffusers--controlnet-canny-sdxl-1.0@{COMMIT[:12]}"
     assert fetched(library(tmp_path, controlnet=f"{CONTROLNET}@{hub.commit}")).name == hub.commit
 
 

@@ -19,7 +19,7 @@ def plan(
 ) -> MemoryPlan:
     preset = PRESETS[name]
     vram, host = int(vram_gib * GIB), int(host_gib * GIB)
-    return plan_memory(preset, sizes(preset), STAGES, pixels, vram_budget=vram, host_budget=host, is_jit=is_jit)
+    return plan_memory(preset, sizes(preset), vram_budget=vram, host_budget=host, is_jit=is_jit, pixels=pixels)
 
 
 def test_fast_stays_in_24_gb_with_nothing_moved_but_what_is_streamed():
@@ -67,25 +67,32 @@ def test_a_larger_picture_needs_more_until_it_does_not_fit():
 def test_jit_keeps_nothing_from_one_stage_to_the_next():
     fast = plan("fast", 48, is_jit=True)
     for stage in fast.stages:
-        models = set(PRESETS["fast"].models_of(stage.stage)) - {"t5", "modulation"}
+        models = set(PRESETS["fast"].use(stage.stage, MEGAPIXEL).models) - {"t5", "modulation"}
         assert stage.resident_bytes == sum(sum(sizes(PRESETS["fast"])[name]) for name in models)
         assert stage.moves_out_bytes == stage.resident_bytes
     assert fast.host_bytes == 0
 
 
-def test_host_memory_is_bounded_and_the_rest_is_told():
-    short = plan("fast", 21.5, host_gib=10)
-    assert short.host_bytes == 10 * GIB
-    assert "4.9 GiB of which are read from disk" in short.why
+@pytest.mark.parametrize(
+    ("host_gib", "copied", "read"),
+    [
+        (20, ["t5", "modulation"], ""),
+        (10, ["t5"], "6.0 GiB of which are read from disk: modulation"),
+        (7, ["modulation"], "8.9 GiB of which are read from disk: t5"),
+        (1, [], "14.9 GiB of which are read from disk: modulation, t5"),
+    ],
+)
+def test_what_finds_no_room_in_host_memory_is_told_by_name(host_gib: float, copied: list[str], read: str):
+    short = plan("fast", 21.5, host_gib=host_gib)
+    assert short.host_bytes == sum(sum(sizes(PRESETS["fast"])[name]) for name in copied)
+    assert read in short.why
+    assert ("disk" in short.why) is bool(read)
 
 
-def test_stages_without_models_are_left_out():
-    stages = (ENCODE, Stage.CUT_OUT, Stage.COMPOSITE, Stage.BACKGROUND, Stage.FINISH)
-    preset = PRESETS["fast"]
-    told = plan_memory(preset, sizes(preset), stages, MEGAPIXEL, vram_budget=40 * GIB, host_budget=40 * GIB)
-    assert [stage.stage for stage in told.stages] == [ENCODE, Stage.CUT_OUT, Stage.BACKGROUND]
-    assert [row[0] for row in rows(told)] == ["stage", ENCODE, "cut_out", "background"]
-    assert all(len(row) == 5 for row in rows(told))
+def test_the_table_has_a_row_for_each_stage_that_runs_models():
+    table = [*rows(plan("fast", 40))]
+    assert [row[0] for row in table] == ["stage", *STAGES]
+    assert all(len(row) == 5 for row in table)
 
 
 @pytest.mark.parametrize("budget", [vram_budget, host_budget])
@@ -97,6 +104,7 @@ def test_a_budget_is_the_setting_or_what_is_free_less_a_reserve(budget: type[int
 
 def test_another_preset_is_one_entry():
     dreamlike = replace(PRESETS["exact"], name="dreamlike", steps=8)
-    assert dreamlike.models_of(Stage.BLEND) == ("transformer-bf16", "flux_vae")
-    assert dreamlike.workspace_bytes(Stage.BLEND, MEGAPIXEL) == PRESETS["exact"].workspace_bytes(Stage.BLEND, MEGAPIXEL)
-    assert dreamlike.workspace_bytes(Stage.COMPOSITE, MEGAPIXEL) == 0
+    blending, exact = (preset.use(Stage.BLEND, MEGAPIXEL) for preset in (dreamlike, PRESETS["exact"]))
+    assert blending == exact
+    assert blending.models == ("transformer-bf16", "flux_vae")
+    assert dreamlike.use(Stage.COMPOSITE, MEGAPIXEL) == (Stage.COMPOSITE, (), 0)

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import pickle
 import shutil
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 
 import diffusers
@@ -13,6 +15,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.engines.diffusion.birefnet import BiRefNet, BiRefNetConfig
 from ad_agent_mcp.engines.diffusion.flat import FlatFile
@@ -31,8 +34,9 @@ def sources(tiny_flux: Path, tiny_sdxl: Path, tiny_controlnet: Path, tmp_path_fa
     """A folder of each role."""
     birefnet = tmp_path_factory.mktemp("birefnet")
     state = {name: torch.randn(t.shape) for name, t in BiRefNet(BIREFNET).state_dict().items()}
-    state["decoder.conv_ms_spvn_4.weight"] = torch.ones(3)
-    state["bb.layers.0.blocks.0.attn.relative_position_index"] = torch.ones(3, dtype=torch.int64)
+    official = json.loads((Path(__file__).parent.parent / "data" / "birefnet_state.json").read_text("utf-8"))
+    state |= {name: torch.zeros(shape) for name, shape in official["training_only"].items()}
+    state |= {name: torch.zeros(shape, dtype=torch.int64) for name, shape in official["ignorable"].items()}
     save_file(state, birefnet / "model.safetensors")
     (birefnet / "config.json").write_text(json.dumps({"auto_map": {}, **dataclasses.asdict(BIREFNET)}))
     return {"flux": tiny_flux, "sdxl": tiny_sdxl, "controlnet": tiny_controlnet, "segmentation": birefnet}
@@ -44,7 +48,8 @@ def library(sources: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 
 
 def make_library(folder: Path, sources: dict[str, Path]) -> ModelLibrary:
-    return ModelLibrary(folder, offline=True, overrides={role: str(path) for role, path in sources.items()})
+    models = {f"{role}_model": str(path) for role, path in sources.items()}
+    return ModelLibrary(Settings(models_dir=folder, offline=True, **models))
 
 
 def component(name: str) -> Component:
@@ -220,6 +225,23 @@ def test_weights_of_another_network_are_refused_and_leave_nothing(tmp_path: Path
         prepared(library, "controlnet")
     assert caught.value.info.code is ErrorCode.MODEL_UNAVAILABLE
     assert [path for path in (tmp_path / "models").rglob("*") if path.is_file()] == []
+
+
+class Trap:
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        return pytest.fail, ("a pickle was opened",)
+
+
+@pytest.mark.parametrize("data", [b"", pickle.dumps(Trap())], ids=["empty", "pickle"])
+def test_a_file_that_only_has_the_name_of_a_safetensors_file_is_refused_unopened(
+    data: bytes, tmp_path: Path, sources: dict[str, Path]
+):
+    wrong = tmp_path / "birefnet"
+    wrong.mkdir()
+    (wrong / "model.safetensors").write_bytes(data)
+    with pytest.raises(AdAgentError, match="cannot be used as birefnet") as caught:
+        prepared(make_library(tmp_path / "models", {**sources, "segmentation": wrong}), "birefnet")
+    assert caught.value.info.code is ErrorCode.MODEL_UNAVAILABLE
 
 
 def test_a_full_disk_is_told_before_anything_is_written(

@@ -68,8 +68,8 @@ async def test_a_job_is_painted_by_models_which_then_keep_the_device(
         assert "loading_diffusion" in seen
         assert "flux_bg_generation" in seen
         cut = [notice.message for notice in job.warnings if notice.code == "prompt_truncated"]
-        assert len(cut) == 1
-        assert cut[0].startswith("text_model_prompt")
+        assert [text.split(" is too long: ")[0] for text in cut] == ["text_model_prompt"] * 2
+        assert ["letters" in text for text in cut] == [True, False]  # the words of both are in two prompts
         assert app.service.resident_models
         log = capsys.readouterr().err
         assert "stage text_paint" in log

@@ -31,3 +31,16 @@ async def test_a_worker_killed_the_moment_it_ends_is_told_by_its_own_exit_code(
         with pytest.raises(WorkerDiedError, match="exit code 7"):
             await anext(events)
     assert caplog.text == ""
+
+
+async def test_a_worker_is_told_which_c_compiler_to_use_and_no_secret(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("CC", "mycc")
+    monkeypatch.setenv("SECRET", "s")
+    tells = 'import os; from tests.workers import wire; wire.ready(note=f\'{os.getenv("CC")} {os.getenv("SECRET")}\')'
+    async with (
+        anyio.create_task_group() as tasks,
+        WorkerProcess.spawn(settings, tasks, (sys.executable, "-c", tells)) as (_, ready),
+    ):
+        assert ready.note == "mycc None"

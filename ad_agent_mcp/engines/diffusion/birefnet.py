@@ -9,27 +9,17 @@ Source: Zheng et al. 2024, "Bilateral Reference for High-Resolution Dichotomous 
 "Swin Transformer"; Zhu et al. 2019, "Deformable ConvNets v2".
 """
 
-import re
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ...contract.errors import AdAgentError, ErrorCode
 from ..base import Matte, Picture
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_UNUSED = re.compile(
-    r".+\.(relative_position_index|num_batches_tracked)"
-    r"|decoder\.(conv_ms_spvn_[432]|gdt_convs_pred_[432]\.0)\.(weight|bias)"
-)
 _COLUMN_BYTES = 64 * 2**20
 
 
@@ -45,8 +35,6 @@ class BiRefNetConfig:
         decoder_dim: inner channels of a decoder block.
         aspp_dim: channels of each of its five branches.
         side: pixels of the square pictures that it was trained on, a multiple of 32.
-        colour_last_tiles: tiles of the picture are stacked column, row, colour, as code before November 2024 did, and
-            not colour, row, column. Names and shapes do not tell for which a checkpoint was trained.
     """
 
     embed_dim: int = 192
@@ -56,16 +44,12 @@ class BiRefNetConfig:
     decoder_dim: int = 64
     aspp_dim: int = 256
     side: int = 1024
-    colour_last_tiles: bool = False
-
-
-GENERAL = BiRefNetConfig()
 
 
 class BiRefNet(nn.Module):
     """The network, for inference only: `eval` mode, without gradients."""
 
-    def __init__(self, config: BiRefNetConfig = GENERAL) -> None:
+    def __init__(self, config: BiRefNetConfig) -> None:
         super().__init__()
         width = 2 * config.embed_dim
         self.side = config.side
@@ -130,55 +114,6 @@ def matte(model: BiRefNet, rgb: Picture | Tensor) -> Matte:
     # As in `to_input`, pixel centres keep their place: the way back undoes the way there.
     alpha = F.interpolate(logits.float().sigmoid(), pixels.shape[:2], mode="bilinear", antialias=True)
     return alpha[0, 0].clamp(0, 1).cpu().numpy()
-
-
-def load_birefnet(
-    source: Path | Mapping[str, Tensor],
-    *,
-    config: BiRefNetConfig = GENERAL,
-    dtype: torch.dtype = torch.float16,
-    device: torch.device | str = "cpu",
-) -> BiRefNet:
-    """The network with the weights of `source`, cast to `dtype`.
-
-    Raises:
-        AdAgentError: `model_unavailable`; as `inference_state` says.
-    """
-    with torch.device("meta"):
-        model = BiRefNet(config)
-    state = inference_state(source, model)
-    model.load_state_dict({name: value.to(device, dtype) for name, value in state.items()}, assign=True)
-    return model
-
-
-def inference_state(source: Path | Mapping[str, Tensor], model: BiRefNet) -> dict[str, Tensor]:
-    """What inference needs of a checkpoint: exactly the names and shapes of `model.state_dict()`.
-
-    Args:
-        source: a safetensors file, never a pickle, or what it holds.
-        model: on any device; meta will do.
-
-    Raises:
-        AdAgentError: `model_unavailable`; no such file, or names or shapes that are not this network's.
-    """
-    remedy = "Fetch model.safetensors of the BiRefNet checkpoint again."
-    if isinstance(source, Path):
-        try:
-            source = load_file(source)
-        except (OSError, SafetensorError) as error:
-            what = f"{source} cannot be read as a safetensors file ({error})."
-            raise AdAgentError(ErrorCode.MODEL_UNAVAILABLE, f"{what} {remedy}") from error
-    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    state = {name: value for name, value in source.items() if not _UNUSED.fullmatch(name)}
-    found = {name: tuple(value.shape) for name, value in state.items()}
-    faults = [f"{name} is missing" for name in wanted.keys() - found.keys()]
-    faults += [f"{name} is unknown" for name in found.keys() - wanted.keys()]
-    shared = wanted.keys() & found.keys()
-    faults += [f"{name} is {found[name]}, not {wanted[name]}" for name in shared if found[name] != wanted[name]]
-    if faults:
-        what = f"These weights do not fit this BiRefNet in {len(faults)} places ({'; '.join(sorted(faults)[:6])})."
-        raise AdAgentError(ErrorCode.MODEL_UNAVAILABLE, f"{what} {remedy}")
-    return state
 
 
 def deform_conv(x: Tensor, weight: Tensor, offset: Tensor, modulation: Tensor) -> Tensor:
@@ -407,7 +342,6 @@ def _decoder_block(channels: int, out: int, config: BiRefNetConfig) -> nn.Sequen
 class _Decoder(nn.ModuleDict):
     def __init__(self, config: BiRefNetConfig) -> None:
         super().__init__()
-        self.config = config
         width, inner = 2 * config.embed_dim, config.decoder_dim
         pictures = {1: width // 8, 2: width // 4, 3: width // 2, 4: width, 5: width}
         for n, out in pictures.items():
@@ -435,5 +369,4 @@ class _Decoder(nn.ModuleDict):
     def _with_picture(self, n: int, p: Tensor, image: Tensor) -> Tensor:
         """`p` with what the picture says, cut into tiles of the size of `p` that are stacked as channels."""
         tiles = image.unflatten(3, (-1, p.shape[3])).unflatten(2, (-1, p.shape[2]))
-        order = (0, 4, 2, 1, 3, 5) if self.config.colour_last_tiles else (0, 1, 2, 4, 3, 5)
-        return torch.cat((p, self[f"ipt_blk{n}"](tiles.permute(order).flatten(1, 3))), 1)
+        return torch.cat((p, self[f"ipt_blk{n}"](tiles.transpose(3, 4).flatten(1, 3))), 1)

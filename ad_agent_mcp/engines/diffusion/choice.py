@@ -1,13 +1,17 @@
 """Which engine a machine gets, and why. Imports no model library; whoever asks says what memory is free."""
 
+import os
+import shutil
+import sysconfig
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 from ...config import EngineChoice, Settings
 from ...contract.stages import EngineName
 from .library import ModelLibrary, State, remedy
 from .memory_plan import MemoryPlan, host_budget, plan_memory, vram_budget
-from .presets import MEGAPIXEL, STAGES, Preset, preset_named
+from .presets import Preset, preset_named
 
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "safetensors")
 
@@ -19,13 +23,11 @@ class Choice:
     Attributes:
         reason: one sentence; with what to do where something is missing.
         is_ready: whether jobs can run on it as things are.
-        plan: of the diffusion engine's memory; None where it does not come to that.
     """
 
     engine: EngineName
     reason: str
     is_ready: bool = True
-    plan: MemoryPlan | None = None
 
 
 def choose_engine(settings: Settings, *, free_vram_bytes: int | None, free_ram_bytes: int) -> Choice:
@@ -43,8 +45,7 @@ def choose_engine(settings: Settings, *, free_vram_bytes: int | None, free_ram_b
     if settings.engine is EngineChoice.DRAFT:
         return Choice(EngineName.DRAFT, "AD_AGENT_ENGINE=draft: a job makes its ad on the CPU, in a few seconds.")
     preset = preset_named(settings.preset)
-    library = ModelLibrary.of(settings)
-    plan = None
+    library = ModelLibrary(settings)
     if absent := [name for name in LIBRARIES if find_spec(name) is None]:
         obstacle = f"{', '.join(absent)} not installed: pip install 'ad-agent-mcp[diffusion]'."
     elif free_vram_bytes is None and settings.engine is EngineChoice.AUTO:
@@ -56,10 +57,10 @@ def choose_engine(settings: Settings, *, free_vram_bytes: int | None, free_ram_b
         obstacle = f"{plan.why}. {_SMALLER}" if plan.verdict == "does_not_fit" else ""
     if not obstacle:
         where = "" if free_vram_bytes is not None else " on the CPU, which takes very long: no NVIDIA GPU is visible"
-        return Choice(EngineName.DIFFUSION, f"diffusion{where}, preset {preset.name}.", plan=plan)
+        return Choice(EngineName.DIFFUSION, f"diffusion{where}, preset {preset.name}.")
     if settings.engine is EngineChoice.AUTO:
-        return Choice(EngineName.DRAFT, f"draft, because {obstacle}", plan=plan)
-    return Choice(EngineName.DIFFUSION, f"AD_AGENT_ENGINE=diffusion, but {obstacle}", is_ready=False, plan=plan)
+        return Choice(EngineName.DRAFT, f"draft, because {obstacle}")
+    return Choice(EngineName.DIFFUSION, f"AD_AGENT_ENGINE=diffusion, but {obstacle}", is_ready=False)
 
 
 _SMALLER = "Free GPU memory, choose AD_AGENT_PRESET=fast, or raise AD_AGENT_VRAM_BUDGET_GB."
@@ -73,9 +74,16 @@ def plan_for(
     return plan_memory(
         preset,
         library.sizes(preset),
-        STAGES,
-        MEGAPIXEL,
         vram_budget=on_host if free_vram_bytes is None else vram_budget(settings.vram_budget_gb, free_vram_bytes),
-        host_budget=on_host,
+        host_budget=0 if free_vram_bytes is None else on_host,  # on the CPU a copy would gain nothing
         is_jit=settings.residency == "jit",
     )
+
+
+def lacks_to_compile() -> str:
+    """What compiling a model for a GPU would not find on this machine, where triton looks for it; empty: nothing."""
+    compilers = [cc] if (cc := os.environ.get("CC")) else ["gcc", "clang"]
+    if not any(map(shutil.which, compilers)):
+        return f"{' or '.join(compilers)} is not found"
+    headers = Path(sysconfig.get_path("include"))
+    return "" if (headers / "Python.h").is_file() else f"{headers} has no Python.h"

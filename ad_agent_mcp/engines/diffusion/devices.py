@@ -6,19 +6,15 @@ import gc
 import mmap
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .flat import FlatFile, TensorSpec
+from .flat import FlatFile
 
 Check = Callable[[int], None]
 """Told the bytes done so far, from time to time; what it raises ends the work."""
-
-
-Reader = Callable[[], Mapping[str, Tensor]]
 
 
 def host_memory(nbytes: int) -> Tensor:
@@ -35,70 +31,43 @@ def host_memory(nbytes: int) -> Tensor:
     return torch.empty(nbytes, dtype=torch.uint8)
 
 
-class Device(Protocol):
-    """What residency asks of a device. Only `copy_in` and `register` are called by a second thread."""
+class Device:
+    """What residency asks of a device; this one is the CPU. A second thread calls only `copy_in` and `register`.
 
-    torch_device: torch.device
-
-    def allocate(self, nbytes: int) -> Tensor:
-        """uint8 (nbytes,) on the device. Raises `torch.OutOfMemoryError`."""
-        ...
-
-    def copy_in(self, target: Tensor, source: Tensor | FlatFile, check: Check) -> None:
-        """Fill `target` from host memory or a file; nothing is under way any more when it returns or raises."""
-        ...
-
-    def register(self, host: Tensor) -> None:
-        """Make copies from `host` fast, where that can be done; until `unregister`, which must follow."""
-        ...
-
-    def unregister(self, host: Tensor) -> None:
-        """End what `register` began."""
-        ...
-
-    def reading(self, file: FlatFile, groups: Sequence[Sequence[str]]) -> AbstractContextManager[Reader]:
-        """Tensors of `file` in host memory, group by group in this order; each is good until the next is asked for."""
-        ...
-
-    def flush(self) -> None:
-        """Give back to the driver whatever is not in use."""
-        ...
-
-
-class CpuDevice:
-    """The CPU as the device. A host copy of what is in host memory gains nothing: give residency no host budget."""
+    On the CPU a host copy of what is in host memory gains nothing: give residency no host budget.
+    """
 
     torch_device = torch.device("cpu")
 
     def allocate(self, nbytes: int) -> Tensor:
-        """See `Device`."""
+        """uint8 (nbytes,) on the device. Raises `torch.OutOfMemoryError`."""
         return torch.empty(nbytes, dtype=torch.uint8)
 
     def copy_in(self, target: Tensor, source: Tensor | FlatFile, check: Check) -> None:
-        """See `Device`."""
+        """Fill `target` from host memory or a file; nothing is under way any more when it returns or raises."""
         if isinstance(source, FlatFile):
             source.read_into(target, check=check)
         else:
             target.copy_(source)
 
     def register(self, host: Tensor) -> None:
-        """See `Device`."""
+        """Make copies from `host` fast, where that can be done; until `unregister`, which must follow."""
 
     def unregister(self, host: Tensor) -> None:
-        """See `Device`."""
+        """End what `register` began."""
 
-    @contextlib.contextmanager
-    def reading(self, file: FlatFile, groups: Sequence[Sequence[str]]) -> Generator[Reader]:
-        """See `Device`."""
-        views = iter([file.views(file.mapped())] * len(groups))
-        yield lambda: next(views)
+    def reading(self, file: FlatFile, groups: Sequence[Sequence[str]]) -> Generator[Mapping[str, Tensor]]:
+        """Tensors of `file` in host memory, group by group in this order; each is good until the next is asked for."""
+        views = file.views(file.mapped())
+        for _ in groups:
+            yield views
 
     def flush(self) -> None:
-        """See `Device`."""
+        """Give back to the driver whatever is not in use."""
         gc.collect()
 
 
-class CudaDevice:
+class CudaDevice(Device):
     """A CUDA GPU. Copies run on a stream of their own, beside what is computed.
 
     Args:
@@ -153,10 +122,10 @@ class CudaDevice:
         if int(_runtime().cudaHostUnregister(host.data_ptr())):
             _clear_error(self.torch_device)
 
-    @contextlib.contextmanager
-    def reading(self, file: FlatFile, groups: Sequence[Sequence[str]]) -> Generator[Reader]:
+    def reading(self, file: FlatFile, groups: Sequence[Sequence[str]]) -> Generator[Mapping[str, Tensor]]:
         """See `Device`: `BLOCKS` threads read the next group while the last one is copied from registered memory."""
-        spans = [(min(s.begin for s in specs), max(s.end for s in specs)) for specs in _specs(file, groups)]
+        specs = [[file.tensors[name] for name in names] for names in groups]
+        spans = [(min(spec.begin for spec in group), max(spec.end for spec in group)) for group in specs]
         slots = host_memory(2 * max(end - begin for begin, end in spans)).view(2, -1)
         self.register(slots)
 
@@ -165,23 +134,15 @@ class CudaDevice:
             parts = slots[turn % 2][: end - begin].split(self.READ_BYTES)
             return [pool.submit(file.read_chunk, part, begin + n * self.READ_BYTES) for n, part in enumerate(parts)]
 
-        def groups_read() -> Generator[Mapping[str, Tensor]]:
-            coming = read(0)
-            for turn, specs in enumerate(_specs(file, groups)):
-                torch.cuda.synchronize(self.torch_device)  # the slot of the group before is free from here on
-                for part in coming:
-                    part.result()
-                coming = read(turn + 1) if turn + 1 < len(spans) else []
-                begin = spans[turn][0]
-                yield {
-                    name: slots[turn % 2][spec.begin - begin : spec.end - begin].view(spec.dtype).view(spec.shape)
-                    for name, spec in zip(groups[turn], specs, strict=True)
-                }
-
         try:
             with ThreadPoolExecutor(self.BLOCKS) as pool:
-                found = groups_read()
-                yield lambda: next(found)
+                coming = read(0)
+                for turn, names in enumerate(groups):
+                    torch.cuda.synchronize(self.torch_device)  # the slot of the group before is free from here on
+                    for part in coming:
+                        part.result()
+                    coming = read(turn + 1) if turn + 1 < len(groups) else []
+                    yield file.views(slots[turn % 2], names, begin=spans[turn][0])
         finally:
             self.unregister(slots)
 
@@ -223,10 +184,6 @@ class CudaDevice:
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-
-
-def _specs(file: FlatFile, groups: Sequence[Sequence[str]]) -> list[list[TensorSpec]]:
-    return [[file.tensors[name] for name in names] for names in groups]
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

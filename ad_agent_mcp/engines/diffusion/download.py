@@ -51,7 +51,11 @@ def fetch(library: ModelLibrary, preset: Preset, role: str, *, progress: Progres
         location = library.locate(preset, role)
         wanted = sum(sizes[name] for name in names)
         before = sum(sizes[name] for name in names if (location.folder / name).is_file())
-        _check_room(library.models_dir, wanted - _bytes_in(location.folder.parent.parent / "blobs"))
+        here = sum(path.stat().st_size for path in (location.folder.parent.parent / "blobs").glob("*"))
+        if (coming := wanted - here) > (free := shutil.disk_usage(library.models_dir).free):
+            raise _no_room(
+                library.models_dir, f" {coming / 1e9:.1f} GB are still to come, and {free / 1e9:.1f} GB are free."
+            )
         snapshot_download(
             repo,
             revision=location.revision,
@@ -101,16 +105,6 @@ def _explain(error: Exception, location: Location, preset: Preset, hub: str) -> 
         f"{hub} cannot be reached ({type(error).__name__}); check the network and fetch again: what has arrived is "
         f"kept. Or copy the model here and set {setting} to its folder"
     )
-
-
-def _bytes_in(blobs: Path) -> int:
-    return sum(path.stat().st_size for path in blobs.iterdir()) if blobs.is_dir() else 0
-
-
-def _check_room(folder: Path, wanted: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if wanted > free:
-        raise _no_room(folder, f" {wanted / 1e9:.1f} GB are still to come, and {free / 1e9:.1f} GB are free.")
 
 
 def _no_room(folder: Path, detail: str = "") -> AdAgentError:

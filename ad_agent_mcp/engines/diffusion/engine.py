@@ -4,10 +4,10 @@
 Knows what is painted with what, and in which order; what is on the device when is residency's affair.
 """
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from subprocess import SubprocessError
 from typing import Any, NamedTuple
 
 import diffusers
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import transformers
 from PIL import Image
+from torch._dynamo.exc import FailOnRecompileLimitHit
 
 from ...config import Settings
 from ...contract.errors import AdAgentError
@@ -25,24 +26,25 @@ from ...imaging import cutout
 from ...imaging.edges import canny_map
 from ...imaging.picture import Matte, Picture, alpha_over, blur, dilate, floats, mix, resize, to_bytes
 from ..base import CutOut, Scene, StageReport
-from .devices import CpuDevice, CudaDevice, Device
+from .devices import CudaDevice, Device
 from .host import free_host_bytes
 from .library import ModelLibrary, unavailable
 from .memory_plan import host_budget, vram_budget
 from .models import Models
 from .modulation import Row, flux_rows
 from .presets import ENCODE, MEGAPIXEL, TABLE, preset_named
-from .prompts import FLUX_STAGES, Prompt, prompts_of, unused_fields
-from .residency import Residency, Use
-from .text import PromptCache, PromptEncoder
+from .prompts import FLUX_STAGES, prompts_of, unused_fields
+from .residency import Residency
+from .schedule import Use
+from .text import Embedding, PromptCache, PromptEncoder
 
 logger = logging.getLogger(__name__)
 
+COMPILING = "flux_compile"
+"""Told as a model that is loading, because a step waits for it."""
 ROUNDING_BYTES = 256 << 20
 """What torch may reserve above what is asked of it."""
-_ENCODERS = ("t5", "clip_l", "clip_g", "tokenizer", "tokenizer_2")
 _SDXL_MULTIPLE = 64
-_SDXL_TOKENS = 77
 _FLOOR_Y = 0.7
 _LETTER_REACH = 0.02
 _BLEND_REACH = 0.03
@@ -52,22 +54,19 @@ _CORE_SHARE = 0.6
 class _Pass(NamedTuple):
     """One run of FLUX in this job."""
 
-    prompt: Prompt
     steps: int
-    strength: float | None
     guidance: float
+    strength: float | None = None
 
 
 @dataclass
 class _JobState:
     """What is known of the running job."""
 
-    request: GenerateRequest
-    stages: tuple[Stage, ...]
     passes: Mapping[Stage, _Pass]
-    prompts: Mapping[Stage, Prompt]
+    prompts: Mapping[Stage, Mapping[str, str]]
     unused: list[str]
-    new_texts: list[tuple[PromptEncoder, list[str]]]
+    cut: set[tuple[str, str]] = field(default_factory=set)
     table_size: tuple[int, int] | None = None
     rows: dict[Stage, range] = field(default_factory=dict)
 
@@ -83,42 +82,31 @@ class DiffusionEngine:
         self._preset = models.preset
         self._job: _JobState | None = None
 
-    @property
-    def device(self) -> str:
-        """Where it computes, as shown to people."""
-        return self._models.device_name
-
-    @property
-    def presets(self) -> tuple[str, ...]:
-        """The preset that is loaded."""
-        return (self._preset.name,)
-
     def prepare(self, plan: Plan, request: GenerateRequest) -> None:
         """See `Engine`."""
         stages = tuple(planned.stage for planned in plan.stages)
         prompts = prompts_of(request)
         steps = request.num_inference_steps or self._preset.steps
+        is_set = "composition_steps" in request.model_fields_set
+        blend_steps = request.composition_steps if is_set else self._preset.steps
         passes = {
-            Stage.BACKGROUND: _Pass(prompts[Stage.BACKGROUND], steps, None, request.guidance_scale),
-            Stage.REFINE: _Pass(prompts[Stage.REFINE], steps, request.strength, request.guidance_scale),
-            Stage.BLEND: _Pass(
-                prompts[Stage.BLEND],
-                request.composition_steps,
-                request.composition_strength,
-                request.composition_guidance_scale,
-            ),
+            Stage.BACKGROUND: _Pass(steps, request.guidance_scale),
+            Stage.REFINE: _Pass(steps, request.guidance_scale, request.strength),
+            Stage.BLEND: _Pass(blend_steps, request.composition_guidance_scale, request.composition_strength),
         }
         self._job = _JobState(
-            request,
-            stages,
             {stage: run for stage, run in passes.items() if stage in stages},
             prompts,
-            unused_fields(request, stages, has_negative=self._has_negative, has_guidance=self._models.has_guidance),
-            self._new_texts(stages, prompts),
+            unused_fields(request, stages, has_guidance=self._models.has_guidance),
         )
+        for encoder, its_stages in (
+            (self._models.flux_text, FLUX_STAGES),
+            (self._models.sdxl_text, (Stage.TEXT_PAINT,)),
+        ):
+            encoder.recall([text for stage in stages if stage in its_stages for text in prompts[stage].values()])
         self._models.begin_job()
-        has_new_words = bool(self._state.new_texts)
-        self._residency.plan(self._uses(stages, request.width * request.height, has_new_words=has_new_words))
+        uses = self._uses(stages, request.width * request.height, has_new_words=self._has_new_words())
+        self._residency.plan(uses)
 
     def cut_out(self, photo: Picture, *, product_box: Box | None, report: StageReport) -> CutOut:
         """See `Engine`."""
@@ -152,27 +140,17 @@ class DiffusionEngine:
         self, image: Picture, *, product: Matte, request: GenerateRequest, seed: int, report: StageReport
     ) -> Picture:
         """See `Engine`."""
-        return self._flux(Stage.REFINE, _size(image), seed, report, image=_pillow(image))
+        return self._flux(Stage.REFINE, _size(image), seed, report, image=Image.fromarray(image))
 
     def paint_text(self, mask: Matte, *, request: GenerateRequest, seed: int, report: StageReport) -> Picture:
         """See `Engine`: SDXL over the mask's edges; nothing is transparent yet."""
-        self._report_unused(report)
-        self._encode(report)
+        self._read(Stage.TEXT_PAINT, report)
         width, height = sdxl_size(mask.shape[1] / mask.shape[0], self._models.sdxl_side)
         edges = Image.fromarray(canny_map(mask, (width, height)))
         steps = request.num_inference_steps or self._preset.text_steps
-        prompt = self._state.prompts[Stage.TEXT_PAINT]
-        for name, text in (("text_model_prompt", prompt.positive), ("negative_prompt", prompt.negative)):
-            if self._models.sdxl_token_count(text) > _SDXL_TOKENS:
-                report.notice(
-                    "prompt_truncated",
-                    f"{name} is too long: the model that paints letters reads about its first 50 words and leaves out "
-                    "the rest. Say what matters first, in fewer words.",
-                )
 
         def body() -> Picture:
-            positive = self._models.sdxl_text.embedding(prompt.positive, self._models.device)
-            negative = self._models.sdxl_text.embedding(prompt.negative, self._models.device)
+            positive, negative = self._embeddings(Stage.TEXT_PAINT)
             result = self._models.sdxl(
                 prompt_embeds=positive["embeds"],
                 pooled_prompt_embeds=positive["pooled"],
@@ -225,7 +203,7 @@ class DiffusionEngine:
             _size(image),
             seed,
             report,
-            image=_pillow(plain),
+            image=Image.fromarray(plain),
             mask_image=Image.fromarray(region.astype(np.uint8) * 255),
         )
         soft = floats(np.clip(blur(floats(region), reach / 3), 0, 1))
@@ -267,39 +245,31 @@ class DiffusionEngine:
         assert self._job is not None  # noqa: S101  # the pipeline prepares first
         return self._job
 
-    @property
-    def _has_negative(self) -> bool:
-        """Whether negative prompts act on FLUX."""
-        return self._preset.true_cfg_scale > 1
+    def _encoder(self, stage: Stage) -> PromptEncoder:
+        return self._models.sdxl_text if stage is Stage.TEXT_PAINT else self._models.flux_text
 
-    def _new_texts(
-        self, stages: tuple[Stage, ...], prompts: Mapping[Stage, Prompt]
-    ) -> list[tuple[PromptEncoder, list[str]]]:
-        """What no earlier job had encoded, for each encoder that has any."""
-        flux = [prompts[stage] for stage in stages if stage in FLUX_STAGES]
-        texts = [prompt.positive for prompt in flux]
-        texts += [prompt.negative for prompt in flux if self._has_negative]
-        letters = list(prompts[Stage.TEXT_PAINT]) if Stage.TEXT_PAINT in stages else []
-        recalled = [
-            (encoder, encoder.recall(wanted))
-            for encoder, wanted in ((self._models.flux_text, texts), (self._models.sdxl_text, letters))
-        ]
-        return [(encoder, new) for encoder, new in recalled if new]
+    def _embeddings(self, stage: Stage) -> list[Embedding]:
+        """Of the stage's prompts, on the device."""
+        texts = self._state.prompts[stage].values()
+        return [self._encoder(stage).embedding(text, self._models.device) for text in texts]
+
+    def _has_new_words(self) -> bool:
+        """Whether the job has prompts that no earlier one had."""
+        return bool(self._models.flux_text.missing or self._models.sdxl_text.missing)
 
     def _uses(self, stages: tuple[Stage, ...], pixels: int, *, has_new_words: bool) -> list[Use]:
         # Without step 1 the product may have to be found in the picture that is there.
-        uses = [] if Stage.CUT_OUT in stages else [self._models.use(Stage.CUT_OUT, pixels)]
+        uses = [] if Stage.CUT_OUT in stages else [self._preset.use(Stage.CUT_OUT, pixels)]
         told: set[str] = set() if has_new_words else {ENCODE}
         for stage in stages:
             if stage in (*FLUX_STAGES, Stage.TEXT_PAINT) and ENCODE not in told:
                 told.add(ENCODE)
-                uses.append(self._models.use(ENCODE, pixels))
+                uses.append(self._preset.use(ENCODE, pixels))
             if stage in FLUX_STAGES and TABLE not in told:
                 told.add(TABLE)
-                uses.append(self._models.use(TABLE, pixels))
-            if self._preset.models_of(stage):
-                uses.append(self._models.use(stage, pixels))
-        return uses
+                uses.append(self._preset.use(TABLE, pixels))
+            uses.append(self._preset.use(stage, pixels))
+        return [use for use in uses if use.models]
 
     def _run(self, stage: str, body: Callable[[], Any], report: StageReport) -> Any:
         def inferring() -> Any:
@@ -307,45 +277,49 @@ class DiffusionEngine:
                 return body()
 
         try:
-            return self._residency.run(stage, inferring, report, shrink=self._models.shrinks())
+            return self._residency.run(stage, inferring, report, shrink=self._models.smaller_tiles)
         except AdAgentError:  # out of memory: nothing of this job is needed any more
             self._models.forget()
             raise
 
-    def _encode(self, report: StageReport) -> None:
-        """Embeddings of every prompt of the job that are not known yet, in one go."""
-        if not self._state.new_texts:
-            return
+    def _read(self, stage: Stage, report: StageReport) -> None:
+        """Have the embeddings of a stage's prompts: of every prompt of the job that is not known yet, in one go."""
+        self._report_unused(report)
+        encoder, what = self._encoder(stage), "letters" if stage is Stage.TEXT_PAINT else "pictures"
+        for source, text in self._state.prompts[stage].items():
+            words = encoder.words_read(text)
+            if words is not None and (source, what) not in self._state.cut:
+                self._state.cut.add((source, what))
+                report.notice(
+                    "prompt_truncated",
+                    f"{source} is too long: the model that paints {what} reads about its first {words} words and "
+                    "leaves out the rest. Say what matters first, in fewer words.",
+                )
 
         def body() -> None:
-            for encoder, texts in self._state.new_texts:
-                encoder.encode(texts)
+            self._models.flux_text.encode()
+            self._models.sdxl_text.encode()
 
-        self._run(ENCODE, body, report)
-        self._state.new_texts = []
+        if self._has_new_words():
+            self._run(ENCODE, body, report)
 
     def _tabulate(self, size: tuple[int, int], report: StageReport) -> None:
         """The modulation of every step of every FLUX pass of the job."""
         state = self._state
         if state.table_size == size:
             return
-        device = self._models.device
 
         def body() -> None:
             rows: list[Row] = []
             for stage, run in state.passes.items():
-                pooled = self._models.flux_text.embedding(run.prompt.positive, device)["pooled"]
-                negative = None
-                if self._has_negative:
-                    negative = self._models.flux_text.embedding(run.prompt.negative, device)["pooled"]
+                (words,) = self._embeddings(stage)
                 made = flux_rows(
                     self._models.flux_scheduler_config,
                     steps=run.steps,
                     strength=run.strength,
                     image_tokens=self._models.image_tokens(size),
                     guidance=run.guidance if self._models.has_guidance else None,
-                    pooled=pooled,
-                    negative_pooled=negative,
+                    pooled=words["pooled"],
                 )
                 state.rows[stage] = range(len(rows), len(rows) + len(made))
                 rows += made
@@ -357,48 +331,37 @@ class DiffusionEngine:
     def _flux(
         self, stage: Stage, size: tuple[int, int], seed: int, report: StageReport, **pictures: Image.Image
     ) -> Picture:
-        self._report_unused(report)
-        self._encode(report)
+        self._read(stage, report)
         self._tabulate(size, report)
         state = self._state
-        run = state.passes[stage]
-        rows = state.rows[stage]
-        steps = len(rows) // 2 if self._has_negative else len(rows)
+        run, rows = state.passes[stage], state.rows[stage]
+        strength = {} if run.strength is None else {"strength": run.strength}
 
         def body() -> Picture:
-            report.iteration(0, steps)  # nothing is loading any more
-            device = self._models.device
-            positive = self._models.flux_text.embedding(run.prompt.positive, device)
-            arguments: dict[str, Any] = dict(pictures)
-            if self._has_negative:
-                negative = self._models.flux_text.embedding(run.prompt.negative, device)
-                arguments |= {
-                    "true_cfg_scale": self._preset.true_cfg_scale,
-                    "negative_prompt_embeds": negative["embeds"],
-                    "negative_pooled_prompt_embeds": negative["pooled"],
-                }
-            if run.strength is not None:
-                arguments["strength"] = run.strength
+            report.iteration(0, len(rows))  # nothing is loading any more
+            if self._models.begins_compiling(size):
+                report.model_moved(COMPILING, "loading")  # until the first step is told
+            (words,) = self._embeddings(stage)
             with self._models.modulation.reading(rows):
-                result = self._models.flux(stage)(
-                    prompt_embeds=positive["embeds"],
-                    pooled_prompt_embeds=positive["pooled"],
+                result = self._models.flux[stage](
+                    prompt_embeds=words["embeds"],
+                    pooled_prompt_embeds=words["pooled"],
                     width=size[0],
                     height=size[1],
                     num_inference_steps=run.steps,
                     guidance_scale=run.guidance,
                     generator=_generator(seed),
-                    callback_on_step_end=_step_callback(report, steps, device),
+                    callback_on_step_end=_step_callback(report, len(rows), self._models.device),
                     output_type="np",
-                    **arguments,
+                    **strength,
+                    **pictures,
                 )
             return to_bytes(result.images[0])
 
         try:
             return self._run(stage, body, report)
-        except AdAgentError:
-            raise
-        except Exception as error:  # a missing C compiler alone shows as any of several types
+        except (RuntimeError, OSError, SubprocessError, FailOnRecompileLimitHit) as error:
+            # What torch's compilers raise, or let through of triton's: no C compiler, no headers, one that fails.
             if not self.is_usable() or not self._models.interpret():
                 raise
             kind = type(error).__name__
@@ -465,10 +428,6 @@ def _size(image: Picture) -> tuple[int, int]:
     return image.shape[1], image.shape[0]
 
 
-def _pillow(image: Picture) -> Image.Image:
-    return Image.fromarray(image)
-
-
 def open_engine(settings: Settings) -> DiffusionEngine:
     """The engine for `settings`, on the GPU if there is one. Loads no weights.
 
@@ -477,7 +436,7 @@ def open_engine(settings: Settings) -> DiffusionEngine:
     """
     diffusers.utils.logging.set_verbosity_error()  # what they warn of quotes prompts
     transformers.utils.logging.set_verbosity_error()
-    preset, library = preset_named(settings.preset), ModelLibrary.of(settings)
+    preset, library = preset_named(settings.preset), ModelLibrary(settings)
     on_host = host_budget(settings.host_budget_gb, free_host_bytes())
     if torch.cuda.is_available():
         torch.backends.cuda.matmul.allow_tf32 = True
@@ -485,24 +444,12 @@ def open_engine(settings: Settings) -> DiffusionEngine:
         device: Device = CudaDevice(cap_bytes=cap)
         budget, host = cap - ROUNDING_BYTES, on_host
     else:
-        device, budget, host = CpuDevice(), on_host, 0
+        device, budget, host = Device(), on_host, 0
     residency = Residency(device, budget_bytes=budget, host_budget_bytes=host, policy=settings.residency)
 
-    def identity(role: str) -> str:
-        location = library.locate(preset, role)
-        recorded = library.manifest(location)
-        encoders = [c.name for c in preset.components if c.role == role and c.name.endswith(_ENCODERS)]
-        return f"{location.key} {json.dumps({name: recorded.get(name) for name in encoders}, sort_keys=True)}"
-
     try:
-        models = Models(
-            preset,
-            lambda name: library.prepared(preset, name),
-            identity=identity,
-            device=device.torch_device,
-            residency=residency,
-            cache=PromptCache(settings.data_dir / "prompts"),
-        )
+        cache = PromptCache(settings.data_dir / "prompts")
+        models = Models(preset, library, device=device.torch_device, residency=residency, cache=cache)
     except ValueError as error:
         raise unavailable(str(error)) from error
     return DiffusionEngine(models, residency)

@@ -87,10 +87,12 @@ class FlatFile:
                     raise ValueError(f"{path} is not a flat file: {name} does not begin at a multiple of {ALIGNMENT}")
         return cls(path, end, specs, path.stat().st_size - end)
 
-    def views(self, buffer: Tensor) -> dict[str, Tensor]:
-        """The tensors by name, as views of `buffer`: uint8 (nbytes,), on any device."""
+    def views(self, buffer: Tensor, names: Iterable[str] | None = None, *, begin: int = 0) -> dict[str, Tensor]:
+        """Tensors by name, if none are named all, as views of `buffer`: uint8, any device, the data from `begin` on."""
+        specs = {name: self.tensors[name] for name in (self.tensors if names is None else names)}
         return {
-            name: buffer[spec.begin : spec.end].view(spec.dtype).view(spec.shape) for name, spec in self.tensors.items()
+            name: buffer[spec.begin - begin : spec.end - begin].view(spec.dtype).view(spec.shape)
+            for name, spec in specs.items()
         }
 
     def mapped(self) -> Tensor:
@@ -142,7 +144,7 @@ def write_flat(path: Path, tensors: Iterable[tuple[str, torch.dtype, tuple[int, 
 
     Raises:
         OSError: as `files.open_atomically`.
-        ValueError: a tensor is not what was announced, or a name is used twice.
+        ValueError: a tensor is not what was announced.
     """
     entries: dict[str, dict[str, object]] = {}
     makers: list[tuple[str, TensorSpec, Callable[[], Tensor]]] = []
@@ -152,8 +154,6 @@ def write_flat(path: Path, tensors: Iterable[tuple[str, torch.dtype, tuple[int, 
             entries[f"{_PADDING}{len(entries)}"] = _entry(TensorSpec(torch.uint8, (padding,), end, end + padding))
             end += padding
         spec = TensorSpec(dtype, tuple(shape), end, end + math.prod(shape) * dtype.itemsize)
-        if name in entries or name.startswith(_PADDING) or name == "__metadata__":
-            raise ValueError(f"{name} cannot be the name of another tensor in {path.name}")
         entries[name] = _entry(spec)
         makers.append((name, spec, make))
         end = spec.end

@@ -73,10 +73,10 @@ class Fp8Linear(nn.Module):
 
 
 def multiply_on(device: torch.device) -> Multiply:
-    """The fastest multiplication that `device` can do; all give the same up to the order of sums and one rounding.
+    """The fastest multiplication that `device` can do; both give the same up to the order of sums and one rounding.
 
-    torch takes row-wise scales from compute capability 8.9 on (there with a kernel of its own, from 9.0 on with
-    cuBLASLt's), but not in its builds for Windows: hence one small trial.
+    torch takes row-wise scales from compute capability 8.9 on, there with a kernel of its own, from 9.0 on with
+    cuBLASLt's: hence one small trial.
     """
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9):
         return multiply_emulated
@@ -86,7 +86,7 @@ def multiply_on(device: torch.device) -> Multiply:
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError):
-        return multiply_unscaled
+        return multiply_emulated
     return multiply_scaled
 
 
@@ -97,16 +97,6 @@ def multiply_scaled(
     return _scaled_mm(
         tokens, weight.t(), token_scale, weight_scale.t(), bias=bias, out_dtype=dtype, use_fast_accum=True
     )
-
-
-def multiply_unscaled(
-    tokens: Tensor, token_scale: Tensor, weight: Tensor, weight_scale: Tensor, bias: Tensor | None, dtype: torch.dtype
-) -> Tensor:
-    """A kernel without scales, which are applied to its output."""
-    one = token_scale.new_ones(())
-    sums = _scaled_mm(tokens, weight.t(), one, one, out_dtype=torch.bfloat16, use_fast_accum=True)
-    product = sums * token_scale * weight_scale.t()
-    return (product if bias is None else product + bias).to(dtype)
 
 
 def multiply_emulated(

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import platformdirs
 
@@ -47,7 +47,7 @@ class Location:
         repo: hub id, or None for a local folder.
         revision: the commit if it is known, else the branch; empty for a local folder.
         folder: its files, which may not be there yet.
-        key: name of its prepared folder.
+        prepared: the folder of its prepared components, which may not be there yet.
     """
 
     role: str
@@ -55,7 +55,7 @@ class Location:
     repo: str | None
     revision: str
     folder: Path
-    key: str
+    prepared: Path
 
 
 @dataclass(frozen=True)
@@ -71,22 +71,17 @@ class Standing:
 class ModelLibrary:
     """The models of one machine.
 
-    Args:
-        models_dir: where they are kept; None: the user's cache.
+    Attributes:
+        models_dir: where they are kept.
         offline: whether the network is not to be touched.
         overrides: by role, a hub id (`owner/name` or `owner/name@revision`) or a local folder.
     """
 
-    def __init__(self, models_dir: Path | None, *, offline: bool, overrides: Mapping[str, str | None]) -> None:
-        self.models_dir = models_dir or platformdirs.user_cache_path("ad-agent-mcp", appauthor=False) / "models"
-        self.offline = offline
-        self.overrides = overrides
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """The library that `settings` describe."""
-        chosen = (settings.flux_model, settings.sdxl_model, settings.controlnet_model, settings.segmentation_model)
-        return cls(settings.models_dir, offline=settings.offline, overrides=dict(zip(ROLES, chosen, strict=True)))
+    def __init__(self, settings: Settings) -> None:
+        kept = platformdirs.user_cache_path("ad-agent-mcp", appauthor=False) / "models"
+        self.models_dir = settings.models_dir or kept
+        self.offline = settings.offline
+        self.overrides: dict[str, str | None] = {role: getattr(settings, f"{role}_model") for role in ROLES}
 
     def locate(self, preset: Preset, role: str) -> Location:
         """Where the source of `role` is.
@@ -99,7 +94,7 @@ class ModelLibrary:
         folder = Path(name).expanduser().absolute()
         if folder.is_dir() or name.startswith(("/", "~", ".")):
             key = f"local-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
-            return Location(role, name, None, "", folder, key)
+            return Location(role, name, None, "", folder, self.models_dir / "prepared" / key)
         if (match := _HUB_ID.fullmatch(name)) is None:
             setting = f"AD_AGENT_{role.upper()}_MODEL"
             raise ValueError(f"{setting}: {name!r} is neither a folder nor owner/name[@revision] on the hub")
@@ -108,7 +103,8 @@ class ModelLibrary:
         revision = str(_read_json(self._pins).get(f"{repo}@{wanted}", wanted))
         owner_name = repo.replace("/", "--")
         folder = self.models_dir / "hub" / f"models--{owner_name}" / "snapshots" / revision
-        return Location(role, name, repo, revision, folder, f"{owner_name}@{revision.replace('/', '--')[:12]}")
+        key = f"{owner_name}@{revision.replace('/', '--')[:12]}"
+        return Location(role, name, repo, revision, folder, self.models_dir / "prepared" / key)
 
     def state(self, preset: Preset, component: Component) -> State:
         """How far `component` is."""
@@ -120,7 +116,7 @@ class ModelLibrary:
             sources = None
         if recorded is None:
             return State.ABSENT if sources is None else State.FETCHED
-        folder = self.prepared_root(location) / component.name
+        folder = location.prepared / component.name
         sizes = {path.name: path.stat().st_size for path in folder.iterdir()} if folder.is_dir() else {}
         if recorded["format"] != FORMAT or sizes != recorded["files"]:
             return State.STALE
@@ -132,14 +128,20 @@ class ModelLibrary:
 
     def sizes(self, preset: Preset) -> dict[str, tuple[int, ...]]:
         """Bytes of each segment of the networks: as prepared, else as published."""
-        return {one.name: self._segments(preset, one) for one in preset.components if one.network}
+        sizes: dict[str, tuple[int, ...]] = {}
+        for component in (component for component in preset.components if component.network):
+            sizes[component.name] = tuple(int(gib * GIB) for gib in component.nominal_gib)
+            if self.state(preset, component) is State.PREPARED:
+                folder = self.locate(preset, component.role).prepared / component.name
+                sizes[component.name] = tuple(_data_bytes(path) for path in sorted(folder.glob("*.safetensors")))
+        return sizes
 
     def standing(self, preset: Preset, role: str) -> Standing:
         """How far a source is as a whole, and how much room it takes."""
         location = self.locate(preset, role)
         states = {self.state(preset, component) for component in preset.components if component.role == role}
         worst = min(states, key=list(State).index)
-        folders = [self.prepared_root(location)]
+        folders = [location.prepared]
         if location.repo is not None:
             folders.append(location.folder.parent.parent / "blobs")
         files = [path for folder in folders if folder.is_dir() for path in folder.rglob("*") if path.is_file()]
@@ -154,20 +156,17 @@ class ModelLibrary:
         component = next(component for component in preset.components if component.name == name)
         if (state := self.state(preset, component)) is not State.PREPARED:
             raise unavailable(f"The model {name} of preset {preset.name} is {state}. {remedy(preset, [state])}")
-        return self.prepared_root(self.locate(preset, component.role)) / name
-
-    def prepared_root(self, location: Location) -> Path:
-        return self.models_dir / "prepared" / location.key
+        return self.locate(preset, component.role).prepared / name
 
     def manifest(self, location: Location) -> dict[str, Any]:
         """What is prepared of a source: by component `format`, `files` (sizes) and `sources` (size, time)."""
-        return _read_json(self.prepared_root(location) / "manifest.json").get("components", {})
+        return _read_json(location.prepared / "manifest.json").get("components", {})
 
     def record(self, location: Location, name: str, entry: Mapping[str, Any]) -> None:
         """Note in the manifest that a component is prepared."""
         components = {**self.manifest(location), name: entry}
         content = {"source": location.name, "revision": location.revision, "components": components}
-        write_atomically(self.prepared_root(location) / "manifest.json", json.dumps(content, indent=1).encode())
+        write_atomically(location.prepared / "manifest.json", json.dumps(content, indent=1).encode())
 
     def source_files(self, location: Location, component: Component) -> list[Path]:
         """The files of a source that `component` is made of, configuration first.
@@ -183,12 +182,6 @@ class ModelLibrary:
         """Size and time of each source file, by which a change of a local folder is seen."""
         stats = {path.name: path.stat() for path in self.source_files(location, component)}
         return {name: [stat.st_size, 0 if location.repo else stat.st_mtime_ns] for name, stat in stats.items()}
-
-    def _segments(self, preset: Preset, component: Component) -> tuple[int, ...]:
-        if self.state(preset, component) is not State.PREPARED:
-            return tuple(int(gib * GIB) for gib in component.nominal_gib)
-        folder = self.prepared_root(self.locate(preset, component.role)) / component.name
-        return tuple(_data_bytes(path) for path in sorted(folder.glob("*.safetensors")))
 
     def pin(self, location: Location, commit: str) -> None:
         """Keep to `commit` of a branch from now on."""

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .presets import GIB, Preset
-from .schedule import Part, Schedule, Step, Use
+from .presets import GIB, MEGAPIXEL, STAGES, Preset
+from .schedule import Part, Schedule, Step
 
 CONTEXT_BYTES = int(0.75 * GIB)
 """Of the device's memory, what the driver takes besides."""
@@ -34,7 +34,7 @@ class MemoryPlan:
     """The whole job.
 
     Attributes:
-        stages: in order; those that run no model are left out.
+        stages: those that run models, in order.
         host_bytes: host memory for copies of what has to come back.
         why: the verdict in words.
     """
@@ -58,33 +58,28 @@ def host_budget(setting_gb: float | None, free_bytes: int) -> int:
 def plan_memory(
     preset: Preset,
     sizes: Mapping[str, Sequence[int]],
-    stages: Sequence[str],
-    pixels: int,
     *,
     vram_budget: int,
     host_budget: int,
     is_jit: bool = False,
+    pixels: int = MEGAPIXEL,
 ) -> MemoryPlan:
-    """Plan a job.
+    """Plan a whole job.
 
     Args:
         preset: which models run in which stage, and what they need besides their weights.
         sizes: bytes of each component's segments.
-        stages: of the job, in order.
-        pixels: of the picture.
         vram_budget: device memory to stay within, in bytes.
         host_budget: host memory for copies of models; what is beyond it is read from disk.
         is_jit: nothing stays on the device or in host memory from one stage to the next.
+        pixels: of the picture.
     """
-    streamed = {component.name for component in preset.components if component.is_streamed}
-    stages = [stage for stage in stages if preset.models_of(stage)]
     parts = [
-        Part(f"{name}/{index}", name, size)
-        for name, segments in sizes.items()
-        if name not in streamed
-        for index, size in enumerate(segments)
+        Part(f"{component.name}/{index}", component.name, size, component.stream)
+        for component in preset.components
+        for index, size in enumerate(sizes.get(component.name, ()))
     ]
-    uses = [Use(stage, preset.models_of(stage), preset.workspace_bytes(stage, pixels)) for stage in stages]
+    uses = [preset.use(stage, pixels) for stage in STAGES]
     schedule = Schedule(parts, uses, budget_bytes=vram_budget)
     steps = schedule.simulate(is_jit=is_jit)[-len(uses) :]
     for step in steps:
@@ -92,24 +87,26 @@ def plan_memory(
             needed = (vram_budget + step.moves.lacking_bytes) / GIB
             why = f"{step.use.stage} needs {needed:.1f} GiB on the device, and {vram_budget / GIB:.1f} GiB may be used"
             return MemoryPlan((), 0, "does_not_fit", why)
-    streams = [sum(sum(sizes[name]) for name in use.models if name in streamed) for use in uses]
-    plans = [_stage(step, schedule, stream, is_jit=is_jit) for step, stream in zip(steps, streams, strict=True)]
+    plans = [_stage(step, schedule, index, is_jit=is_jit) for index, step in enumerate(steps)]
     returning = {part for step in steps for part in (*step.moves.loaded, *step.ahead)}
-    host = 0 if is_jit else schedule.size(returning) + sum(streams)
+    streamed = {part for index in range(len(uses)) for part in schedule.streamed(index)}
+    copies = [] if is_jit else schedule.host_copies(host_budget)
     moved = sum(plan.moves_in_bytes for plan in plans)
     why = f"{moved / GIB:.1f} GiB are moved to the device in every job"
     if not returning:
         why = f"models stay on the device; {moved / GIB:.1f} GiB pass through it in every job"
     if is_jit:
         why += ", all of them read from disk"
-    elif host > host_budget:
-        why += f", {(host - host_budget) / GIB:.1f} GiB of which are read from disk"
-    return MemoryPlan(tuple(plans), min(host, host_budget), "fits_with_moves" if returning else "fits", why)
+    elif lacking := sorted((returning | streamed) - set(copies)):
+        models = dict.fromkeys(schedule.parts[part].model for part in lacking)
+        why += f", {schedule.size(lacking) / GIB:.1f} GiB of which are read from disk: {', '.join(models)}"
+    verdict = "fits_with_moves" if returning else "fits"
+    return MemoryPlan(tuple(plans), schedule.size(copies), verdict, why)
 
 
-def _stage(step: Step, schedule: Schedule, stream: int, *, is_jit: bool) -> StagePlan:
+def _stage(step: Step, schedule: Schedule, index: int, *, is_jit: bool) -> StagePlan:
     resident = step.peak_bytes - step.use.workspace_bytes
-    moved_in = schedule.size((*step.moves.loaded, *step.ahead)) + stream
+    moved_in = schedule.size((*step.moves.loaded, *step.ahead, *schedule.streamed(index)))
     moved_out = resident if is_jit else schedule.size(step.moves.evicted)
     return StagePlan(step.use.stage, resident, step.peak_bytes, moved_in, moved_out)
 

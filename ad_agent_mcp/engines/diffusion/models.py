@@ -7,7 +7,8 @@ Builds shells without weights; residency fills them. Knows no jobs.
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,11 @@ from ..base import StageReport
 from . import birefnet
 from .flat import FlatFile
 from .fp8 import multiply_on, replace_linears
+from .library import ModelLibrary
 from .modulation import Modulation, Row
 from .networks import empty_network
-from .presets import Component, Preset
-from .residency import Model, Residency, Segment, Use
+from .presets import MODULATION, Component, Preset
+from .residency import Residency
 from .text import Embedding, PromptCache, PromptEncoder
 
 _FLUX_PIPELINES = {
@@ -41,9 +43,11 @@ _FLUX_PIPELINES = {
     Stage.REFINE: FluxImg2ImgPipeline,
     Stage.BLEND: FluxInpaintPipeline,
 }
+_NO_WORDS: dict[str, Any] = dict.fromkeys(("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
+_ENCODERS = ("t5", "clip_l", "clip_g", "tokenizer", "tokenizer_2")
 _RECOMPILES = 64
 _COMPILERS = 4
-MODULATION = "modulation"
+_SDXL_TOKENS = 77
 
 
 class Models:
@@ -51,8 +55,7 @@ class Models:
 
     Args:
         preset: which models, and how they run.
-        folder: where a prepared component lies, by name.
-        identity: what embeddings depend on: the revisions of the text encoders, by role.
+        library: where its prepared components lie.
         device: where models run.
         residency: what brings their weights there.
         cache: embeddings kept on disk.
@@ -61,45 +64,51 @@ class Models:
     def __init__(
         self,
         preset: Preset,
-        folder: Callable[[str], Path],
+        library: ModelLibrary,
         *,
-        identity: Callable[[str], str],
         device: torch.device,
         residency: Residency,
         cache: PromptCache,
     ) -> None:
+        def folder(name: str) -> Path:
+            return library.prepared(preset, name)
+
+        def identity(role: str) -> str:
+            """What the embeddings of its text encoders depend on."""
+            location = library.locate(preset, role)
+            recorded = library.manifest(location)
+            encoders = [c.name for c in preset.components if c.role == role and c.name.endswith(_ENCODERS)]
+            made_of = json.dumps({name: recorded.get(name) for name in encoders}, sort_keys=True)
+            return f"{role} {location.prepared.name} {made_of}"
+
         self.preset = preset
         self.device = device
         self._residency = residency
         self._tile_index = 0
         self._jobs = 0
+        self._compiled_for: set[tuple[int, int]] = set()
         shells: dict[str, Any] = {}
         for component in preset.components:
             if not component.network:
                 continue
             path = folder(component.name)
-            files = [FlatFile.open(file) for file in sorted(path.glob("*.safetensors"))]
-            segments = tuple(Segment(f"{component.name}/{file.path.stem}", file) for file in files)
-            shell = None
-            if component.name == MODULATION:
-                self._modulation_file = files[0]
-            else:
-                shell = shells[component.name] = self._shell(component, path)
-            residency.add(Model(component.name, shell, segments, streamed=component.is_streamed))
+            files = {
+                f"{component.name}/{file.stem}": FlatFile.open(file) for file in sorted(path.glob("*.safetensors"))
+            }
+            if component.name != MODULATION:
+                shells[component.name] = self._shell(component, path)
+            residency.add(component.name, shells.get(component.name), files, stream=component.stream)
         self._shells = shells
         self._transformer = shells[preset.transformer]
         self.has_guidance = bool(self._transformer.config.guidance_embeds)
         flux_scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder("flux_scheduler"))
         self.flux_scheduler_config = flux_scheduler.config
-        self._flux = {
+        self.flux = {
             stage: _quiet(
                 pipeline(
                     scheduler=FlowMatchEulerDiscreteScheduler.from_config(flux_scheduler.config),
                     vae=shells["flux_vae"],
-                    text_encoder=None,
-                    tokenizer=None,
-                    text_encoder_2=None,
-                    tokenizer_2=None,
+                    **_NO_WORDS,
                     transformer=self._transformer,
                 )
             )
@@ -108,10 +117,7 @@ class Models:
         self.sdxl = _quiet(
             StableDiffusionXLControlNetPipeline(
                 vae=shells["sdxl_vae"],
-                text_encoder=None,
-                text_encoder_2=None,
-                tokenizer=None,
-                tokenizer_2=None,
+                **_NO_WORDS,
                 unet=shells["unet"],
                 controlnet=shells["controlnet"],
                 scheduler=EulerDiscreteScheduler.from_pretrained(folder("sdxl_scheduler")),
@@ -137,15 +143,21 @@ class Models:
             scheduler=self.sdxl.scheduler,
             add_watermarker=False,
         )
-        length = preset.max_sequence_length
-        self.flux_text = PromptEncoder(f"flux {identity('flux')} {length}", self._encode_flux, cache)
-        self.sdxl_text = PromptEncoder(f"sdxl {identity('sdxl')}", self._encode_sdxl, cache)
+        self.flux_text = PromptEncoder(
+            f"{identity('flux')} {preset.max_sequence_length}",
+            self._encode_flux,
+            cache,
+            tokens=lambda text: len(self._flux_words.tokenizer_2(text).input_ids),
+            most_tokens=preset.max_sequence_length,
+        )
+        self.sdxl_text = PromptEncoder(
+            identity("sdxl"),
+            self._encode_sdxl,
+            cache,
+            tokens=lambda text: len(self._sdxl_words.tokenizer(text).input_ids),
+            most_tokens=_SDXL_TOKENS,
+        )
         self._set_tiles()
-
-    @property
-    def device_name(self) -> str:
-        """The device as people know it."""
-        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
 
     def begin_job(self) -> None:
         """Compile from the second job on: the first picture of a fresh worker is there sooner without."""
@@ -153,30 +165,34 @@ class Models:
         if self._tile_index:
             self._tile_index = 0
             self._set_tiles()
-        if self._jobs == 2 and self.preset.is_compiled and self.device.type == "cuda":
+        if self._jobs == 2 and self.device.type == "cuda":
             torch._dynamo.config.recompile_limit = _RECOMPILES
             torch._inductor.config.compile_threads = min(_COMPILERS, os.cpu_count() or 1)
             self._transformer.compile_repeated_blocks(fullgraph=True)
 
+    def begins_compiling(self, size: tuple[int, int]) -> bool:
+        """Whether the next step of FLUX waits until it is compiled for pictures of `size`; true once."""
+        if size in self._compiled_for or not self._compiled:
+            return False
+        self._compiled_for.add(size)
+        return True
+
     def interpret(self) -> bool:
         """Run FLUX uncompiled from now on; whether it was compiled."""
-        compiled = [one for one in self._transformer.modules() if one._compiled_call_impl is not None]
+        compiled = self._compiled
         for module in compiled:
             module._compiled_call_impl = None
+        self._compiled_for.clear()
         return bool(compiled)
 
-    def flux(self, stage: Stage) -> Any:
-        """The FLUX pipeline of a stage."""
-        return self._flux[stage]
+    @property
+    def _compiled(self) -> list[nn.Module]:
+        return [one for one in self._transformer.modules() if one._compiled_call_impl is not None]
 
     def image_tokens(self, size: tuple[int, int]) -> int:
         """How many tokens a picture of `size` (width, height) is to the transformer."""
-        side = self._flux[Stage.BACKGROUND].vae_scale_factor * 2
+        side = self.flux[Stage.BACKGROUND].vae_scale_factor * 2
         return (size[0] // side) * (size[1] // side)
-
-    def sdxl_token_count(self, text: str) -> int:
-        """How many tokens SDXL's encoders would have to read."""
-        return len(self._sdxl_words.tokenizer(text).input_ids)
 
     @property
     def sdxl_side(self) -> int:
@@ -189,28 +205,24 @@ class Models:
         decoded = vae.decode((latents / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0]
         return to_bytes(self.sdxl.image_processor.postprocess(decoded, output_type="np")[0])
 
-    def use(self, stage: str, pixels: int) -> Use:
-        """What `stage` needs on the device."""
-        return Use(stage, self.preset.models_of(stage), self.preset.workspace_bytes(stage, pixels))
-
     def fill_table(self, rows: Sequence[Row], report: StageReport) -> None:
         """Compute the modulation of all `rows`, streaming its weights; the transformer is on the device."""
         groups = [(f"{name}.weight", f"{name}.bias") for name in self.modulation.names]
-        with self._residency.reading(self._modulation_file, groups, report) as read:
-
-            def weights(name: str) -> tuple[torch.Tensor, torch.Tensor]:
-                here = read()
-                return here[f"{name}.weight"], here[f"{name}.bias"]
-
-            self.modulation.fill(rows, weights)
+        with closing(self._residency.reading(MODULATION, groups, report)) as read:
+            pairs = zip(groups, read, strict=True)
+            self.modulation.fill(rows, ((here[weight], here[bias]) for (weight, bias), here in pairs))
 
     def matte(self, picture: Picture) -> Matte:
         """What BiRefNet takes for the foreground of an RGB picture."""
         return birefnet.matte(self._shells["birefnet"], picture)
 
-    def shrinks(self) -> list[Callable[[], str | None]]:
-        """Ways to need less memory, mildest first; each tells what it did, or None when it can do no more."""
-        return [self._smaller_tiles]
+    def smaller_tiles(self) -> str | None:
+        """Need less memory; tells how, or None when nothing smaller is left."""
+        if self._tile_index + 1 >= len(self.preset.vae_tiles):
+            return None
+        self._tile_index += 1
+        self._set_tiles()
+        return f"pictures are decoded in tiles of {self.preset.vae_tiles[self._tile_index]} pixels"
 
     def forget(self) -> None:
         """Let go of embeddings and tables."""
@@ -225,20 +237,13 @@ class Models:
             for name in module._non_persistent_buffers_set:
                 if (buffer := module._buffers[name]) is not None:
                     module._buffers[name] = buffer.to(self.device)
-        if component.is_streamed:  # its weights are on the CPU, where the pipeline therefore puts what it is given
+        if component.stream:  # its weights are on the CPU, where the pipeline therefore puts what it is given
             shell.register_forward_pre_hook(lambda _, given: tuple(one.to(self.device) for one in given))
         if component.name == self.preset.transformer:
             self.modulation = Modulation(shell)
             if component.dtype.startswith("float8"):
                 replace_linears(shell, lambda name: "transformer_blocks." in name, multiply_on(self.device))
         return shell
-
-    def _smaller_tiles(self) -> str | None:
-        if self._tile_index + 1 >= len(self.preset.vae_tiles):
-            return None
-        self._tile_index += 1
-        self._set_tiles()
-        return f"pictures are decoded in tiles of {self.preset.vae_tiles[self._tile_index]} pixels"
 
     def _set_tiles(self) -> None:
         side = self.preset.vae_tiles[self._tile_index]
@@ -252,13 +257,17 @@ class Models:
         embeds, pooled, _ = self._flux_words.encode_prompt(
             list(texts), None, device=self.device, max_sequence_length=self.preset.max_sequence_length
         )
-        return [{"embeds": embeds[i : i + 1], "pooled": pooled[i : i + 1]} for i in range(len(texts))]
+        return _one_by_one(embeds, pooled)
 
     def _encode_sdxl(self, texts: Sequence[str]) -> list[Embedding]:
         embeds, _, pooled, _ = self._sdxl_words.encode_prompt(
             list(texts), device=self.device, do_classifier_free_guidance=False
         )
-        return [{"embeds": embeds[i : i + 1], "pooled": pooled[i : i + 1]} for i in range(len(texts))]
+        return _one_by_one(embeds, pooled)
+
+
+def _one_by_one(embeds: torch.Tensor, pooled: torch.Tensor) -> list[Embedding]:
+    return [{"embeds": one, "pooled": its} for one, its in zip(embeds.split(1), pooled.split(1), strict=True)]
 
 
 def _quiet(pipeline: Any) -> Any:

@@ -5,7 +5,7 @@ What their linears give depends on timestep, guidance and pooled prompt alone, a
 nothing about files, stages or which models are resident.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -18,7 +18,6 @@ from diffusers.pipelines.flux.pipeline_flux_img2img import FluxImg2ImgPipeline
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 
-Weights = Callable[[str], tuple[Tensor, Tensor]]
 _SHIFT = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
 
 
@@ -38,7 +37,6 @@ def flux_rows(
     pooled: Tensor,
     guidance: float | None,
     strength: float | None = None,
-    negative_pooled: Tensor | None = None,
 ) -> list[Row]:
     """Every call that a FLUX pipeline will make in one pass, in order.
 
@@ -49,7 +47,6 @@ def flux_rows(
         pooled: (1, width), on the device and in the dtype of the latents.
         guidance: `guidance_scale`; None for a model without guidance embedding.
         strength: of image-to-image and inpainting, (0, 1]; None for text-to-image.
-        negative_pooled: of true classifier-free guidance, for which each step makes a second call.
     """
     scheduler: Any = FlowMatchEulerDiscreteScheduler.from_config(dict(scheduler_config))
     mu = calculate_shift(image_tokens, *(scheduler.config[name] for name in _SHIFT))
@@ -59,8 +56,7 @@ def flux_rows(
         pipeline: Any = SimpleNamespace(scheduler=scheduler)
         timesteps = FluxImg2ImgPipeline.get_timesteps(pipeline, len(timesteps), strength, pooled.device)[0]
     scale = None if guidance is None else torch.full([1], guidance, device=pooled.device, dtype=torch.float32)
-    prompts = [pooled] if negative_pooled is None else [pooled, negative_pooled]
-    return [Row(t.expand(1).to(pooled.dtype) / 1000, scale, prompt) for t in timesteps for prompt in prompts]
+    return [Row(t.expand(1).to(pooled.dtype) / 1000, scale, pooled) for t in timesteps]
 
 
 class ModulationTable(nn.Module):
@@ -109,28 +105,23 @@ class Modulation:
             table.row = table.row.to("meta")
 
     @torch.no_grad()
-    def fill(self, rows: Sequence[Row], weights: Weights, *, batched: bool = True) -> None:
+    def fill(self, rows: Sequence[Row], weights: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Work out a table for all passes to come. `time_text_embed` has to be on the rows' device.
+
+        One multiplication serves all rows; in bfloat16 it is rounded otherwise than the plain model's for each row.
 
         Args:
             rows: of every pass, one after the other.
-            weights: gives a name's weight and bias, on host or device; registered host memory is copied beside the
-                multiplications. None of it is read any more when `fill` is left.
-            batched: one multiplication for all rows, whose bfloat16 rounding differs from the plain model's; False is
-                one for each row, bit for bit the plain model's.
+            weights: weight and bias of each of `names`, in host memory, which has to stay as it is until the device
+                has done what was asked of it before the next pair is.
         """
         self.clear()
         embedded = torch.cat([self._embedding(row) for row in rows])
         widths = [table.out_features for table in self._tables.values()]
         outputs = embedded.new_empty(len(rows), sum(widths))
-        parts = [slice(None)] if batched else [slice(index, index + 1) for index in range(len(rows))]
-        try:
-            for into, (weight, bias) in zip(outputs.split(widths, 1), self._stream(weights, embedded), strict=True):
-                for part in parts:
-                    into[part] = nn.functional.linear(embedded[part], weight, bias)
-        finally:
-            if embedded.is_cuda:
-                torch.cuda.synchronize(embedded.device)
+        for into, (weight, bias) in zip(outputs.split(widths, 1), weights, strict=True):
+            here = weight.to(embedded.device, non_blocking=True), bias.to(embedded.device, non_blocking=True)
+            into[:] = nn.functional.linear(embedded, *here)
         self._rows, self._outputs, self._current = tuple(rows), outputs, torch.empty_like(outputs[:1])
         self._differs = torch.zeros((), dtype=torch.bool, device=outputs.device)
         for table, row in zip(self._tables.values(), self._current.split(widths, 1), strict=True):
@@ -171,24 +162,3 @@ class Modulation:
     def _embedding(self, row: Row) -> Tensor:
         scales = (scale.to(row.pooled.dtype) * 1000 for scale in row[:2] if scale is not None)
         return nn.functional.silu(self._embed(*scales, row.pooled))
-
-    def _stream(self, weights: Weights, like: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
-        """Weights and biases on the device of `like`; on CUDA the next are copied while the last are multiplied."""
-        if not like.is_cuda:
-            yield from map(weights, self.names)
-            return
-        copies, multiplies = torch.cuda.Stream(like.device), torch.cuda.current_stream(like.device)
-        largest = max(table.out_features * (table.in_features + 1) for table in self._tables.values())
-        slots = [like.new_empty(largest) for _ in range(2)]
-        free = [multiplies.record_event() for _ in slots]
-        for turn, (name, table) in enumerate(self._tables.items()):
-            weight, bias = weights(name)
-            slot = slots[turn % 2][: weight.numel() + bias.numel()].view(table.in_features + 1, table.out_features)
-            here, bias_here = slot[:-1].view(weight.shape), slot[-1]
-            copies.wait_event(free[turn % 2])
-            with torch.cuda.stream(copies):
-                here.copy_(weight, non_blocking=True)
-                bias_here.copy_(bias, non_blocking=True)
-            multiplies.wait_stream(copies)
-            yield here, bias_here
-            free[turn % 2] = multiplies.record_event()

@@ -42,12 +42,14 @@ def empty_network(component: Component, config: Mapping[str, Any]) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
+def tensors_of(network: nn.Module) -> list[tuple[Tensor, list[str]]]:
+    """The parameters and persistent buffers of `network`, each with its names; it is tied where it has several."""
+    found: dict[int, tuple[Tensor, list[str]]] = {}
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        found.setdefault(id(tensor), (tensor, []))[1].append(name)
+    return list(found.values())
+
+
 def weights_of(network: nn.Module) -> dict[str, Tensor]:
     """By name what a file has to hold for `network`; a tensor with two names is there once."""
-    buffers = {
-        f"{path}.{name}".lstrip("."): buffer
-        for path, module in network.named_modules()
-        for name, buffer in module.named_buffers(recurse=False)
-        if name not in module._non_persistent_buffers_set
-    }
-    return {**dict(network.named_parameters()), **buffers}
+    return {names[0]: tensor for tensor, names in tensors_of(network)}

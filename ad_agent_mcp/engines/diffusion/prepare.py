@@ -8,7 +8,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from .flat import write_flat
 from .fp8 import quantise_rows
 from .library import FORMAT, ModelLibrary, State, remedy, unavailable
 from .networks import empty_network, weights_of
-from .presets import Component, Preset
+from .presets import MODULATION, Component, Preset
 
 Progress = Callable[[int, int], None]
 """Told the bytes written and the bytes to write; what it raises ends the preparation."""
@@ -48,7 +48,7 @@ def prepare(library: ModelLibrary, preset: Preset, component: Component, *, prog
         OSError: a file cannot be read or written.
     """
     location = library.locate(preset, component.role)
-    target = library.prepared_root(location) / component.name
+    target = location.prepared / component.name
     if library.state(preset, component) is State.PREPARED:
         return target
     try:
@@ -86,9 +86,9 @@ def _write(component: Component, files: Sequence[Path], folder: Path, progress: 
     if not config.exists():
         config.write_text("{}")
     with ExitStack() as stack:
-        source = _Source([stack.enter_context(safe_open(path, framework="pt")) for path in weights])
+        opened = [stack.enter_context(safe_open(path, framework="pt")) for path in weights]
         wanted = weights_of(empty_network(component, json.loads(config.read_text("utf-8"))))
-        segments = _segments(component, source.matched(wanted), source)
+        segments = _segments(component, wanted, _Source(opened, wanted))
         total = sum(_size(entry) for entries in segments.values() for entry in entries)
         if total > (free := shutil.disk_usage(folder).free):
             raise AdAgentError(
@@ -96,54 +96,47 @@ def _write(component: Component, files: Sequence[Path], folder: Path, progress: 
                 f"Preparing {component.name} takes {total / 1e9:.1f} GB, and the disk of {folder.parent} has "
                 f"{free / 1e9:.1f} GB free. Free some, or set AD_AGENT_MODELS_DIR to another disk.",
             )
-        counted = _Count(progress, total)
+        done = 0
+
+        def counted(entry: _Entry) -> _Entry:
+            def make() -> Tensor:
+                nonlocal done
+                progress(done, total)
+                done += _size(entry)
+                return entry[-1]()
+
+            return (*entry[:-1], make)
+
         for segment, entries in segments.items():
             write_flat(folder / f"{segment}.safetensors", [counted(entry) for entry in entries])
         progress(total, total)
 
 
-class _Count:
-    """Tells how many bytes were written before each tensor."""
-
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
-
-    def __call__(self, entry: _Entry) -> _Entry:
-        def make() -> Tensor:
-            self._progress(self._done, self._total)
-            self._done += _size(entry)
-            return entry[-1]()
-
-        return (*entry[:-1], make)
-
-
 class _Source:
-    """The tensors of one source, in however many files."""
+    """The `wanted` tensors of one source, in however many files, and whatever older programs called them.
 
-    def __init__(self, files: Sequence[safe_open]) -> None:
-        self._files = {name: file for file in files for name in file.keys()}  # noqa: SIM118 -- it is no dict
+    Raises:
+        ValueError: one is missing, or of another shape.
+    """
+
+    def __init__(self, files: Sequence[safe_open], wanted: Mapping[str, Tensor]) -> None:
+        held = {name: file for file in files for name in file.keys()}  # noqa: SIM118 -- it is no dict
+        self._found: dict[str, tuple[safe_open, str]] = {}
+        for name, tensor in wanted.items():
+            alias = next((alias for alias in _aliases(name) if alias in held), None)
+            if alias is None:
+                raise ValueError(f"it has no weights {name}")
+            self._found[name] = held[alias], alias
+            if (shape := self.shape(name)) != tuple(tensor.shape):
+                raise ValueError(f"its {alias} is {shape}, and config.json asks for {tuple(tensor.shape)}")
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._files[name].get_slice(name).get_shape())
+        file, alias = self._found[name]
+        return tuple(file.get_slice(alias).get_shape())
 
     def read(self, name: str) -> Tensor:
-        return self._files[name].get_tensor(name)
-
-    def matched(self, wanted: Mapping[str, Tensor]) -> dict[str, str]:
-        """The source's name of each wanted tensor, which older programs may have called otherwise.
-
-        Raises:
-            ValueError: one is missing, or of another shape.
-        """
-        found: dict[str, str] = {}
-        for name, tensor in wanted.items():
-            match = next((alias for alias in _aliases(name) if alias in self._files), None)
-            if match is None:
-                raise ValueError(f"it has no weights {name}")
-            if self.shape(match) != tuple(tensor.shape):
-                raise ValueError(f"its {match} is {self.shape(match)}, and config.json asks for {tuple(tensor.shape)}")
-            found[name] = match
-        return found
+        file, alias = self._found[name]
+        return file.get_tensor(alias)
 
 
 def _aliases(name: str) -> Iterator[str]:
@@ -157,38 +150,35 @@ def _aliases(name: str) -> Iterator[str]:
             yield name.replace(f".{new}.", f".{old}.")
 
 
-def _segments(component: Component, names: Mapping[str, str], source: _Source) -> dict[str, list[_Entry]]:
+def _segments(component: Component, names: Collection[str], source: _Source) -> dict[str, list[_Entry]]:
     """What goes into which file of the component."""
-    if component.role != "flux" or component.subfolder != "transformer":
-        return {"a": [_converted(name, found, component, source) for name, found in names.items()]}
-    modulates = component.name == "modulation"
-    names = {name: found for name, found in names.items() if bool(_MODULATION.search(name)) is modulates}
-    if modulates:
-        return {"a": [_converted(name, found, component, source) for name, found in names.items()]}
+    if component.subfolder == "transformer":
+        modulates = component.name == MODULATION
+        names = [name for name in names if bool(_MODULATION.search(name)) is modulates]
     if component.dtype == "float8_e4m3fn":
-        return {"a": [entry for name, found in names.items() for entry in _quantised(name, found, component, source)]}
+        return {"a": [entry for name in names for entry in _quantised(name, component, source)]}
+    segments: dict[str, list[_Entry]] = {"a": []}
     blocks = 1 + max((int(match[1]) for name in names if (match := _SINGLE_BLOCK.match(name))), default=0)
     first_evicted = blocks - round(blocks * _EVICTED_SHARE)
-    segments: dict[str, list[_Entry]] = {"a": [], "b": []}
-    for name, found in names.items():
+    for name in names:
         match = _SINGLE_BLOCK.match(name)
-        segment = "b" if match and int(match[1]) >= first_evicted else "a"
-        segments[segment].append(_converted(name, found, component, source))
+        is_evicted = match and int(match[1]) >= first_evicted and component.name != MODULATION
+        segments.setdefault("b" if is_evicted else "a", []).append(_converted(name, component, source))
     return segments
 
 
-def _converted(name: str, found: str, component: Component, source: _Source) -> _Entry:
+def _converted(name: str, component: Component, source: _Source) -> _Entry:
     dtype = getattr(torch, component.dtype) if component.dtype != "float8_e4m3fn" else torch.bfloat16
-    return name, dtype, source.shape(found), lambda: source.read(found).to(dtype)
+    return name, dtype, source.shape(name), lambda: source.read(name).to(dtype)
 
 
-def _quantised(name: str, found: str, component: Component, source: _Source) -> Iterator[_Entry]:
+def _quantised(name: str, component: Component, source: _Source) -> Iterator[_Entry]:
     """A block's matrix as 8-bit rows with their scales; anything else as it is."""
-    shape = source.shape(found)
+    shape = source.shape(name)
     if len(shape) != 2 or shape[0] % 16 or shape[1] % 16 or not _BLOCK_LINEAR.fullmatch(name):
-        yield _converted(name, found, component, source)
+        yield _converted(name, component, source)
         return
-    pair = lru_cache(maxsize=1)(lambda: quantise_rows(source.read(found)))
+    pair = lru_cache(maxsize=1)(lambda: quantise_rows(source.read(name)))
     yield name, torch.float8_e4m3fn, shape, lambda: pair()[0]
     yield f"{name}_scale", torch.float32, (shape[0], 1), lambda: pair()[1]
 

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from ...contract.errors import invalid
 from ...contract.stages import Stage
+from .schedule import Stream, Use
 
 GIB = 2**30
 MEGAPIXEL = 2**20
@@ -17,6 +18,7 @@ ENCODE = "encode"
 """Every prompt of the job becomes numbers, before the first stage that paints."""
 TABLE = "table"
 """The modulation of every FLUX step of the job is worked out."""
+MODULATION = "modulation"
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Component:
         network: its class; empty for a folder that is copied.
         dtype: what its weights are stored in.
         nominal_gib: size of each of its segments in the published models.
-        is_streamed: read through the device while it runs, and never resident.
+        stream: read through the device while it runs, and never resident.
     """
 
     name: str
@@ -57,7 +59,7 @@ class Component:
     network: str = ""
     dtype: str = ""
     nominal_gib: tuple[float, ...] = ()
-    is_streamed: bool = False
+    stream: Stream | None = None
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,10 @@ class Preset:
     """A choice of models and of how they run.
 
     Attributes:
-        steps: FLUX steps where the caller names none.
+        steps: FLUX steps where the caller names none, in each of its passes.
         text_steps: the same for SDXL.
         text_guidance: classifier-free guidance of SDXL.
         edge_scale: how strongly the letters' outlines steer SDXL; 1 is full.
-        true_cfg_scale: above 1, negative prompts act on FLUX, and each of its steps takes twice as long.
         max_sequence_length: tokens of a FLUX prompt, always filled up, so that compiled code is used again.
         vae_tiles: side of a VAE tile in pixels, and the smaller ones to try when memory is short.
     """
@@ -95,11 +96,9 @@ class Preset:
     sources: tuple[Source, ...]
     steps: int = 28
     text_steps: int = 28
-    true_cfg_scale: float = 1.0
     text_guidance: float = 7.0
     edge_scale: float = 0.8
     max_sequence_length: int = 512
-    is_compiled: bool = True
     vae_tiles: tuple[int, ...] = (512, 256)
     flux_activation: Activation = Activation(0.17, 0.46, 0.6)
 
@@ -111,22 +110,19 @@ class Preset:
     def source(self, role: str) -> Source:
         return next(source for source in self.sources if source.role == role)
 
-    def models_of(self, stage: str) -> tuple[str, ...]:
-        """Names of the components that run in `stage`; none for a stage without models."""
-        return tuple(self.transformer if name == "transformer" else name for name in _MODELS.get(stage, ()))
-
-    def workspace_bytes(self, stage: str, pixels: int) -> int:
-        """Device memory beside the weights that `stage` needs for a picture of `pixels`."""
-        if "flux_vae" in _MODELS.get(stage, ()):
-            return self.flux_activation.bytes_at(pixels)
-        return _ACTIVATIONS[stage].bytes_at(pixels) if stage in _ACTIVATIONS else 0
+    def use(self, stage: str, pixels: int) -> Use:
+        """What `stage` needs on the device for a picture of `pixels`: nothing, if it runs no models."""
+        models = _MODELS.get(stage, ())
+        activation = self.flux_activation if "flux_vae" in models else _ACTIVATIONS.get(stage, Activation(0))
+        names = tuple(self.transformer if name == "transformer" else name for name in models)
+        return Use(stage, names, activation.bytes_at(pixels))
 
 
 COMPONENTS = (
     Component("transformer-bf16", "flux", "transformer", "FluxTransformer2DModel", "bfloat16", (11.09, 5.06)),
     Component("transformer-fp8", "flux", "transformer", "FluxTransformer2DModel", "float8_e4m3fn", (8.15,)),
-    Component("modulation", "flux", "transformer", "FluxTransformer2DModel", "bfloat16", (6.01,), is_streamed=True),
-    Component("t5", "flux", "text_encoder_2", "T5EncoderModel", "bfloat16", (8.87,), is_streamed=True),
+    Component(MODULATION, "flux", "transformer", "FluxTransformer2DModel", "bfloat16", (6.01,), stream="tensors"),
+    Component("t5", "flux", "text_encoder_2", "T5EncoderModel", "bfloat16", (8.87,), stream="layers"),
     Component("clip_l", "flux", "text_encoder", "CLIPTextModel", "bfloat16", (0.23,)),
     Component("flux_vae", "flux", "vae", "AutoencoderKL", "bfloat16", (0.156,)),
     Component("flux_tokenizer", "flux", "tokenizer"),
@@ -146,7 +142,7 @@ COMPONENTS = (
 _MODELS: Mapping[str, tuple[str, ...]] = {
     Stage.CUT_OUT: ("birefnet",),
     ENCODE: ("t5", "clip_l", "sdxl_clip_l", "sdxl_clip_g"),
-    TABLE: ("transformer", "modulation"),
+    TABLE: ("transformer", MODULATION),
     Stage.BACKGROUND: ("transformer", "flux_vae"),
     Stage.REFINE: ("transformer", "flux_vae"),
     Stage.TEXT_PAINT: ("unet", "controlnet", "sdxl_vae"),

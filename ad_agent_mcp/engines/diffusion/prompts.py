@@ -1,7 +1,6 @@
 """Which words each model is given for a job, and what has no effect. Pure; knows no model."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from ...contract.schemas import GenerateRequest
 from ...contract.stages import Stage
@@ -17,49 +16,44 @@ _BLENDED = "{style}. {look} lettering in the scene, coherent light and soft shad
 _LETTERS = "{look}, isolated on a plain light grey background, studio light"
 
 FLUX_STAGES = (Stage.BACKGROUND, Stage.REFINE, Stage.BLEND)
-NEGATIVE_FIELDS: Mapping[Stage, str] = {
+_UNHEARD: Mapping[Stage, str] = {
     Stage.BACKGROUND: "bg_negative_prompt",
     Stage.REFINE: "bg_composition_negative_prompt",
     Stage.BLEND: "composition_negative_prompt",
-    Stage.TEXT_PAINT: "negative_prompt",
 }
 
 
-class Prompt(NamedTuple):
-    """What to paint, and what not to."""
+def prompts_of(request: GenerateRequest) -> dict[Stage, dict[str, str]]:
+    """What the models of each generative stage are given to read, by the fields that it is made of.
 
-    positive: str
-    negative: str
-
-
-def prompts_of(request: GenerateRequest) -> dict[Stage, Prompt]:
-    """The prompts of every generative stage of a job."""
+    FLUX is given one text; SDXL two, what to paint and what not to.
+    """
     scene = request.bg_prompt.strip() or _STUDIO
     refined = (request.bg_composition_prompt or "").strip()
     look = request.text_model_prompt.strip()
-    style = (request.composition_prompt or "").strip() or scene
-    positive = {
-        Stage.BACKGROUND: _SCENE.format(scene=scene),
-        Stage.REFINE: refined or _REFINED.format(scene=scene),
-        Stage.TEXT_PAINT: _LETTERS.format(look=look),
-        Stage.BLEND: _BLENDED.format(style=style, look=look),
+    style = (request.composition_prompt or "").strip()
+    styled = "composition_prompt with " if style else "bg_prompt with " if request.bg_prompt.strip() else ""
+    return {
+        Stage.BACKGROUND: {"bg_prompt": _SCENE.format(scene=scene)},
+        Stage.REFINE: {"bg_composition_prompt": refined} if refined else {"bg_prompt": _REFINED.format(scene=scene)},
+        Stage.TEXT_PAINT: {
+            "text_model_prompt": _LETTERS.format(look=look),
+            "negative_prompt": request.negative_prompt,
+        },
+        Stage.BLEND: {f"{styled}text_model_prompt": _BLENDED.format(style=style or scene, look=look)},
     }
-    return {stage: Prompt(text, getattr(request, NEGATIVE_FIELDS[stage])) for stage, text in positive.items()}
 
 
-def unused_fields(
-    request: GenerateRequest, stages: tuple[Stage, ...], *, has_negative: bool, has_guidance: bool
-) -> list[str]:
+def unused_fields(request: GenerateRequest, stages: tuple[Stage, ...], *, has_guidance: bool) -> list[str]:
     """Fields that the caller set and that no stage of the job heeds.
 
     Args:
         request: the job.
         stages: its stages.
-        has_negative: whether FLUX runs with true classifier-free guidance.
         has_guidance: whether this FLUX takes a guidance scale.
     """
     flux = [stage for stage in stages if stage in FLUX_STAGES]
-    names = [] if has_negative else [NEGATIVE_FIELDS[stage] for stage in flux]
+    names = [_UNHEARD[stage] for stage in flux]
     if flux and not has_guidance:
         names += ["guidance_scale", "composition_guidance_scale"]
     return [name for name in names if name in request.model_fields_set]

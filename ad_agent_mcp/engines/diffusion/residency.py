@@ -13,16 +13,14 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Literal, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...contract.errors import AdAgentError, ErrorCode
 from ..base import StageReport
-from .devices import Check, Device, Reader, host_memory, is_out_of_memory
+from .devices import Check, Device, host_memory, is_out_of_memory
 from .flat import FlatFile
-from .schedule import Part, Schedule, Use
-from .weights import Model, Segment, Weights, assign_views, check_names, stream_layers
-
-__all__ = ["Model", "Residency", "Segment", "Use", "assign_views"]
+from .schedule import Part, Schedule, Stream, Use
+from .weights import Weights, check_names, stream_layers
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -41,29 +39,21 @@ class Residency:
         budget_bytes: for weights and what stages need beside them (`Use.workspace_bytes`) together.
         host_budget_bytes: for copies in host memory of what has to come back; the rest is read from the disk.
         policy: `auto` keeps what fits; `jit` loads before a stage, drops after it, and copies nothing to host memory.
-
-    Attributes:
-        moves: how often weights came to the device.
-        moved_bytes: how many bytes that were.
     """
 
     def __init__(
         self, device: Device, *, budget_bytes: int, host_budget_bytes: int, policy: Literal["auto", "jit"] = "auto"
     ) -> None:
-        self.moves = 0
-        self.moved_bytes = 0
         self._device = device
         self._budget_bytes = budget_bytes
         self._host_budget_bytes = host_budget_bytes
         self._is_jit = policy == "jit"
-        self._models: set[str] = set()
         self._weights: dict[str, Weights] = {}
         self._schedule = Schedule((), (), budget_bytes=budget_bytes)
         self._next = 0
-        self._wanted_host: frozenset[str] = frozenset()
+        self._wanted_host: list[str] = []
         self._fetches_ahead = not self._is_jit
         self._prefetch: _Prefetch | None = None
-        self._is_in_use = False
 
     @property
     def resident(self) -> frozenset[str]:
@@ -81,41 +71,35 @@ class Residency:
         """Bytes of copies in host memory."""
         return sum(weights.file.nbytes for weights in self._weights.values() if weights.host is not None)
 
-    def add(self, model: Model) -> None:
-        """Make `model` known; loads nothing.
+    def add(
+        self, model: str, module: nn.Module | None, files: Mapping[str, FlatFile], *, stream: Stream | None = None
+    ) -> None:
+        """Make a model known, whose weights are in `files`, by the names that are theirs alone; loads nothing.
+
+        The other arguments are as in `Weights`.
 
         Raises:
-            ValueError: a name is taken, or the files do not hold exactly what the module needs.
+            ValueError: the files do not hold exactly what the module needs.
         """
-        names = {segment.name for segment in model.segments}
-        if model.name in self._models or len(names - self._weights.keys()) < len(model.segments):
-            raise ValueError(f"the name of {model.name}, or of one of its segments, is taken")
-        if model.module is not None:
-            check_names(model.name, model.module, model.segments)
-            if model.streamed:
-                stream_layers(model.module, self._device.torch_device)
-        self._models.add(model.name)
-        for name, file in model.segments:
-            self._weights[name] = Weights(name, model.name, model.module, file, model.streamed)
+        if module is not None:
+            check_names(model, module, files.values())
+            if stream == "layers":
+                stream_layers(module, self._device.torch_device)
+        self._weights |= {name: Weights(name, model, module, file, stream) for name, file in files.items()}
 
     def plan(self, uses: Sequence[Use]) -> None:
-        """Learn the whole job before its first stage, or what is left of it.
-
-        Raises:
-            ValueError: a use names a model that was not added.
-        """
-        self._require_idle()
-        if unknown := {name for use in uses for name in use.models} - self._models:
-            raise ValueError(f"no such model: {', '.join(sorted(unknown))}")
+        """Learn the whole job before its first stage, or what is left of it."""
         self._settle(None)
         self._next = 0
         self._fetches_ahead = not self._is_jit
         self._reschedule(uses, self._budget_bytes)
-        self._wanted_host = self._choose_host_copies()
+        there = [weights.name for weights in self._weights.values() if weights.host is not None]
+        if not self._is_jit:
+            self._wanted_host = self._schedule.host_copies(self._host_budget_bytes, self.resident, there)
         for weights in self._weights.values():
             if weights.host is not None and weights.name not in self._wanted_host:
                 self._drop_host(weights)
-            elif weights.host is None and weights.is_streamed and weights.name in self._wanted_host:
+            elif weights.host is None and weights.stream and weights.name in self._wanted_host:
                 weights.assign(None)
 
     @contextlib.contextmanager
@@ -127,10 +111,8 @@ class Residency:
             Cancelled: from `report`, while loading; what is loaded by then stays.
             ValueError: the plan has no such stage.
         """
-        self._require_idle()
         index = self._find(stage)
         self._settle(report)
-        self._is_in_use = True
         try:
             self._bring_in(index, report)
             if self._fetches_ahead:
@@ -138,13 +120,12 @@ class Residency:
             yield
             self._next = index + 1
         finally:
-            self._is_in_use = False
             if self._is_jit:
                 self._evict_all()
                 self._device.flush()
 
     def run(
-        self, stage: str, body: Callable[[], T], report: StageReport, *, shrink: Sequence[Callable[[], str | None]] = ()
+        self, stage: str, body: Callable[[], T], report: StageReport, *, shrink: Callable[[], str | None] = lambda: None
     ) -> T:
         """`body()` inside `use`, again with less in memory whenever memory runs out.
 
@@ -152,8 +133,7 @@ class Residency:
             stage: as for `use`.
             body: may be called several times.
             report: also gets a notice `memory_rung` for each thing given up.
-            shrink: ways in which the stage can need less, mildest first. Each is called until it returns None; a
-                sentence says what it did.
+            shrink: makes the stage need less, and returns a sentence that says how; None: it can do no more.
 
         Raises:
             AdAgentError: `out_of_memory`; nothing helped. Nothing is left on the device.
@@ -185,36 +165,34 @@ class Residency:
 
     def unload(self) -> None:
         """Let go of everything, on the device and in host memory."""
-        self._require_idle()
         self._settle(None)
         self._evict_all()
         for weights in self._weights.values():
             self._drop_host(weights)
         self._device.flush()
 
-    @contextlib.contextmanager
-    def reading(self, file: FlatFile, groups: Sequence[Sequence[str]], report: StageReport) -> Generator[Reader]:
-        """Tensors of `file` in host memory, one of `groups` of names at a time: of its host copy, or from the disk.
+    def reading(
+        self, model: str, groups: Sequence[Sequence[str]], report: StageReport
+    ) -> Generator[Mapping[str, Tensor]]:
+        """A model's weights in host memory, one of `groups` of names at a time: of its host copy, or from the disk.
+
+        Close it; each group is good until the next is asked for.
 
         Raises:
             Cancelled: from `report`, which is told how far reading from the disk is.
         """
-        weights = next(weights for weights in self._weights.values() if weights.file is file)
+        weights = next(weights for weights in self._weights.values() if weights.model == model)
+        file = weights.file
         if weights.host is not None:
-            views = iter([file.views(weights.host)] * len(groups))
-            yield lambda: next(views)
+            for names in groups:
+                yield file.views(weights.host, names)
             return
-        tell, left, done = _Teller(report, weights.name), iter(groups), 0
-
-        def told(read: Reader) -> Mapping[str, Tensor]:
-            nonlocal done
-            here = read()
-            done += sum(here[name].nbytes for name in next(left))
-            tell(done)
-            return here
-
-        with self._device.reading(file, groups) as read:
-            yield lambda: told(read)
+        tell, done = _Teller(report, weights.name), 0
+        with contextlib.closing(self._device.reading(file, groups)) as read:
+            for names, here in zip(groups, read, strict=True):
+                done += sum(here[name].nbytes for name in names)
+                tell(done)
+                yield here
 
     # coming and going
 
@@ -237,7 +215,7 @@ class Residency:
     def _load(self, weights: Weights, report: StageReport) -> None:
         started = time.perf_counter()
         report.model_moved(weights.name, "loading")
-        buffer = None if weights.is_streamed else self._device.allocate(weights.file.nbytes)
+        buffer = None if weights.stream else self._device.allocate(weights.file.nbytes)
         self._fill(weights, buffer, _Teller(report, weights.name))
         self._place(weights, buffer)
         seconds = time.perf_counter() - started
@@ -254,12 +232,10 @@ class Residency:
             self._device.copy_in(buffer, weights.file if weights.host is None else weights.host, check)
 
     def _place(self, weights: Weights, buffer: Tensor | None) -> None:
-        if weights.is_streamed:
+        if weights.stream:
             weights.assign(weights.file.mapped() if weights.host is None else weights.host)
         elif buffer is not None:
             weights.assign(buffer)
-            self.moves += 1
-            self.moved_bytes += buffer.numel()
 
     def _evict(self, weights: Weights, report: StageReport) -> None:
         weights.assign(None)
@@ -271,7 +247,7 @@ class Residency:
                 weights.assign(None)
 
     def _drop_host(self, weights: Weights) -> None:
-        if weights.is_streamed:
+        if weights.stream:
             weights.assign(None)
         host, weights.host = weights.host, None
         if host is not None:
@@ -322,31 +298,10 @@ class Residency:
         return index
 
     def _reschedule(self, uses: Sequence[Use], keep_bytes: int) -> None:
-        weights = [weights for weights in self._weights.values() if not weights.is_streamed]
-        parts = [Part(one.name, one.model, one.file.nbytes) for one in weights]
+        parts = [Part(one.name, one.model, one.file.nbytes, one.stream) for one in self._weights.values()]
         self._schedule = Schedule(parts, uses, budget_bytes=self._budget_bytes, keep_bytes=keep_bytes)
 
-    def _choose_host_copies(self) -> frozenset[str]:
-        """What layers stream, what has to come back, what is only read, what is there; as far as the budget goes."""
-        if self._is_jit:
-            return frozenset()
-        used = {name for use in self._schedule.uses for name in use.models}
-        all_streamed = [one for one in self._weights.values() if one.is_streamed and one.model in used]
-        streamed = [one.name for one in all_streamed if one.module is not None]
-        read = [one.name for one in all_streamed if one.module is None]
-        gone = [name for step in self._schedule.simulate(self.resident) for name in step.moves.evicted]
-        back = [name for name in gone if self._weights[name].model in used]
-        back.sort(key=lambda name: -self._weights[name].file.nbytes)
-        there = [one.name for one in self._weights.values() if one.host is not None]
-        chosen: set[str] = set()
-        room = self._host_budget_bytes
-        for name in dict.fromkeys((*streamed, *back, *read, *there)):
-            if self._weights[name].file.nbytes <= room:
-                room -= self._weights[name].file.nbytes
-                chosen.add(name)
-        return frozenset(chosen)
-
-    def _rungs(self, stage: str, report: StageReport, shrink: Sequence[Callable[[], str | None]]) -> Iterator[str]:
+    def _rungs(self, stage: str, report: StageReport, shrink: Callable[[], str | None]) -> Iterator[str]:
         """Give something up for each sentence; an empty one: flushing has to do."""
         yield ""
         yield ""
@@ -354,15 +309,10 @@ class Residency:
         for name in sorted(self.resident - self._schedule.needed(self._find(stage))):
             self._evict(self._weights[name], report)
         yield "Memory ran out: everything that this stage does not need was unloaded, and nothing is loaded ahead."
-        for smaller in shrink:
-            while (sentence := smaller()) is not None:
-                yield sentence
+        while (sentence := shrink()) is not None:
+            yield sentence
         self._reschedule(self._schedule.uses, int(self._budget_bytes * SMALLER_SET))
         yield "Memory ran out: fewer models are kept loaded for the rest of this job."
-
-    def _require_idle(self) -> None:
-        if self._is_in_use:
-            raise RuntimeError("a stage is running: its models must stay where they are")
 
 
 class _Teller:

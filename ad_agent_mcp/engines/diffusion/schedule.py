@@ -4,7 +4,10 @@ Pure; residency does what it says, and a plan before the start can ask it the sa
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+Stream = Literal["layers", "tensors"]
+"""How weights that are never resident are read: by each layer as it runs, or tensor by tensor."""
 
 
 class Use(NamedTuple):
@@ -21,6 +24,7 @@ class Part(NamedTuple):
     name: str
     model: str
     size_bytes: int
+    stream: Stream | None = None
 
 
 class Moves(NamedTuple):
@@ -59,9 +63,12 @@ class Schedule:
         self.keep_bytes = budget_bytes if keep_bytes is None else keep_bytes
 
     def needed(self, index: int) -> frozenset[str]:
-        """The parts that use `index` needs."""
-        models = self.uses[index].models
-        return frozenset(name for name, part in self.parts.items() if part.model in models)
+        """The parts that use `index` needs on the device."""
+        return frozenset(part.name for part in self._parts_of(index) if part.stream is None)
+
+    def streamed(self, index: int) -> frozenset[str]:
+        """The parts that use `index` only reads."""
+        return frozenset(part.name for part in self._parts_of(index) if part.stream is not None)
 
     def distance(self, name: str, index: int) -> int:
         """How many uses after `index` the part is needed again; more than there are uses: never."""
@@ -110,6 +117,23 @@ class Schedule:
             room = min(room, self.keep_bytes - self.size(resident) - self.uses[use].workspace_bytes)
         return []
 
+    def host_copies(
+        self, budget_bytes: int, resident: frozenset[str] = frozenset(), there: Iterable[str] = ()
+    ) -> list[str]:
+        """What should have a copy in host memory, as far as the budget goes.
+
+        First what layers read, then what has to come back, then what else is read, then copies that are `there`.
+        """
+        used = {part.name: part for index in range(len(self.uses)) for part in self._parts_of(index)}
+        gone = {name for step in self.simulate(resident) for name in step.moves.evicted}
+        back = sorted((part for part in used.values() if part.name in gone), key=lambda part: -part.size_bytes)
+        layers, tensors = ([part for part in used.values() if part.stream == how] for how in ("layers", "tensors"))
+        chosen: list[str] = []
+        for name in dict.fromkeys((*(part.name for part in (*layers, *back, *tensors)), *there)):
+            if self.size(chosen) + self.parts[name].size_bytes <= budget_bytes:
+                chosen.append(name)
+        return chosen
+
     def simulate(self, resident: frozenset[str] = frozenset(), *, rounds: int = 2, is_jit: bool = False) -> list[Step]:
         """The steps of `rounds` equal jobs in a row, beginning with what is `resident`; the last round is steady."""
         steps: list[Step] = []
@@ -124,3 +148,6 @@ class Schedule:
                 if is_jit:
                     resident = frozenset()
         return steps
+
+    def _parts_of(self, index: int) -> list[Part]:
+        return [part for part in self.parts.values() if part.model in self.uses[index].models]

@@ -62,34 +62,57 @@ class PromptEncoder:
     Args:
         identity: what an embedding depends on besides its text: model revision, token count.
         encode: (texts) -> embeddings on the device, one for each text.
+        tokens: how many tokens a text is.
+        most_tokens: how many of them are read.
         cache: where they are kept.
+
+    Attributes:
+        missing: texts of the job that are still to be encoded.
     """
 
-    def __init__(self, identity: str, encode: Callable[[Sequence[str]], list[Embedding]], cache: PromptCache) -> None:
+    def __init__(
+        self,
+        identity: str,
+        encode: Callable[[Sequence[str]], list[Embedding]],
+        cache: PromptCache,
+        *,
+        tokens: Callable[[str], int],
+        most_tokens: int,
+    ) -> None:
         self._identity = identity
         self._encode = encode
         self._cache = cache
+        self._tokens = tokens
+        self._most_tokens = most_tokens
         self._known: dict[str, Embedding] = {}
+        self.missing: list[str] = []
 
-    def recall(self, texts: Sequence[str]) -> list[str]:
-        """Begin a job with these texts: take what is kept, and tell which are not."""
+    def recall(self, texts: Sequence[str]) -> None:
+        """Begin a job with these texts: take what is kept; the others are `missing` until `encode`."""
         self._known = {
             text: found
             for text in dict.fromkeys(texts)
             if (found := self._known.get(text) or self._cache.get(self._key(text))) is not None
         }
-        return [text for text in dict.fromkeys(texts) if text not in self._known]
+        self.missing = [text for text in dict.fromkeys(texts) if text not in self._known]
 
-    def encode(self, texts: Sequence[str]) -> None:
-        """Encode texts, all together, and keep them."""
-        for text, embedding in zip(texts, self._encode(texts), strict=True):
-            self._known[text] = embedding
-            self._cache.put(self._key(text), embedding)
+    def encode(self) -> None:
+        """Encode what is missing, all together, and keep it."""
+        if self.missing:
+            for text, embedding in zip(self.missing, self._encode(self.missing), strict=True):
+                self._known[text] = embedding
+                self._cache.put(self._key(text), embedding)
+            self.missing = []
 
     def embedding(self, text: str, device: torch.device) -> Embedding:
         """The embedding of a text of this job, on `device`."""
         self._known[text] = {name: tensor.to(device) for name, tensor in self._known[text].items()}
         return self._known[text]
+
+    def words_read(self, text: str) -> int | None:
+        """About how many words of a text are read, from its first on; None: all."""
+        tokens = self._tokens(text)
+        return None if tokens <= self._most_tokens else max(1, len(text.split()) * self._most_tokens // tokens)
 
     def forget(self) -> None:
         """Let go of what is in memory."""

@@ -4,122 +4,85 @@
 Knows nothing about budgets.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .flat import FlatFile
-
-
-class Segment(NamedTuple):
-    """Weights that come and go together; `name` is unique among the segments of all models."""
-
-    name: str
-    file: FlatFile
-
-
-class Model(NamedTuple):
-    """A network whose weights come and go.
-
-    Attributes:
-        name: what a `Use` calls it.
-        module: its parameters and persistent buffers are on the meta device while they are away; None: weights
-            that are only read, with `Residency.reading`.
-        segments: the files that hold all of them.
-        streamed: never resident; the weights stay in host memory and each layer fetches its own when it runs.
-    """
-
-    name: str
-    module: nn.Module | None
-    segments: tuple[Segment, ...]
-    streamed: bool = False
+from .networks import tensors_of
+from .schedule import Stream
 
 
 @dataclass(eq=False)
 class Weights:
-    """One segment and where its bytes are: `buffer` is what the module shows, `host` the copy in host memory."""
+    """Weights of a model that come and go together, and where their bytes are.
+
+    Attributes:
+        name: unique among the weights of all models.
+        model: what a `Use` calls the model.
+        module: shows them; its parameters and persistent buffers are on the meta device while they are away. None: they
+            are only read.
+        file: holds them.
+        stream: never resident; how they are read, in host memory or on the disk.
+        buffer: what the module shows.
+        host: the copy in host memory.
+    """
 
     name: str
     model: str
     module: nn.Module | None
     file: FlatFile
-    is_streamed: bool
+    stream: Stream | None
     buffer: Tensor | None = None
     host: Tensor | None = None
 
     @property
     def is_resident(self) -> bool:
-        return self.buffer is not None and not self.is_streamed
+        return self.buffer is not None and self.stream is None
 
     def __post_init__(self) -> None:
         self._places = _places(self.module, self.file.tensors) if self.module is not None else {}
-        away = torch.empty(self.file.nbytes, dtype=torch.uint8, device="meta")
-        self._away = self.file.views(away) if self.module is not None else {}
+        self._away = self.file.views(torch.empty(self.file.nbytes, dtype=torch.uint8, device="meta"))
 
     def assign(self, buffer: Tensor | None) -> None:
         """Show the module its weights in `buffer`; None: they are away."""
-        if self.module is not None:
-            _put(self._places, self._away if buffer is None else self.file.views(buffer))
+        views = self._away if buffer is None else self.file.views(buffer)
+        for name, places in self._places.items():
+            (kept, leaf), *_ = places
+            is_parameter = isinstance(kept[leaf], nn.Parameter)
+            value = nn.Parameter(views[name], requires_grad=False) if is_parameter else views[name]
+            for kept, leaf in places:
+                kept[leaf] = value
         self.buffer = buffer
 
 
-def assign_views(module: nn.Module, views: Mapping[str, Tensor]) -> None:
-    """Make `views` the parameters and buffers of `module`; what is tied to one of them follows.
-
-    Raises:
-        ValueError: the module has no tensor of that name.
-    """
-    _put(_places(module, views), views)
-
-
-def _places(module: nn.Module, names: Iterable[str]) -> dict[str, list[tuple[dict[str, Any], str]]]:
+def _places(module: nn.Module, names: Collection[str]) -> dict[str, list[tuple[dict[str, Any], str]]]:
     """Where the module keeps the tensor of each name: a dictionary and a key; several, where it is tied."""
-    tensors = module.state_dict(keep_vars=True)
-    if unknown := [name for name in names if name not in tensors]:
-        raise ValueError(f"the module has no tensor called {unknown[0]}")
-    aliases = _aliases(tensors)
-    places: dict[str, list[tuple[dict[str, Any], str]]] = {}
-    for name in names:
-        for alias in aliases[id(tensors[name])]:
-            path, _, leaf = alias.rpartition(".")
-            owner = module.get_submodule(path)
-            kept = owner._parameters if leaf in owner._parameters else owner._buffers
-            places.setdefault(name, []).append((kept, leaf))
-    return places
+
+    def place(name: str) -> tuple[dict[str, Any], str]:
+        path, _, leaf = name.rpartition(".")
+        owner = module.get_submodule(path)
+        return owner._parameters if leaf in owner._parameters else owner._buffers, leaf
+
+    return {name: [*map(place, tied)] for _, tied in tensors_of(module) for name in tied if name in names}
 
 
-def _put(places: Mapping[str, list[tuple[dict[str, Any], str]]], views: Mapping[str, Tensor]) -> None:
-    for name, view in views.items():
-        is_parameter = isinstance(places[name][0][0][places[name][0][1]], nn.Parameter)
-        value = nn.Parameter(view, requires_grad=False) if is_parameter else view
-        for kept, leaf in places[name]:
-            kept[leaf] = value
-
-
-def _aliases(tensors: Mapping[str, Tensor]) -> dict[int, list[str]]:
-    """The names of each tensor, by its identity; more than one: they are tied."""
-    aliases: dict[int, list[str]] = {}
-    for name, tensor in tensors.items():
-        aliases.setdefault(id(tensor), []).append(name)
-    return aliases
-
-
-def check_names(model: str, module: nn.Module, segments: Sequence[Segment]) -> None:
+def check_names(model: str, module: nn.Module, files: Iterable[FlatFile]) -> None:
     """See that the files hold all parameters and persistent buffers of `module`, in their shapes, and nothing else.
 
     Raises:
         ValueError: they do not; says which.
     """
-    tensors = module.state_dict(keep_vars=True)
-    held = {name: spec for segment in segments for name, spec in segment.file.tensors.items()}
-    faults = [f"{name} is unknown to the model" for name in held if name not in tensors]
-    faults += [f"{names[0]} is missing" for names in _aliases(tensors).values() if held.keys().isdisjoint(names)]
-    for name, spec in held.items():
-        if name in tensors and tuple(tensors[name].shape) != spec.shape:
-            faults.append(f"{name} has shape {spec.shape} instead of {tuple(tensors[name].shape)}")
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    held = {name: spec.shape for file in files for name, spec in file.tensors.items()}
+    faults = [f"{name} is unknown to the model" for name in sorted(held.keys() - shapes.keys())]
+    faults += [f"{names[0]} is missing" for _, names in tensors_of(module) if held.keys().isdisjoint(names)]
+    for name in sorted(held.keys() & shapes.keys()):
+        if held[name] != shapes[name]:
+            faults.append(f"{name} has shape {held[name]} instead of {shapes[name]}")
     if faults:
         more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise ValueError(
@@ -130,22 +93,19 @@ def check_names(model: str, module: nn.Module, segments: Sequence[Segment]) -> N
 
 def stream_layers(module: nn.Module, device: torch.device) -> None:
     """Have every layer bring its own weights to `device` when it runs, and drop them after."""
-    for layer in module.modules():
-        if not layer._parameters:
-            continue
-        at_home: list[dict[str, nn.Parameter | None]] = []
+    at_home: dict[nn.Module, dict[str, nn.Parameter | None]] = {}
 
-        def fetch(layer: nn.Module, _: object, at_home: list[dict[str, nn.Parameter | None]] = at_home) -> None:
-            here = {
-                name: None if one is None else nn.Parameter(one.to(device, non_blocking=True), requires_grad=False)
-                for name, one in layer._parameters.items()
-            }
-            at_home.append(dict(layer._parameters))
-            layer._parameters.update(here)
+    def fetch(layer: nn.Module, _: object) -> None:
+        here = {
+            name: None if one is None else nn.Parameter(one.to(device, non_blocking=True), requires_grad=False)
+            for name, one in layer._parameters.items()
+        }
+        at_home[layer] = dict(layer._parameters)
+        layer._parameters.update(here)
 
-        def leave(layer: nn.Module, *_: object, at_home: list[dict[str, nn.Parameter | None]] = at_home) -> None:
-            if at_home:  # it is also called when fetching failed
-                layer._parameters.update(at_home.pop())
+    def leave(layer: nn.Module, *_: object) -> None:
+        layer._parameters.update(at_home.pop(layer, {}))  # it is also called when fetching failed
 
+    for layer in [layer for layer in module.modules() if layer._parameters]:
         layer.register_forward_pre_hook(fetch)
         layer.register_forward_hook(leave, always_call=True)
