@@ -122,7 +122,7 @@ class JobService:
         Raises:
             AdAgentError: `busy`, `invalid_request`, `model_unavailable`, `not_found` or `storage_full`.
         """
-        if refused := self._refusal(self.engine_for(request), request):
+        if refused := self._refusal(self.engine_for(request), small(request)):
             raise refused
         await self._refuse_when_busy()
         job_id = new_job_id()
@@ -249,7 +249,8 @@ class JobService:
             by: who decided.
 
         Raises:
-            AdAgentError: it does not wait, a change is not possible, or another job runs (`busy`).
+            AdAgentError: it does not wait, a change is not possible, another job runs (`busy`), or its engine cannot
+                go on (`model_unavailable`).
         """
         if changes and action != "redo":
             raise invalid("changes go with action 'redo'; to go on without them, leave them out.", field="changes")
@@ -268,6 +269,8 @@ class JobService:
                 job = job.model_copy(update={"decisions": (*job.decisions, decision)})
                 if action == "stop":
                     return await self._stop_resting(job)
+                if refused := self._refusal(job.engine, {"resume_job_id": job.id}):
+                    raise refused
                 await self._refuse_when_busy()
                 if action == "redo":
                     job = await self._redone(job, changes)
@@ -285,15 +288,15 @@ class JobService:
             return self.worker.ready.engine
         return EngineName.DIFFUSION if self.settings.engine is EngineChoice.DIFFUSION else EngineName.DRAFT
 
-    def _refusal(self, engine: EngineName, request: GenerateRequest) -> AdAgentError | None:
-        """The error for a job whose engine cannot run it as things are, if that is known."""
+    def _refusal(self, engine: EngineName, arguments: dict[str, Any]) -> AdAgentError | None:
+        """The error for a job that `engine` cannot run as things are, if that is known; `arguments` make it anew."""
         ready = self.worker.ready
         if ready is None or ready.refusal is None or engine is not ready.engine:
             return None
         return AdAgentError(
             ErrorCode.MODEL_UNAVAILABLE,
             f"{ready.refusal} Until then, test_mode true makes the ad on the draft engine.",
-            fix=Fix(tool="generate", arguments={**small(request), "test_mode": True}),
+            fix=Fix(tool="generate", arguments={**arguments, "test_mode": True}),
         )
 
     async def _redone(self, job: Job, changes: dict[str, Any]) -> Job:
@@ -406,9 +409,9 @@ class JobService:
             job = self._planned(job.model_copy(update={"engine": engine}), self._found, at=time.time())
             self._running = job
             self._announce(job)
-            if refused := self._refusal(engine, job.request):
-                self._tasks.start_soon(self._settle, fail(job, refused.info, at=time.time()))
-                return
+        if refused := self._refusal(job.engine, small(job.request)):
+            self._tasks.start_soon(self._settle, fail(job, refused.info, at=time.time()))
+            return
         if job.plan is None:
             return
         inputs = await anyio.to_thread.run_sync(self._inputs_of, job, job.plan)
