@@ -352,12 +352,10 @@ class JobService:
                     self._waits_for_device = True
                     self._tasks.start_soon(self._wait_for_device)
                 return
-            while self._queue and not await self._is_still_ours(self._queue[0].id):
-                self._queue.pop(0)
-            if not self._queue:  # stopped, or taken over by another server, meanwhile
+            job = await self._next_of_queue()
+            if job is None:
                 self._release_device()
                 return
-            job = self._queue.pop(0)
             is_warm = job.engine in self._warm
             self._found = LoadState.WARM if is_warm else LoadState.COLD if self.worker.ready else LoadState.STARTING
             job = self._planned(job, self._found, at=time.time())
@@ -386,8 +384,15 @@ class JobService:
             at = planned.ends_at
         return job
 
-    async def _is_still_ours(self, job_id: str) -> bool:
-        return job_id in self._unsaved or await anyio.to_thread.run_sync(self._neighbours.owns_pending, job_id)
+    async def _next_of_queue(self) -> Job | None:
+        """Take the oldest job that was not stopped, or taken over by another server, meanwhile."""
+        for job in list(self._queue):
+            is_ours = job.id in self._unsaved or await anyio.to_thread.run_sync(self._neighbours.owns_pending, job.id)
+            if job in self._queue:
+                self._queue.remove(job)
+                if is_ours:
+                    return job
+        return None
 
     async def _wait_for_device(self) -> None:
         while self._queue and self._running is None:
