@@ -29,7 +29,6 @@ from .intake import invalid_arguments
 from .job import Job
 from .pictures import encode_fitting
 from .results import dump, job_status
-from .store import checked_job_id
 from .tools import ApproveArguments, StopArguments
 
 PAGE_PATH = "/dashboard"
@@ -111,13 +110,15 @@ class Dashboard:
     async def stop(self, request: Request) -> Response:
         """What the tool `stop` does."""
         given = _checked(StopArguments, await _body(request))
-        return self._answer(await self._desk.service.stop(checked_job_id(given.job_id), force=given.force))
+        return self._answer(await self._desk.service.stop(given.job_id, force=given.force))
 
     async def approve(self, request: Request) -> Response:
         """What the tool `approve_step` does, decided by a person."""
         given = _checked(ApproveArguments, await _body(request))
-        job_id, action = checked_job_id(given.job_id), given.action or "approve"
-        return self._answer(await self._desk.service.approve(job_id, action=action, changes=given.changes, by="person"))
+        action = given.action or "approve"
+        return self._answer(
+            await self._desk.service.approve(given.job_id, action=action, changes=given.changes, by="person")
+        )
 
     async def picture(self, request: Request) -> Response:
         """One layer as a small WebP with alpha; the photo as it was given while there is no product layer."""

@@ -14,7 +14,6 @@ from ..contract.errors import AdAgentError, ErrorCode
 from ..contract.schemas import LAYER_NAMES
 from .desk import Desk
 from .results import dump
-from .store import checked_job_id
 
 RANGE_BYTES = 600_000
 """Default and largest range of a picture in one message; base64 makes it a third larger."""
@@ -49,7 +48,7 @@ def add_resources(server: MCPServer[Any], desk: Desk) -> None:
     async def job(job_id: str, ctx: Context) -> str:  # pyright: ignore[reportUnusedFunction]
         """A job's status."""
         try:
-            found = await desk.service.find_fresh(checked_job_id(job_id))
+            found = await desk.service.find_fresh(job_id)
         except AdAgentError as error:
             raise _resource_error(error) from error
         return json.dumps(dump(await desk.status_of(found, ctx)), ensure_ascii=False)

@@ -69,7 +69,13 @@ class JobStore:
         Raises:
             AdAgentError: `job_id` is not the id of a job.
         """
-        return self.jobs / checked_job_id(job_id)
+        if not _JOB_ID.fullmatch(job_id):
+            raise invalid(
+                f"{job_id[:64]!r} is not a job id. Job ids are UUIDs; list_jobs tells them.",
+                field="job_id",
+                fix=Fix(tool="list_jobs", arguments={}),
+            )
+        return self.jobs / job_id
 
     def create(self, job: Job, inputs: dict[str, bytes], layers: dict[str, Path]) -> None:
         """Put a new job on disk, all of it or nothing.
@@ -120,7 +126,13 @@ class JobStore:
                 self.over[job_id] = job.status
             return job
         except FileNotFoundError:
-            raise job_not_found(job_id) from None
+            raise AdAgentError(
+                ErrorCode.NOT_FOUND,
+                f"There is no job {job_id}. list_jobs shows the stored ones.",
+                job_id=job_id,
+                field="job_id",
+                fix=Fix(tool="list_jobs", arguments={}),
+            ) from None
         except ValidationError as error:
             faults = error.errors(include_input=False, include_url=False)  # its words are not for the log
             logger.error("job %s is unreadable: %s", job_id, faults)
@@ -244,32 +256,6 @@ class JobStore:
     def _is_own_file(self, path: Path) -> bool:
         """Whether `path` is a file that lies where it seems to: not a link, nor behind one inside the data folder."""
         return path.is_file() and path.resolve() == self.root.resolve() / path.relative_to(self.root)
-
-
-def checked_job_id(job_id: str) -> str:
-    """`job_id` if it is one in its canonical form.
-
-    Raises:
-        AdAgentError: it is not.
-    """
-    if not _JOB_ID.fullmatch(job_id):
-        raise invalid(
-            f"{job_id[:64]!r} is not a job id. Job ids are UUIDs; list_jobs tells them.",
-            field="job_id",
-            fix=Fix(tool="list_jobs", arguments={}),
-        )
-    return job_id
-
-
-def job_not_found(job_id: str) -> AdAgentError:
-    """The error for an id that no stored job has."""
-    return AdAgentError(
-        ErrorCode.NOT_FOUND,
-        f"There is no job {job_id}. list_jobs shows the stored ones.",
-        job_id=job_id,
-        field="job_id",
-        fix=Fix(tool="list_jobs", arguments={}),
-    )
 
 
 def _link(source: Path, target: Path) -> None:

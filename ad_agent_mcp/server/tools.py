@@ -34,7 +34,6 @@ from .results import (
     status_result,
 )
 from .service import JobService
-from .store import checked_job_id
 from .tool_schema import NoArguments, ToolMetadata, input_schema, output_schema
 
 logger = logging.getLogger(__name__)
@@ -146,15 +145,11 @@ def make_tools(desk: Desk) -> list[Tool]:
 
     async def status(arguments: StatusArguments, ctx: Context) -> CallToolResult:
         """Progress, result and checks of a job. With wait_seconds it waits for the job to finish."""
-        if arguments.job_id is None:
-            latest = await anyio.to_thread.run_sync(service.latest)
-            if latest is None:
-                raise AdAgentError(
-                    ErrorCode.NOT_FOUND, "There is no job yet. Call generate with a product_image to make an ad."
-                )
-            job_id = latest.id
-        else:
-            job_id = checked_job_id(arguments.job_id)
+        job_id = arguments.job_id
+        if job_id is None and (job_id := await anyio.to_thread.run_sync(store.latest_id)) is None:
+            raise AdAgentError(
+                ErrorCode.NOT_FOUND, "There is no job yet. Call generate with a product_image to make an ad."
+            )
         if arguments.wait_seconds:
             job = await service.wait(job_id, arguments.wait_seconds, on_change=_progress_of(ctx))
         else:
@@ -163,7 +158,7 @@ def make_tools(desk: Desk) -> list[Tool]:
 
     async def stop(arguments: StopArguments, ctx: Context) -> CallToolResult:
         """Stop a job. Finished steps are kept and can be resumed; a finished job is left as it is."""
-        job = await service.stop(checked_job_id(arguments.job_id), force=arguments.force)
+        job = await service.stop(arguments.job_id, force=arguments.force)
         return status_result(await desk.status_of(job, ctx))
 
     async def ask_person(arguments: ApproveArguments, ctx: Context) -> Answer | Elicit[Answer]:
@@ -172,7 +167,7 @@ def make_tools(desk: Desk) -> list[Tool]:
             return Answer(action=arguments.action)
         if not _can_ask(ctx):
             return Answer(action="approve")
-        job = await service.find_fresh(checked_job_id(arguments.job_id))
+        job = await service.find_fresh(arguments.job_id)
         if job.waiting_for is None:
             return Answer(action="approve")  # refused in the tool, in its own words
         return Elicit(f"Step {max(job.finished)} of the ad is finished (job {job.id}). Go on with it?", Answer)
@@ -181,12 +176,11 @@ def make_tools(desk: Desk) -> list[Tool]:
         arguments: ApproveArguments, ctx: Context, answer: Annotated[ElicitationResult[Answer], Resolve(ask_person)]
     ) -> CallToolResult:
         """Continue a job that pause_after_step holds: approve, redo the step with changes, or stop."""
-        job_id = checked_job_id(arguments.job_id)
         if answer.action != "accept":
-            job = await service.find_fresh(job_id)
+            job = await service.find_fresh(arguments.job_id)
             return status_result(await desk.status_of(job, ctx), note="The person did not decide; the job still waits.")
         job = await service.approve(
-            job_id,
+            arguments.job_id,
             action=answer.data.action,
             changes=arguments.changes,
             by="person" if arguments.action is None and _can_ask(ctx) else "client",
@@ -195,7 +189,7 @@ def make_tools(desk: Desk) -> list[Tool]:
 
     async def get_image(arguments: ImageArguments, ctx: Context) -> CallToolResult:
         """One picture of a job: product, cutout, background, shadow, step1, step2 (letters) or final."""
-        job = await service.find_fresh(checked_job_id(arguments.job_id))
+        job = await service.find_fresh(arguments.job_id)
         path = store.layer(job.id, arguments.name)
         if path is None:
             raise AdAgentError(
