@@ -1,6 +1,5 @@
 """The HTTP server: streamable HTTP at `/mcp`, SSE at `/sse` + `/messages/`, and a few plain routes of ours."""
 
-import hashlib
 import logging
 import socket
 import sys
@@ -24,13 +23,10 @@ from starlette.types import ASGIApp
 from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode, invalid
 from ..contract.schemas import LAYER_NAMES
-from ..files import is_disk_full
-from ..imaging.decode import check_picture
 from .app import App, open_app
 from .auth import LOOPBACK_ORIGIN, OPEN_PATHS, Access, FrontDoor, Guard, is_loopback
 from .bodies import BodyRefusedError, read_body
 from .dashboard import PAGE_PATH, Dashboard
-from .intake import storage_full
 
 logger = logging.getLogger(__name__)
 
@@ -95,13 +91,14 @@ def build_http_app(app: App, *, token: str | None, bound_host: str) -> ASGIApp:
     """The ASGI application: both MCP transports and our routes behind one guard."""
     # Host and Origin are checked here for every route, the SDK's own included.
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-    max_body = app.limits.max_bytes * 3 + (1 << 20)  # two pictures in base64 and their arguments
+    settings = app.service.settings
+    max_body = settings.max_image_bytes * 3 + (1 << 20)  # two pictures in base64 and their arguments
     mcp_app = app.server.streamable_http_app(transport_security=unchecked, max_request_body_size=max_body)
     sse_app = app.server.sse_app(transport_security=unchecked, max_request_body_size=max_body)
-    dashboard = Dashboard(app) if app.settings.dev else None
+    dashboard = Dashboard(app) if settings.dev else None
     access = Access(
-        hosts=(bound_host, *app.settings.allowed_hosts),
-        origins=app.settings.allowed_origins,
+        hosts=(bound_host, *settings.allowed_hosts),
+        origins=settings.allowed_origins,
         token=token,
         open_paths=OPEN_PATHS | {PAGE_PATH} if dashboard else OPEN_PATHS,
     )
@@ -122,7 +119,7 @@ def build_http_app(app: App, *, token: str | None, bound_host: str) -> ASGIApp:
         middleware=[
             Middleware(
                 CORSMiddleware,
-                allow_origins=list(app.settings.allowed_origins),
+                allow_origins=list(settings.allowed_origins),
                 allow_origin_regex=LOOPBACK_ORIGIN,
                 allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
                 allow_headers=["*"],
@@ -176,22 +173,11 @@ class _Routes:
 
     async def upload(self, request: Request) -> Response:
         """Keep the picture in the request's body, for use as an image reference."""
-        limits = self._app.limits
-        content = await read_body(request, max_bytes=limits.max_bytes, setting="AD_AGENT_MAX_IMAGE_BYTES")
-        info = await anyio.to_thread.run_sync(lambda: check_picture(content, limits, field="body"))
-        try:
-            asset_id = await anyio.to_thread.run_sync(self._app.desk.store.add_asset, content)
-        except OSError as error:
-            raise (storage_full() if is_disk_full(error) else error) from error
-        return JSONResponse(
-            {
-                "uri": f"ad://assets/{asset_id}",
-                "sha256": hashlib.sha256(content).hexdigest(),
-                "width": info.width,
-                "height": info.height,
-            },
-            status_code=201,
+        service = self._app.service
+        content = await read_body(
+            request, max_bytes=service.settings.max_image_bytes, setting="AD_AGENT_MAX_IMAGE_BYTES"
         )
+        return JSONResponse(await anyio.to_thread.run_sync(service.intake.keep, content), status_code=201)
 
     async def metrics(self, request: Request) -> Response:
         """Everything that Prometheus is told."""

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..config import Settings
-from ..contract.errors import AdAgentError, ErrorCode, Fix, invalid
+from ..contract.errors import AdAgentError, Fix, invalid
 from ..contract.schemas import GenerateRequest, Notice
 from ..files import sha256_of
 from ..imaging.decode import PictureInfo, PictureLimits, check_picture
@@ -69,7 +69,7 @@ class Intake:
         self._store = store
         self._reader = reader
         self._fonts = fonts
-        self.limits = PictureLimits(
+        self._limits = PictureLimits(
             max_bytes=settings.max_image_bytes,
             max_pixels=settings.max_image_pixels,
             max_side=settings.max_image_side,
@@ -116,12 +116,26 @@ class Intake:
                 info.code, info.message, job_id=info.job_id, field="resume_job_id", fix=info.fix
             ) from error
 
-    def changed(self, job: Job, changes: dict[str, Any], *, from_step: int) -> GenerateRequest:
-        """The request of a paused job with some fields changed, to redo the steps from `from_step`.
+    def keep(self, content: bytes) -> dict[str, str | int]:
+        """Store an uploaded picture.
+
+        Returns:
+            Its `uri`, by which it is referred to, `sha256`, `width` and `height` in pixels.
+
+        Raises:
+            AdAgentError: it is no picture that is accepted, or the disk is full.
+        """
+        info = check_picture(content, self._limits, field="body")
+        uri = f"ad://assets/{self._store.add_asset(content)}"
+        return {"uri": uri, "sha256": sha256_of(content), "width": info.width, "height": info.height}
+
+    def changed(self, job: Job, changes: dict[str, Any]) -> GenerateRequest:
+        """The request of a paused job with some fields changed, to redo its last finished step.
 
         Raises:
             AdAgentError: a field is unknown, out of range, a picture, or belongs to an earlier step.
         """
+        from_step = max(job.finished)
         for name in changes:
             if name in PICTURE_FIELDS or name in CONTROL_FIELDS or name in ("width", "height"):
                 raise invalid(
@@ -232,7 +246,7 @@ class Intake:
 
     def _take(self, draft: _Draft, name: str, reference: str) -> PictureInfo:
         data = self._reader.read(reference, field=name)
-        info = check_picture(data, self.limits, field=name)
+        info = check_picture(data, self._limits, field=name)
         draft.inputs[name] = data
         return info
 
@@ -313,14 +327,3 @@ def _report_unused(draft: _Draft, given: set[str], earlier: Job | None) -> None:
 def small(request: GenerateRequest) -> dict[str, Any]:
     """What the caller set, without pictures typed in as base64."""
     return {name: value for name, value in request.model_dump(mode="json").items() if len(str(value)) < 500}
-
-
-STORAGE_FULL_MESSAGE = (
-    "The disk that holds the data folder (AD_AGENT_DATA_DIR) is full. Free some space and call again; nothing was "
-    "started."
-)
-
-
-def storage_full() -> AdAgentError:
-    """The error for a job that could not be put on disk."""
-    return AdAgentError(ErrorCode.STORAGE_FULL, STORAGE_FULL_MESSAGE)

@@ -37,10 +37,9 @@ from ..contract.messages import (
 )
 from ..contract.schemas import GenerateRequest, JobState
 from ..contract.stages import EngineName, Plan
-from ..files import is_disk_full
 from .eta import LoadState, StageTimes
 from .failures import STOPPED, busy, crashed, occupied, stalled
-from .intake import Intake, small, storage_full
+from .intake import Intake, small
 from .job import Decision, Job, advance, fail, move_model, new_job_id, redo, start, steps_to_run
 from .neighbours import Neighbours
 from .planning import plan_segment
@@ -84,7 +83,7 @@ class JobService:
         self.store = store
         self.worker = WorkerKeeper(settings, command)
         self.tally = Tally()
-        self._intake = intake
+        self.intake = intake
         self._tasks = tasks
         self._times = StageTimes(store.root / "stage_times.json")
         self._neighbours = Neighbours(store, settings.device_lock, resume_max_age_s=settings.resume_max_age_s)
@@ -128,7 +127,7 @@ class JobService:
             raise refused
         await self._refuse_when_busy()
         job_id = new_job_id()
-        prepared = await anyio.to_thread.run_sync(self._intake.prepare, request, job_id)
+        prepared = await anyio.to_thread.run_sync(self.intake.prepare, request, job_id)
         async with self._accept():
             await self._refuse_when_busy()
             job = Job(
@@ -140,10 +139,7 @@ class JobService:
                 created_at=time.time(),
                 owner=self.server_id,
             )
-            try:
-                await anyio.to_thread.run_sync(self.store.create, job, prepared.inputs, prepared.layers)
-            except OSError as error:
-                raise (storage_full() if is_disk_full(error) else error) from error
+            await anyio.to_thread.run_sync(self.store.create, job, prepared.inputs, prepared.layers)
             logger.info("job accepted", extra={"job_id": job.id})
             self._queue.append(job)
             await self._start_next()
@@ -270,7 +266,9 @@ class JobService:
                     raise refused
                 await self._refuse_when_busy()
                 if action == "redo":
-                    job = await self._redone(job, changes)
+                    request = await anyio.to_thread.run_sync(self.intake.changed, job, changes)
+                    await anyio.to_thread.run_sync(self.store.forget_step, job.id, decision.step)
+                    job = redo(job, request, step=decision.step)
                 job = job.model_copy(update={"waiting_for": None, "owner": self.server_id})
                 await self._save(job)
             self._queue.append(job)
@@ -295,16 +293,6 @@ class JobService:
             f"{ready.refusal} Until then, test_mode true makes the ad on the draft engine.",
             fix=Fix(tool="generate", arguments={**arguments, "test_mode": True}),
         )
-
-    async def _redone(self, job: Job, changes: dict[str, Any]) -> Job:
-        """The job with its last step to be made again, on disk too."""
-        step = max(job.finished)
-        request = await anyio.to_thread.run_sync(partial(self._intake.changed, job, changes, from_step=step))
-        try:
-            await anyio.to_thread.run_sync(self.store.forget_step, job.id, step)
-        except OSError as error:
-            raise (storage_full() if is_disk_full(error) else error) from error
-        return redo(job, request, step=step)
 
     # starting and ending jobs
 

@@ -15,6 +15,7 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Generator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -30,6 +31,20 @@ logger = logging.getLogger(__name__)
 STEP1_LAYERS = ("product", "cutout", "background", "shadow", "step1")
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ASSET_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@contextlib.contextmanager
+def _refusing_a_full_disk() -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise AdAgentError(
+            ErrorCode.STORAGE_FULL,
+            "The disk that holds the data folder (AD_AGENT_DATA_DIR) is full. Free some space and call again; nothing "
+            "was started.",
+        ) from error
 
 
 class JobStore:
@@ -77,6 +92,7 @@ class JobStore:
             )
         return self.jobs / job_id
 
+    @_refusing_a_full_disk()
     def create(self, job: Job, inputs: dict[str, bytes], layers: dict[str, Path]) -> None:
         """Put a new job on disk, all of it or nothing.
 
@@ -86,7 +102,7 @@ class JobStore:
             layers: files to take over from another job, by their name here.
 
         Raises:
-            OSError: the disk is full.
+            AdAgentError: the disk is full.
         """
         folder = self.jobs / job.id
         try:
@@ -192,8 +208,13 @@ class JobStore:
         except (FileNotFoundError, ValidationError):
             return None
 
+    @_refusing_a_full_disk()
     def forget_step(self, job_id: str, step: int) -> None:
-        """A step is to be made again: what is on disk of it no longer counts as finished."""
+        """A step is to be made again: what is on disk of it no longer counts as finished.
+
+        Raises:
+            AdAgentError: the disk is full.
+        """
         layout = self.layout(job_id)
         if layout is not None and step in layout.finished:
             finished = {done: files for done, files in layout.finished.items() if done != step}
@@ -227,6 +248,7 @@ class JobStore:
 
     # uploaded pictures
 
+    @_refusing_a_full_disk()
     def add_asset(self, data: bytes) -> str:
         """Keep an uploaded picture.
 
@@ -234,7 +256,7 @@ class JobStore:
             Its id: the same bytes have the same id.
 
         Raises:
-            OSError: the disk is full.
+            AdAgentError: the disk is full.
         """
         asset_id = sha256_of(data)[:32]
         path = self.assets / asset_id
