@@ -135,7 +135,7 @@ class JobService:
                 request=prepared.request,
                 engine=self.engine_for(prepared.request),
                 steps=steps_to_run(prepared.request),
-                warnings=prepared.notices,
+                warnings=tuple(prepared.notices),
                 created_at=time.time(),
                 owner=self.server_id,
             )

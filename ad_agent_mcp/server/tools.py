@@ -15,6 +15,7 @@ from mcp.server.mcpserver.resolve import (
     find_resolved_parameters,
 )
 from mcp.server.mcpserver.tools import Tool
+from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase
 from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -34,7 +35,7 @@ from .results import (
     status_result,
 )
 from .service import JobService
-from .tool_schema import NoArguments, ToolMetadata, input_schema, output_schema
+from .tool_schema import ToolMetadata, input_schema, output_schema
 
 logger = logging.getLogger(__name__)
 
@@ -293,7 +294,7 @@ def _tool(
         title=title,
         description=" ".join((function.__doc__ or "").split()),
         parameters=input_schema(arguments),
-        fn_metadata=ToolMetadata(arg_model=NoArguments, output_schema=schema, tool_name=name, arguments=arguments),
+        fn_metadata=ToolMetadata(arg_model=ArgModelBase, output_schema=schema, tool_name=name, arguments=arguments),
         is_async=True,
         context_kwarg="ctx",
         resolved_params=resolved,
