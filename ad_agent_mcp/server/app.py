@@ -22,7 +22,7 @@ from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo
 from ..imaging.fonts import FontCatalog
 from .desk import Desk
 from .intake import Intake
-from .metrics import Nvml, SystemMonitor
+from .metrics import SystemMonitor
 from .prompts import add_prompts, checked_prompt
 from .references import ReferenceReader, image_roots
 from .resources import add_resources
@@ -118,7 +118,6 @@ async def open_app(
     *,
     is_remote: bool = False,
     command: Sequence[str] = WORKER_COMMAND,
-    nvml: Nvml | None = None,
 ) -> AsyncGenerator[App]:
     """A server with its worker, for the length of the block.
 
@@ -126,12 +125,10 @@ async def open_app(
         settings: all of them.
         is_remote: whether clients come over HTTP.
         command: how to start a worker.
-        nvml: what tells of the GPUs; pynvml by default.
 
     Raises:
         AdAgentError: the data folder cannot be written.
     """
-    monitor = SystemMonitor(nvml)
     store = JobStore(settings.data_dir)
     fonts = FontCatalog.with_user_folders(settings.font_dirs)
     reader = ReferenceReader(settings, store, image_roots(settings, store, remote=is_remote))
@@ -139,7 +136,7 @@ async def open_app(
     idle_s = settings.idle_unload_s or (None if is_remote else IDLE_UNLOAD_S)
     async with open_service(settings, store, intake, command=command, idle_unload_s=idle_s) as service:
         updates = Updates()
-        desk = Desk(service, store, fonts, monitor)
+        desk = Desk(service, store, fonts, SystemMonitor())
         server = AdServer(
             "ad-agent",
             title="Ad Agent",
