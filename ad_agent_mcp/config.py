@@ -157,19 +157,12 @@ class Settings(BaseSettings):
         return token
 
     def to_environment(self) -> dict[str, str]:
-        """These settings as environment variables, without the HTTP token, for the worker process."""
-        variables: dict[str, str] = {}
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if value is None or value == () or name in ("token", "token_file"):
-                continue
-            if isinstance(value, tuple):
-                separator = os.pathsep if name in ("image_roots", "font_dirs") else ","
-                text = separator.join(str(part) for part in value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-            else:
-                text = str(int(value)) if isinstance(value, bool) else str(value)
-            variables[f"{ENV_PREFIX}{name.upper()}"] = text
-        return variables
+        """These settings as environment variables for the worker process, without those of HTTP."""
+        no_business = {"token", "token_file", "allowed_hosts", "allowed_origins"}
+        told = self.model_dump(mode="json", exclude=no_business, exclude_none=True)
+        for name in ("image_roots", "font_dirs"):
+            told[name] = os.pathsep.join(told[name])
+        return {f"{ENV_PREFIX}{name.upper()}": str(value) for name, value in told.items()}
 
 
 def misspelt_variables(environment: Mapping[str, str]) -> list[str]:
