@@ -1,6 +1,6 @@
 """`ad-agent-mcp models list | fetch | prepare`: the diffusion engine's models on this machine."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -108,22 +108,12 @@ def _alone(library: ModelLibrary) -> Generator[None]:
         lock.release()
 
 
-class _Tell:
-    """Moves one progress bar; may be called by several threads."""
-
-    def __init__(self, progress: Progress, title: str) -> None:
-        self._progress = progress
-        self._task = progress.add_task(title, total=None)
-
-    def __call__(self, done: int, total: int) -> None:
-        self._progress.update(self._task, completed=done, total=total)
-
-
 @contextmanager
-def _bar(console: Console, title: str) -> Generator[_Tell]:
+def _bar(console: Console, title: str) -> Generator[Callable[[int, int], None]]:
+    """A progress bar, and what moves it; several threads may."""
     columns = (TextColumn("{task.description:<26}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-        tell = _Tell(progress, title)
-        yield tell
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
         if progress.tasks[0].total is None:
-            tell(1, 1)
+            progress.update(task, completed=1, total=1)
