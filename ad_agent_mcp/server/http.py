@@ -24,7 +24,7 @@ from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode, invalid
 from ..contract.schemas import LAYER_NAMES
 from .app import App, open_app
-from .auth import LOOPBACK_ORIGIN, OPEN_PATHS, Access, FrontDoor, Guard, is_loopback
+from .auth import LOOPBACK_ORIGIN, OPEN_PATHS, FrontDoor, Guard, is_loopback
 from .bodies import BodyRefusedError, read_body
 from .dashboard import PAGE_PATH, Dashboard
 
@@ -96,12 +96,6 @@ def build_http_app(app: App, *, token: str | None, bound_host: str) -> ASGIApp:
     mcp_app = app.server.streamable_http_app(transport_security=unchecked, max_request_body_size=max_body)
     sse_app = app.server.sse_app(transport_security=unchecked, max_request_body_size=max_body)
     dashboard = Dashboard(app) if settings.dev else None
-    access = Access(
-        hosts=(bound_host, *settings.allowed_hosts),
-        origins=settings.allowed_origins,
-        token=token,
-        open_paths=OPEN_PATHS | {PAGE_PATH} if dashboard else OPEN_PATHS,
-    )
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
@@ -112,7 +106,7 @@ def build_http_app(app: App, *, token: str | None, bound_host: str) -> ASGIApp:
         routes=[
             *mcp_app.routes,
             *sse_app.routes,
-            *_Routes(app, access).all(),
+            *_Routes(app).all(),
             *(dashboard.routes() if dashboard else ()),
         ],
         exception_handlers={AdAgentError: _refused},
@@ -125,19 +119,23 @@ def build_http_app(app: App, *, token: str | None, bound_host: str) -> ASGIApp:
                 allow_headers=["*"],
                 expose_headers=["Mcp-Session-Id", "ETag", "Content-Range"],
             ),
-            Middleware(Guard, access=access),
+            Middleware(
+                Guard,
+                origins=settings.allowed_origins,
+                token=token,
+                open_paths=OPEN_PATHS | {PAGE_PATH} if dashboard else OPEN_PATHS,
+            ),
         ],
         lifespan=lifespan,
     )
-    return FrontDoor(inner, access)
+    return FrontDoor(inner, (bound_host, *settings.allowed_hosts))
 
 
 class _Routes:
     """Our own routes."""
 
-    def __init__(self, app: App, access: Access) -> None:
+    def __init__(self, app: App) -> None:
         self._app = app
-        self._access = access
 
     def all(self) -> list[Route]:
         return [
@@ -150,7 +148,7 @@ class _Routes:
     async def health(self, request: Request) -> Response:
         """Everything for who has the token, two facts for who has not."""
         report = await self._app.desk.health()
-        if self._access.needs_token and self._access.has_token(request.headers):
+        if request.scope["has_token"]:
             return JSONResponse(report.model_dump(mode="json"))
         return JSONResponse({"status": report.status, "gpu_available": report.gpu_available})
 
