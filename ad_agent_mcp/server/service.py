@@ -7,8 +7,8 @@ started it, so a client that vanishes takes nothing with it.
 import logging
 import shutil
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -155,6 +155,12 @@ class JobService:
             if job.id == job_id:
                 return job if job is self.current else self._with_turn(job)
         return self._unsaved.get(job_id) or self.store.load(job_id)
+
+    def find_all(self, job_ids: Iterable[str]) -> Iterator[Job]:
+        """The jobs with these ids, one by one, without those that cannot be read or are removed meanwhile."""
+        for job_id in job_ids:
+            with suppress(AdAgentError):
+                yield self.find(job_id)
 
     async def wait(
         self, job_id: str, seconds: float, *, on_change: Callable[[Job], Awaitable[None]], every_s: float = 0.25

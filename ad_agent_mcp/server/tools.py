@@ -3,6 +3,7 @@
 import base64
 import logging
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 import anyio.to_thread
@@ -226,7 +227,7 @@ def make_tools(desk: Desk) -> list[Tool]:
     async def list_jobs(arguments: ListArguments, ctx: Context) -> CallToolResult:
         """Stored jobs, newest first."""
         await service.adopt_ghosts()
-        jobs, total = await anyio.to_thread.run_sync(_list, service, arguments)
+        jobs, total = await anyio.to_thread.run_sync(_list, service, arguments.limit, arguments.status)
         rows = [
             {
                 "job_id": job.id,
@@ -344,19 +345,10 @@ async def _with_pictures(desk: Desk, job: Job, ctx: Context, include: IncludeIma
     return full.model_copy(update={"structured_content": {**dump(status), "images": images}})
 
 
-def _list(service: JobService, arguments: ListArguments) -> tuple[list[Job], int]:
+def _list(service: JobService, limit: int, state: JobState | None) -> tuple[list[Job], int]:
+    """The newest jobs, `limit` at most, those in `state` if one is named; and how many there are of all."""
     ids = service.store.job_ids()
-    found: list[Job] = []
-    is_over = arguments.status is None or arguments.status.is_terminal
-    for job_id in ids if is_over else sorted(service.store.active_jobs(), reverse=True):
-        if len(found) == arguments.limit:
-            break
-        if arguments.status not in (None, service.store.over.get(job_id, arguments.status)):
-            continue
-        try:
-            job = service.find(job_id)
-        except AdAgentError:
-            continue
-        if arguments.status is None or job.status is arguments.status:
-            found.append(job)
-    return found, len(ids)
+    over = service.store.over
+    among = ids if state is None or state.is_terminal else sorted(service.store.active_jobs(), reverse=True)
+    found = service.find_all(job_id for job_id in among if state in (None, over.get(job_id, state)))
+    return list(islice((job for job in found if state in (None, job.status)), limit)), len(ids)
