@@ -86,8 +86,6 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _generate(settings: Settings, options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from .client import make_ad
 
     request: Any = json.loads(options.request.read_text("utf-8")) if options.request else {}
@@ -107,32 +105,25 @@ def _generate(settings: Settings, options: argparse.Namespace) -> int:
         photo = options.photo.expanduser().resolve()
         request["product_image"] = str(photo)
         roots.append(str(photo.parent))  # who types a path may read it
-    return make_ad(
-        request, options.out, settings={f"{ENV_PREFIX}IMAGE_ROOTS": os.pathsep.join(roots)}, console=Console()
-    )
+    return make_ad(request, options.out, settings={f"{ENV_PREFIX}IMAGE_ROOTS": os.pathsep.join(roots)})
 
 
 def _doctor(settings: Settings, options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from .doctor import run_doctor
 
-    return run_doctor(settings, Console())
+    return run_doctor(settings)
 
 
 def _models(settings: Settings, options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from . import models
 
-    console = Console()
     match options.action:
         case "fetch":
-            return models.fetch_models(settings, options.preset, options.source or (), console)
+            return models.fetch_models(settings, options.preset, options.source or ())
         case "prepare":
-            return models.prepare_models(settings, options.preset, options.component, console)
+            return models.prepare_models(settings, options.preset, options.component)
         case _:
-            return models.list_models(settings, options.preset, console)
+            return models.list_models(settings, options.preset)
 
 
 def _jobs(settings: Settings, options: argparse.Namespace) -> int:

@@ -38,27 +38,26 @@ def run_demo(folder: Path) -> int:
     Returns:
         The exit code.
     """
-    console = Console()
-    console.print("Making an ad from the example photo, over MCP and on the CPU...")
+    Console().print("Making an ad from the example photo, over MCP and on the CPU...")
     photo = example_photo()
     with tempfile.TemporaryDirectory(prefix="ad-agent-demo-") as data:
         settings = {"AD_AGENT_DATA_DIR": data, "AD_AGENT_IMAGE_ROOTS": str(photo.parent)}
-        return make_ad({**DEMO_REQUEST, "product_image": str(photo)}, folder, settings=settings, console=console)
+        return make_ad({**DEMO_REQUEST, "product_image": str(photo)}, folder, settings=settings)
 
 
-def make_ad(arguments: Mapping[str, Any], folder: Path, *, settings: Mapping[str, str], console: Console) -> int:
+def make_ad(arguments: Mapping[str, Any], folder: Path, *, settings: Mapping[str, str]) -> int:
     """Start the server, call `generate`, follow the job and write its pictures into `folder`.
 
     Args:
         arguments: those of the tool `generate`.
         folder: gets `step1.png`, `step2.png` and `final.png`, as far as there are such steps.
         settings: environment variables for the server, over this process's own.
-        console: where progress and the result are shown.
 
     Returns:
         The exit code: 0 when the job completed, or waits for approval.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    console = Console()
     with Progress(
         TextColumn("step {task.description:<14}"),
         BarColumn(),
