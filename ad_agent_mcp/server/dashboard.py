@@ -123,8 +123,7 @@ class Dashboard:
     async def picture(self, request: Request) -> Response:
         """One layer as a small WebP with alpha; the photo as it was given while there is no product layer."""
         max_side = _checked(_PictureQuery, dict(request.query_params)).max_side
-        job_id, name = request.path_params["job_id"], request.path_params["name"]
-        path = self._desk.store.picture(job_id, name) if name in LAYER_NAMES else None
+        path = self._desk.store.picture(**request.path_params)
         version = _version(path) if path is not None else None
         if path is None or version is None:
             raise AdAgentError(ErrorCode.NOT_FOUND, "There is no such picture.")

@@ -22,7 +22,6 @@ from starlette.types import ASGIApp
 
 from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode, invalid
-from ..contract.schemas import LAYER_NAMES
 from .app import App, open_app
 from .auth import LOOPBACK_ORIGIN, OPEN_PATHS, FrontDoor, Guard, is_loopback
 from .bodies import BodyRefusedError, read_body
@@ -154,10 +153,9 @@ class _Routes:
 
     async def file(self, request: Request) -> Response:
         """One layer of a job; ranges and ETags are the framework's."""
-        name = request.path_params["name"]
         path = status = None
         with suppress(AdAgentError, FileNotFoundError):  # no id of a job, or the job goes this very moment
-            path = self._app.desk.store.layer(request.path_params["job_id"], name) if name in LAYER_NAMES else None
+            path = self._app.desk.store.layer(**request.path_params)
             status = path.stat() if path is not None else None
         if path is None or status is None:
             raise AdAgentError(ErrorCode.NOT_FOUND, "There is no such picture.")

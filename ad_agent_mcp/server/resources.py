@@ -10,7 +10,6 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 
-from ..contract.schemas import LAYER_NAMES
 from .desk import Desk
 from .results import dump
 
@@ -59,7 +58,7 @@ def add_resources(server: MCPServer[Any], desk: Desk) -> None:
         job_id: str, name: str, offset: str = "0", length: str = str(RANGE_BYTES)
     ) -> bytes:
         """A picture of a job as PNG, up to 600000 bytes from offset; read on until a range comes back shorter."""
-        path = desk.store.layer(job_id, name) if name in LAYER_NAMES else None
+        path = desk.store.layer(job_id, name)
         if path is None:
             raise ResourceNotFoundError(f"There is no picture ad://jobs/{job_id}/{name}.png.")
         return await anyio.to_thread.run_sync(_read_range, path, offset, length)

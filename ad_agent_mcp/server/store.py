@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from ..contract.errors import AdAgentError, ErrorCode, Fix, invalid
 from ..contract.layout import Layout
-from ..contract.schemas import JobState
+from ..contract.schemas import LAYER_NAMES, JobState
 from ..files import is_disk_full, sha256_of, sync_folder, write_atomically
 from .job import Job
 
@@ -191,15 +191,16 @@ class JobStore:
         shutil.rmtree(folder, ignore_errors=True)
 
     def layer(self, job_id: str, name: str) -> Path | None:
-        """The file of one layer, or None while there is none."""
+        """The file of one layer, or None while there is none, or no layer has this name."""
         path = self.folder(job_id) / f"{name}.png"
-        return path if self._is_own_file(path) else None
+        return path if name in LAYER_NAMES and self._is_own_file(path) else None
 
     def picture(self, job_id: str, name: str) -> Path | None:
         """The file of one layer as an input: the product's original, and what was given while there is no layer."""
         given = self.folder(job_id) / "inputs" / f"{name}_image"
         layer = self.layer(job_id, name)
-        return given if given.is_file() and (name == "product" or layer is None) else layer
+        is_given = name in LAYER_NAMES and given.is_file()
+        return given if is_given and (name == "product" or layer is None) else layer
 
     def layout(self, job_id: str) -> Layout | None:
         """What the job's layers show, or None before its first step is finished."""
