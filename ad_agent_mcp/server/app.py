@@ -129,12 +129,13 @@ async def open_app(
     Raises:
         AdAgentError: the data folder cannot be written.
     """
+    if not is_remote and settings.idle_unload_s is None:
+        settings = settings.model_copy(update={"idle_unload_s": IDLE_UNLOAD_S})
     store = JobStore(settings.data_dir)
     fonts = FontCatalog.with_user_folders(settings.font_dirs)
     reader = ReferenceReader(settings, store, image_roots(settings, store, remote=is_remote))
     intake = Intake(settings, store, reader, fonts)
-    idle_s = settings.idle_unload_s or (None if is_remote else IDLE_UNLOAD_S)
-    async with open_service(settings, store, intake, command=command, idle_unload_s=idle_s) as service:
+    async with open_service(settings, store, intake, command) as service:
         updates = Updates()
         desk = Desk(service, store, fonts, SystemMonitor())
         server = AdServer(

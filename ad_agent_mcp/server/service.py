@@ -47,7 +47,7 @@ from .retention import prune
 from .store import JobStore
 from .tally import Tally
 from .worker_keeper import WorkerKeeper
-from .worker_process import WORKER_COMMAND, WorkerDiedError
+from .worker_process import WorkerDiedError
 
 logger = logging.getLogger(__name__)
 
@@ -70,14 +70,7 @@ class JobService:
     """All that happens to jobs in one server process. Made by `open_service`."""
 
     def __init__(
-        self,
-        settings: Settings,
-        store: JobStore,
-        intake: Intake,
-        command: Sequence[str],
-        tasks: TaskGroup,
-        *,
-        idle_unload_s: float | None,
+        self, settings: Settings, store: JobStore, intake: Intake, command: Sequence[str], tasks: TaskGroup
     ) -> None:
         self.settings = settings
         self.store = store
@@ -92,7 +85,6 @@ class JobService:
         """What the worker has run a job on since it, or its models, came."""
         self.resident_models: set[str] = set()
         """Models that the worker has on the device."""
-        self.idle_unload_s = idle_unload_s
         self._idle_since = time.monotonic()
         self._run: _Run | None = None
         self._queue: list[Job] = []
@@ -526,8 +518,8 @@ class JobService:
                 self.worker.kill()
 
     async def _unload_when_idle(self) -> None:
-        idle_s = time.monotonic() - self._idle_since
-        if self.resident_models and self.idle_unload_s is not None and idle_s >= self.idle_unload_s:
+        idle_s, limit_s = time.monotonic() - self._idle_since, self.settings.idle_unload_s
+        if self.resident_models and limit_s is not None and idle_s >= limit_s:
             self._idle_since += idle_s
             await self.worker.send(UnloadModels())
 
@@ -630,16 +622,11 @@ class JobService:
 
 @asynccontextmanager
 async def open_service(
-    settings: Settings,
-    store: JobStore,
-    intake: Intake,
-    *,
-    command: Sequence[str] = WORKER_COMMAND,
-    idle_unload_s: float | None = None,
+    settings: Settings, store: JobStore, intake: Intake, command: Sequence[str]
 ) -> AsyncGenerator[JobService]:
-    """A running job service; its worker ends with the block, and unloads its models when idle for `idle_unload_s`."""
+    """A running job service, whose workers are started by `command`; the last one ends with the block."""
     async with anyio.create_task_group() as tasks:
-        service = JobService(settings, store, intake, command, tasks, idle_unload_s=idle_unload_s)
+        service = JobService(settings, store, intake, command, tasks)
         await service.open()
         try:
             yield service
