@@ -481,17 +481,20 @@ class JobService:
     async def _save(self, job: Job, *, durable: bool = True) -> None:
         """Keep the job's state; where the disk takes no more, this process remembers it."""
         async with self._saving:  # in the order in which things happened
-            try:
-                await anyio.to_thread.run_sync(partial(self.store.save, job, durable=durable))
-                self._unsaved.pop(job.id, None)
-            except FileNotFoundError:  # somebody deleted its folder, which is their right
-                self._unsaved.pop(job.id, None)
-                await anyio.to_thread.run_sync(self.store.forget_marker, job.id)
-                logger.warning("the job's folder is gone", extra={"job_id": job.id})
-            except OSError as error:
-                if job.id not in self._unsaved:
-                    logger.error("the job's state was not saved: %s", error, extra={"job_id": job.id})
-                self._unsaved[job.id] = job
+            await self._write(job, durable=durable)
+
+    async def _write(self, job: Job, *, durable: bool) -> None:
+        try:
+            await anyio.to_thread.run_sync(partial(self.store.save, job, durable=durable))
+            self._unsaved.pop(job.id, None)
+        except FileNotFoundError:  # somebody deleted its folder, which is their right
+            self._unsaved.pop(job.id, None)
+            await anyio.to_thread.run_sync(self.store.forget_marker, job.id)
+            logger.warning("the job's folder is gone", extra={"job_id": job.id})
+        except OSError as error:
+            if job.id not in self._unsaved:
+                logger.error("the job's state was not saved: %s", error, extra={"job_id": job.id})
+            self._unsaved[job.id] = job
 
     def _announce(self, job: Job) -> None:
         if job.status.is_terminal:  # told once: a job that is over does not change any more
@@ -507,8 +510,9 @@ class JobService:
         limit_s = self.settings.stall_timeout_s
         while True:
             await anyio.sleep(min(WATCH_EVERY_S, limit_s / 4))
-            for unsaved in list(self._unsaved.values()):
-                await self._save(unsaved)
+            async with self._saving:
+                for job in list(self._unsaved.values()):
+                    await self._write(job, durable=True)
             run = self._run
             if run is None:
                 await self._start_next()
