@@ -5,13 +5,11 @@ started it, so a client that vanishes takes nothing with it.
 """
 
 import logging
-import shutil
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import anyio
@@ -24,7 +22,6 @@ from ..contract.messages import (
     EVERY_MODEL,
     CancelJob,
     Event,
-    Inputs,
     JobDone,
     JobFailed,
     JobNotice,
@@ -36,7 +33,7 @@ from ..contract.messages import (
     UnloadModels,
 )
 from ..contract.schemas import GenerateRequest, JobState
-from ..contract.stages import EngineName, Plan
+from ..contract.stages import EngineName
 from .eta import LoadState, StageTimes
 from .failures import STOPPED, busy, crashed, occupied, stalled
 from .intake import Intake, small
@@ -387,26 +384,12 @@ class JobService:
             return
         if job.plan is None:
             return
-        inputs = await anyio.to_thread.run_sync(self._inputs_of, job, job.plan)
+        first_step = job.plan.steps[0] if job.plan.steps else job.request.start_step
+        inputs = await anyio.to_thread.run_sync(self.store.inputs, job.id, first_step)
         folder = self.store.folder(job.id)
         command = StartJob(job_id=job.id, request=job.request, plan=job.plan, inputs=inputs, out_dir=folder)
         if self._run is run and not await self.worker.send(command):
             run.is_sent = False
-
-    def _inputs_of(self, job: Job, plan: Plan) -> Inputs:
-        folder = self.store.folder(job.id)
-
-        def existing(*names: str) -> Path | None:
-            return next((folder / name for name in names if (folder / name).is_file()), None)
-
-        first = plan.steps[0] if plan.steps else job.request.start_step
-        step1 = existing("inputs/step1_image", "step1.png") if first > 1 else None
-        return Inputs(
-            product=existing("inputs/product_image"),
-            step1=step1,
-            step2=existing("step2.png", "inputs/step2_image") if first == 3 else None,
-            has_step1_layers=step1 is not None and step1.name == "step1.png" and (folder / "cutout.png").is_file(),
-        )
 
     async def _stop_resting(self, job: Job) -> Job:
         """End a job that no worker has."""
@@ -443,7 +426,7 @@ class JobService:
                 return  # a stop and the worker's own end met
             run.is_sent = True
             if job.status is JobState.COMPLETED and self.settings.output_dir is not None:
-                await anyio.to_thread.run_sync(self._copy_out, job, self.settings.output_dir)
+                await anyio.to_thread.run_sync(self.store.copy_out, job.id, self.settings.output_dir)
             # A failure is told at once: a power cut in this moment only costs its reason.
             await self._save(job, durable=job.status in (JobState.COMPLETED, JobState.PENDING))
             level = logging.WARNING if job.status is JobState.FAILED else logging.INFO
@@ -467,16 +450,6 @@ class JobService:
             prune(self.store, self.settings)
         except OSError as error:
             logger.warning("old jobs were not removed: %s", error)
-
-    def _copy_out(self, job: Job, folder: Path) -> None:
-        final = self.store.layer(job.id, "final")
-        if final is None:
-            return
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(final, folder / f"ad-{job.id}.png")
-        except OSError as error:
-            logger.warning("the ad was not copied to %s: %s", folder, error, extra={"job_id": job.id})
 
     async def _save(self, job: Job, *, durable: bool = True) -> None:
         """Keep the job's state; where the disk takes no more, this process remembers it."""
@@ -531,7 +504,8 @@ class JobService:
         """Keep the device for as long as models of ours are on it, whether or not a job runs."""
         if event.state == "loaded" and event.bytes:
             self.resident_models.add(event.model)
-        self.resident_models -= {event.model} if event.state == "unloaded" else set()
+        elif event.state == "unloaded":
+            self.resident_models.discard(event.model)
         if event.model == EVERY_MODEL:
             self.resident_models.clear()
             self._warm.discard(EngineName.DIFFUSION)

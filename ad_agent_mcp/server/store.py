@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from ..contract.errors import AdAgentError, ErrorCode, Fix, invalid
 from ..contract.layout import Layout
+from ..contract.messages import Inputs
 from ..contract.schemas import LAYER_NAMES, JobState
 from ..files import is_disk_full, sha256_of, sync_folder, write_atomically
 from .job import Job
@@ -201,6 +202,27 @@ class JobStore:
         layer = self.layer(job_id, name)
         is_given = name in LAYER_NAMES and given.is_file()
         return given if is_given and (name == "product" or layer is None) else layer
+
+    def inputs(self, job_id: str, first_step: int) -> Inputs:
+        """The pictures with which a worker begins at `first_step`."""
+        folder = self.folder(job_id)
+        product, given = folder / "inputs" / "product_image", folder / "inputs" / "step1_image"
+        is_given = given.is_file()
+        step1 = given if is_given else self.layer(job_id, "step1")
+        return Inputs(
+            product=product if product.is_file() else None,
+            step1=step1 if first_step > 1 else None,
+            step2=self.picture(job_id, "step2") if first_step == 3 else None,
+            has_step1_layers=first_step > 1 and not is_given and None not in (step1, self.layer(job_id, "cutout")),
+        )
+
+    def copy_out(self, job_id: str, folder: Path) -> None:
+        """Copy the finished ad into a folder of the user's; a failure is only logged."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.folder(job_id) / "final.png", folder / f"ad-{job_id}.png")
+        except OSError as error:
+            logger.warning("the ad was not copied to %s: %s", folder, error, extra={"job_id": job_id})
 
     def layout(self, job_id: str) -> Layout | None:
         """What the job's layers show, or None before its first step is finished."""
