@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -99,7 +100,9 @@ def _generate(settings: Settings, options: argparse.Namespace) -> int:
         name, equals, value = assignment.partition("=")
         if not equals:
             raise invalid(f"--set {assignment}: write it as FIELD=VALUE")
-        request[name] = _literal(value)
+        request[name] = value
+        with suppress(ValueError):  # JSON where it is some, else text
+            request[name] = json.loads(value)
     roots = [str(root) for root in settings.image_roots]
     if options.photo is not None:
         photo = options.photo.expanduser().resolve()
@@ -181,14 +184,6 @@ _COMMANDS = {
     "jobs": _jobs,
     "verify": _verify,
 }
-
-
-def _literal(value: str) -> Any:
-    """A flag's value as JSON where it is some, else as text."""
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
 
 
 def _size(text: str) -> tuple[int, int]:

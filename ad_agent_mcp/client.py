@@ -109,12 +109,11 @@ async def _make(
         result = await client.call_tool(
             "generate", {**arguments, "wait_seconds": WAIT_SECONDS}, progress_callback=on_progress
         )
-        while not result.is_error and _is_going_on(_state(result)):
-            waiting = {"job_id": _state(result)["job_id"], "wait_seconds": WAIT_SECONDS}
+        while (state := _state(result)).get("status") in ("pending", "running") and not state["waiting_for"]:
+            waiting = {"job_id": state["job_id"], "wait_seconds": WAIT_SECONDS}
             result = await client.call_tool("status", waiting, progress_callback=on_progress)
         for name, bar in zip(STEPS, bars, strict=True):
-            uri = _state(result).get(f"{name}_result")
-            if uri:
+            if uri := state.get(f"{name}_result"):
                 display.update(bar, completed=100, stage="")
                 write_atomically(folder / f"{name}.png", await _download(client, uri), durable=False)
         return result
@@ -122,10 +121,6 @@ async def _make(
 
 def _state(result: CallToolResult) -> dict[str, Any]:
     return cast(dict[str, Any], result.structured_content or {})
-
-
-def _is_going_on(state: dict[str, Any]) -> bool:
-    return state["status"] in ("pending", "running") and state["waiting_for"] is None
 
 
 async def _download(client: Client, uri: str) -> bytes:

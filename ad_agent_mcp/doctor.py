@@ -185,11 +185,10 @@ def _fonts(settings: Settings) -> Iterator[Finding]:
 
 
 def _port() -> Finding:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", HTTP_PORT))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            return Finding("port", "note", f"{HTTP_PORT} is in use; serve --transport http needs another --port")
+    try:
+        socket.create_server(("127.0.0.1", HTTP_PORT)).close()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return Finding("port", "note", f"{HTTP_PORT} is in use; serve --transport http needs another --port")
     return Finding("port", "ok", f"{HTTP_PORT} is free for serve --transport http")

@@ -27,6 +27,7 @@ from ..contract.messages import (
     JobNotice,
     ModelMoved,
     Ready,
+    Shutdown,
     StageProgress,
     StartJob,
     StepResult,
@@ -594,7 +595,7 @@ class JobService:
 
     async def close(self) -> None:
         """Say goodbye to the worker and to the other servers; a running job is left to be continued."""
-        await self.worker.say_goodbye()
+        await self.worker.send(Shutdown())
         self._neighbours.leave()
 
 

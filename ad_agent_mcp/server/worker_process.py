@@ -77,10 +77,6 @@ class WorkerProcess:
             with anyio.CancelScope(shield=True):
                 await _end(process)
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
     async def send(self, command: Command) -> None:
         """Give the worker a command; a dead worker is noticed by `events`, not here."""
         try:
