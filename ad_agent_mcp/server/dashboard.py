@@ -10,7 +10,7 @@ import re
 import time
 from collections import deque
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -138,19 +138,12 @@ class Dashboard:
     def _jobs(self, limit: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
         """All jobs that are not over and the newest that are, newest first; and how many there are."""
         ids = self._desk.store.job_ids()
-        active: list[dict[str, Any]] = []
-        over: dict[str, dict[str, Any]] = {}
-        for job_id in sorted({*ids[:limit], *self._desk.store.active_jobs()}, reverse=True):
-            if job_id in self._over:
-                over[job_id] = self._over[job_id]
-                continue
-            with suppress(AdAgentError):  # removed meanwhile, or of another version
-                job = self._desk.service.find(job_id)
-                if job.status.is_terminal:
-                    over[job_id] = self._shown(job)
-                else:
-                    active.append(self._shown(job))
-        self._over = over
+        wanted = sorted({*ids[:limit], *self._desk.store.active_jobs()}, reverse=True)
+        known = self._over
+        found = list(self._desk.service.find_all(job_id for job_id in wanted if job_id not in known))
+        known = known | {job.id: self._shown(job) for job in found if job.status.is_terminal}
+        self._over = over = {job_id: known[job_id] for job_id in wanted if job_id in known}
+        active = [self._shown(job) for job in found if not job.status.is_terminal]
         return active, list(over.values()), len(ids)
 
     def _shown(self, job: Job) -> dict[str, Any]:
