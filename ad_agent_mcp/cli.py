@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -86,8 +87,6 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _generate(settings: Settings, options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from .client import make_ad
 
     request: Any = json.loads(options.request.read_text("utf-8")) if options.request else {}
@@ -101,38 +100,33 @@ def _generate(settings: Settings, options: argparse.Namespace) -> int:
         name, equals, value = assignment.partition("=")
         if not equals:
             raise invalid(f"--set {assignment}: write it as FIELD=VALUE")
-        request[name] = _literal(value)
+        request[name] = value
+        with suppress(ValueError):  # JSON where it is some, else text
+            request[name] = json.loads(value)
     roots = [str(root) for root in settings.image_roots]
     if options.photo is not None:
         photo = options.photo.expanduser().resolve()
         request["product_image"] = str(photo)
         roots.append(str(photo.parent))  # who types a path may read it
-    return make_ad(
-        request, options.out, settings={f"{ENV_PREFIX}IMAGE_ROOTS": os.pathsep.join(roots)}, console=Console()
-    )
+    return make_ad(request, options.out, settings={f"{ENV_PREFIX}IMAGE_ROOTS": os.pathsep.join(roots)})
 
 
 def _doctor(settings: Settings, options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from .doctor import run_doctor
 
-    return run_doctor(settings, Console())
+    return run_doctor(settings)
 
 
 def _models(settings: Settings, options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from . import models
 
-    console = Console()
     match options.action:
         case "fetch":
-            return models.fetch_models(settings, options.preset, options.source or (), console)
+            return models.fetch_models(settings, options.preset, options.source or ())
         case "prepare":
-            return models.prepare_models(settings, options.preset, options.component, console)
+            return models.prepare_models(settings, options.preset, options.component)
         case _:
-            return models.list_models(settings, options.preset, console)
+            return models.list_models(settings, options.preset)
 
 
 def _jobs(settings: Settings, options: argparse.Namespace) -> int:
@@ -190,14 +184,6 @@ _COMMANDS = {
     "jobs": _jobs,
     "verify": _verify,
 }
-
-
-def _literal(value: str) -> Any:
-    """A flag's value as JSON where it is some, else as text."""
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -38,27 +38,26 @@ def run_demo(folder: Path) -> int:
     Returns:
         The exit code.
     """
-    console = Console()
-    console.print("Making an ad from the example photo, over MCP and on the CPU...")
+    Console().print("Making an ad from the example photo, over MCP and on the CPU...")
     photo = example_photo()
     with tempfile.TemporaryDirectory(prefix="ad-agent-demo-") as data:
         settings = {"AD_AGENT_DATA_DIR": data, "AD_AGENT_IMAGE_ROOTS": str(photo.parent)}
-        return make_ad({**DEMO_REQUEST, "product_image": str(photo)}, folder, settings=settings, console=console)
+        return make_ad({**DEMO_REQUEST, "product_image": str(photo)}, folder, settings=settings)
 
 
-def make_ad(arguments: Mapping[str, Any], folder: Path, *, settings: Mapping[str, str], console: Console) -> int:
+def make_ad(arguments: Mapping[str, Any], folder: Path, *, settings: Mapping[str, str]) -> int:
     """Start the server, call `generate`, follow the job and write its pictures into `folder`.
 
     Args:
         arguments: those of the tool `generate`.
         folder: gets `step1.png`, `step2.png` and `final.png`, as far as there are such steps.
         settings: environment variables for the server, over this process's own.
-        console: where progress and the result are shown.
 
     Returns:
         The exit code: 0 when the job completed, or waits for approval.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    console = Console()
     with Progress(
         TextColumn("step {task.description:<14}"),
         BarColumn(),
@@ -110,12 +109,11 @@ async def _make(
         result = await client.call_tool(
             "generate", {**arguments, "wait_seconds": WAIT_SECONDS}, progress_callback=on_progress
         )
-        while not result.is_error and _is_going_on(_state(result)):
-            waiting = {"job_id": _state(result)["job_id"], "wait_seconds": WAIT_SECONDS}
+        while (state := _state(result)).get("status") in ("pending", "running") and not state["waiting_for"]:
+            waiting = {"job_id": state["job_id"], "wait_seconds": WAIT_SECONDS}
             result = await client.call_tool("status", waiting, progress_callback=on_progress)
         for name, bar in zip(STEPS, bars, strict=True):
-            uri = _state(result).get(f"{name}_result")
-            if uri:
+            if uri := state.get(f"{name}_result"):
                 display.update(bar, completed=100, stage="")
                 write_atomically(folder / f"{name}.png", await _download(client, uri), durable=False)
         return result
@@ -123,10 +121,6 @@ async def _make(
 
 def _state(result: CallToolResult) -> dict[str, Any]:
     return cast(dict[str, Any], result.structured_content or {})
-
-
-def _is_going_on(state: dict[str, Any]) -> bool:
-    return state["status"] in ("pending", "running") and state["waiting_for"] is None
 
 
 async def _download(client: Client, uri: str) -> bytes:

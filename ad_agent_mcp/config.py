@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import platformdirs
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_PREFIX = "AD_AGENT_"
@@ -26,8 +26,16 @@ class EngineChoice(StrEnum):
     DIFFUSION = "diffusion"
 
 
-PathList = Annotated[tuple[Path, ...], NoDecode]
-NameList = Annotated[tuple[str, ...], NoDecode]
+def _split_at(separator: str) -> BeforeValidator:
+    """Reads a list from one text; a list stays as it is."""
+    return BeforeValidator(
+        lambda value: [part for part in value.split(separator) if part.strip()] if isinstance(value, str) else value
+    )
+
+
+AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+PathList = Annotated[tuple[AbsolutePath, ...], NoDecode, _split_at(os.pathsep)]
+NameList = Annotated[tuple[Annotated[str, StringConstraints(strip_whitespace=True)], ...], NoDecode, _split_at(",")]
 
 
 class Settings(BaseSettings):
@@ -35,11 +43,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
-    data_dir: Path = Field(
+    data_dir: AbsolutePath = Field(
         default_factory=lambda: platformdirs.user_data_path("ad-agent-mcp", appauthor=False),
         description="Jobs, uploaded pictures, statistics",
     )
-    output_dir: Path | None = Field(
+    output_dir: AbsolutePath | None = Field(
         default=None, description="Folder that gets a copy of every finished ad, as `ad-JOB-ID.png`"
     )
 
@@ -53,7 +61,7 @@ class Settings(BaseSettings):
     sdxl_model: str | None = Field(default=None, description="Hub id or local folder; unset: the preset's")
     controlnet_model: str | None = Field(default=None, description="Hub id or local folder; unset: the preset's")
     segmentation_model: str | None = Field(default=None, description="Hub id or local folder; unset: the preset's")
-    models_dir: Path | None = Field(default=None, description="Where models are kept; unset: the user's cache")
+    models_dir: AbsolutePath | None = Field(default=None, description="Where models are kept; unset: the user's cache")
     offline: bool = Field(default=False, description="Touch no network")
 
     vram_budget_gb: float | None = Field(
@@ -91,7 +99,7 @@ class Settings(BaseSettings):
     keep_gb: float = Field(default=10, gt=0, description="Disk space for finished jobs, in GB")
 
     token: SecretStr | None = Field(default=None, description="Bearer token of the HTTP server, 16 characters or more")
-    token_file: Path | None = Field(default=None, description="File that holds the bearer token")
+    token_file: AbsolutePath | None = Field(default=None, description="File that holds the bearer token")
     allowed_hosts: NameList = Field(
         default=(), description="`name:port` by which clients call the HTTP server, besides loopback"
     )
@@ -103,26 +111,6 @@ class Settings(BaseSettings):
         default="INFO", description="Least severe log level shown"
     )
     log_format: Literal["text", "json"] = Field(default="text", description="`text`, or `json`: one object a line")
-
-    @field_validator("data_dir", "output_dir", "models_dir", "token_file", mode="after")
-    @classmethod
-    def _absolute(cls, path: Path | None) -> Path | None:
-        return path if path is None else path.expanduser().absolute()
-
-    @field_validator("image_roots", "font_dirs", mode="after")
-    @classmethod
-    def _all_absolute(cls, paths: tuple[Path, ...]) -> tuple[Path, ...]:
-        return tuple(path.expanduser().absolute() for path in paths)
-
-    @field_validator("image_roots", "font_dirs", mode="before")
-    @classmethod
-    def _split_paths(cls, value: object) -> object:
-        return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
-
-    @field_validator("allowed_hosts", "allowed_origins", mode="before")
-    @classmethod
-    def _split_names(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _one_token(self) -> Self:
@@ -157,19 +145,12 @@ class Settings(BaseSettings):
         return token
 
     def to_environment(self) -> dict[str, str]:
-        """These settings as environment variables, without the HTTP token, for the worker process."""
-        variables: dict[str, str] = {}
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if value is None or value == () or name in ("token", "token_file"):
-                continue
-            if isinstance(value, tuple):
-                separator = os.pathsep if name in ("image_roots", "font_dirs") else ","
-                text = separator.join(str(part) for part in value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-            else:
-                text = str(int(value)) if isinstance(value, bool) else str(value)
-            variables[f"{ENV_PREFIX}{name.upper()}"] = text
-        return variables
+        """These settings as environment variables for the worker process, without those of HTTP."""
+        no_business = {"token", "token_file", "allowed_hosts", "allowed_origins"}
+        told = self.model_dump(mode="json", exclude=no_business, exclude_none=True)
+        for name in ("image_roots", "font_dirs"):
+            told[name] = os.pathsep.join(told[name])
+        return {f"{ENV_PREFIX}{name.upper()}": str(value) for name, value in told.items()}
 
 
 def misspelt_variables(environment: Mapping[str, str]) -> list[str]:

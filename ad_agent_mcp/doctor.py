@@ -56,12 +56,13 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _port()
 
 
-def run_doctor(settings: Settings, console: Console) -> int:
+def run_doctor(settings: Settings) -> int:
     """Show the findings.
 
     Returns:
         0, or 1 when something needed is missing.
     """
+    console = Console()
     findings = list(examine(settings))
     table = Table("what", "", "finding", show_edge=False)
     styles = {"ok": "green", "note": "yellow", "missing": "red"}
@@ -91,8 +92,9 @@ def _machine(settings: Settings) -> Iterator[Finding]:
     metrics = SystemMonitor().sample()
     free_gb = metrics.ram_total_gb - metrics.ram_used_gb
     text = f"{free_gb:.1f} of {metrics.ram_total_gb:.1f} GiB free"
-    few = f"{text}; a draft job needs about {MIN_RAM_GB} GiB: close other programs"
-    yield Finding("memory", "ok" if free_gb >= MIN_RAM_GB else "note", text if free_gb >= MIN_RAM_GB else few)
+    if free_gb < MIN_RAM_GB:
+        text += f"; a draft job needs about {MIN_RAM_GB} GiB: close other programs"
+    yield Finding("memory", "ok" if free_gb >= MIN_RAM_GB else "note", text)
     for gpu in metrics.gpu_info:
         free = (gpu.vram_total_mb - gpu.vram_used_mb) / 1024
         yield Finding(f"GPU {gpu.index}", "ok", f"{gpu.name}, {free:.1f} GiB free")
@@ -186,11 +188,10 @@ def _fonts(settings: Settings) -> Iterator[Finding]:
 
 
 def _port() -> Finding:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", HTTP_PORT))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            return Finding("port", "note", f"{HTTP_PORT} is in use; serve --transport http needs another --port")
+    try:
+        socket.create_server(("127.0.0.1", HTTP_PORT)).close()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return Finding("port", "note", f"{HTTP_PORT} is in use; serve --transport http needs another --port")
     return Finding("port", "ok", f"{HTTP_PORT} is free for serve --transport http")

@@ -1,6 +1,6 @@
 """`ad-agent-mcp models list | fetch | prepare`: the diffusion engine's models on this machine."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -16,13 +16,14 @@ from .engines.diffusion.presets import Preset, preset_named
 from .files import FileLock
 
 
-def list_models(settings: Settings, preset_name: str | None, console: Console) -> int:
+def list_models(settings: Settings, preset_name: str | None) -> int:
     """Show every component of a preset.
 
     Returns:
         0, or 1 when the preset cannot run as things are.
     """
     preset, library = _chosen(settings, preset_name)
+    console = Console()
     console.print(
         f"{preset.name}: {preset.title}; models are kept in {library.models_dir}", soft_wrap=True, markup=False
     )
@@ -51,7 +52,7 @@ def list_models(settings: Settings, preset_name: str | None, console: Console) -
     return 1
 
 
-def fetch_models(settings: Settings, preset_name: str | None, roles: Sequence[str], console: Console) -> int:
+def fetch_models(settings: Settings, preset_name: str | None, roles: Sequence[str]) -> int:
     """Download the sources of a preset; `roles` names some of them, none means all.
 
     Raises:
@@ -65,13 +66,15 @@ def fetch_models(settings: Settings, preset_name: str | None, roles: Sequence[st
             continue
         if not library.overrides.get(source.role):
             note = "" if source.is_commercial else ": not for commercial use"
-            console.print(f"{source.repo}, {source.licence}{note} ({source.licence_url})", soft_wrap=True, markup=False)
-        with _alone(library), _bar(console, f"fetch {source.role}") as tell:
+            Console().print(
+                f"{source.repo}, {source.licence}{note} ({source.licence_url})", soft_wrap=True, markup=False
+            )
+        with _alone(library), _bar(f"fetch {source.role}") as tell:
             fetch(library, preset, source.role, progress=tell)
     return 0
 
 
-def prepare_models(settings: Settings, preset_name: str | None, names: Sequence[str], console: Console) -> int:
+def prepare_models(settings: Settings, preset_name: str | None, names: Sequence[str]) -> int:
     """Prepare the components of a preset; `names` names some of them, none means all.
 
     Raises:
@@ -86,7 +89,7 @@ def prepare_models(settings: Settings, preset_name: str | None, names: Sequence[
         raise invalid(f"{error.name} is not installed: pip install 'ad-agent-mcp[diffusion]'") from None
     for component in preset.components:
         if not names or component.name in names:
-            with _alone(library), _bar(console, f"prepare {component.name}") as tell:
+            with _alone(library), _bar(f"prepare {component.name}") as tell:
                 prepare(library, preset, component, progress=tell)
     return 0
 
@@ -108,22 +111,12 @@ def _alone(library: ModelLibrary) -> Generator[None]:
         lock.release()
 
 
-class _Tell:
-    """Moves one progress bar; may be called by several threads."""
-
-    def __init__(self, progress: Progress, title: str) -> None:
-        self._progress = progress
-        self._task = progress.add_task(title, total=None)
-
-    def __call__(self, done: int, total: int) -> None:
-        self._progress.update(self._task, completed=done, total=total)
-
-
 @contextmanager
-def _bar(console: Console, title: str) -> Generator[_Tell]:
+def _bar(title: str) -> Generator[Callable[[int, int], None]]:
+    """A progress bar, and what moves it; several threads may."""
     columns = (TextColumn("{task.description:<26}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-        tell = _Tell(progress, title)
-        yield tell
+    with Progress(*columns, TimeRemainingColumn()) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
         if progress.tasks[0].total is None:
-            tell(1, 1)
+            progress.update(task, completed=1, total=1)

@@ -1,7 +1,7 @@
 """Puts one server together: settings, store, service and MCP surface."""
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,18 +10,19 @@ import anyio
 from mcp import MCPError
 from mcp.server import CacheHint, MCPServer, ServerRequestContext
 from mcp.server.context import CallNext, HandlerResult
+from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context
-from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.exceptions import ResourceNotFoundError, ToolError, UnexpectedResourceError
 from mcp.types import INVALID_PARAMS, CallToolResult, GetPromptResult, InputRequiredResult
+from pydantic import AnyUrl
 
 from .. import __version__
 from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo
-from ..imaging.decode import PictureLimits
 from ..imaging.fonts import FontCatalog
 from .desk import Desk
 from .intake import Intake
-from .metrics import Nvml, SystemMonitor
+from .metrics import SystemMonitor
 from .prompts import add_prompts, checked_prompt
 from .references import ReferenceReader, image_roots
 from .resources import add_resources
@@ -61,6 +62,16 @@ class AdServer(MCPServer[None]):
             return within_budget(error_result(self._explain(name, failure)))
         return within_budget(result) if isinstance(result, CallToolResult) else result
 
+    async def read_resource(
+        self, uri: AnyUrl | str, context: Context[None, Any] | None = None
+    ) -> Iterable[ReadResourceContents] | InputRequiredResult:
+        try:
+            return await super().read_resource(uri, context)
+        except UnexpectedResourceError as failure:
+            if isinstance(cause := failure.__cause__, AdAgentError):
+                raise ResourceNotFoundError(cause.info.message) from failure
+            raise
+
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: Context[None, Any] | None = None
     ) -> GetPromptResult | InputRequiredResult:
@@ -93,10 +104,8 @@ class AdServer(MCPServer[None]):
 class App:
     """One running server."""
 
-    settings: Settings
     server: AdServer
     desk: Desk
-    limits: PictureLimits
 
     @property
     def service(self) -> JobService:
@@ -109,7 +118,6 @@ async def open_app(
     *,
     is_remote: bool = False,
     command: Sequence[str] = WORKER_COMMAND,
-    nvml: Nvml | None = None,
 ) -> AsyncGenerator[App]:
     """A server with its worker, for the length of the block.
 
@@ -117,20 +125,19 @@ async def open_app(
         settings: all of them.
         is_remote: whether clients come over HTTP.
         command: how to start a worker.
-        nvml: what tells of the GPUs; pynvml by default.
 
     Raises:
         AdAgentError: the data folder cannot be written.
     """
-    monitor = SystemMonitor(nvml)
+    if not is_remote and settings.idle_unload_s is None:
+        settings = settings.model_copy(update={"idle_unload_s": IDLE_UNLOAD_S})
     store = JobStore(settings.data_dir)
     fonts = FontCatalog.with_user_folders(settings.font_dirs)
     reader = ReferenceReader(settings, store, image_roots(settings, store, remote=is_remote))
     intake = Intake(settings, store, reader, fonts)
-    idle_s = settings.idle_unload_s or (None if is_remote else IDLE_UNLOAD_S)
-    async with open_service(settings, store, intake, command=command, idle_unload_s=idle_s) as service:
+    async with open_service(settings, store, intake, command) as service:
         updates = Updates()
-        desk = Desk(service, store, fonts, monitor)
+        desk = Desk(service, store, fonts, SystemMonitor())
         server = AdServer(
             "ad-agent",
             title="Ad Agent",
@@ -147,7 +154,7 @@ async def open_app(
         updates.attach(server)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(updates.follow, service)
-            yield App(settings, server, desk, intake.limits)
+            yield App(server, desk)
             tasks.cancel_scope.cancel()
 
 

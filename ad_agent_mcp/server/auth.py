@@ -1,9 +1,9 @@
 """Who may talk to the HTTP server: Host, Origin and bearer token, checked on every route in one place."""
 
-import hmac
 import ipaddress
 import re
 from collections.abc import Iterable
+from hmac import compare_digest
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -24,57 +24,15 @@ _HEADERS = {
 """On every answer that does not bring its own."""
 
 
-class Access:
-    """Who is let in: Host against DNS rebinding, Origin against other web pages, and the token."""
-
-    def __init__(
-        self, *, hosts: Iterable[str], origins: Iterable[str], token: str | None, open_paths: frozenset[str]
-    ) -> None:
-        self._hosts = LOOPBACK_NAMES | {host.lower() for host in hosts}
-        self._origins = frozenset(origins)
-        self._token = token.encode() if token is not None else None
-        self._open_paths = open_paths
-
-    @property
-    def needs_token(self) -> bool:
-        return self._token is not None
-
-    def has_token(self, headers: Headers) -> bool:
-        """Whether a request may pass as far as the token goes; compared in constant time, never logged."""
-        if self._token is None:
-            return True
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._token)
-
-    def host_refusal(self, headers: Headers) -> JSONResponse | None:
-        """The answer to a request for a host that is not us, or None."""
-        host = headers.get("host", "").lower()
-        parts = _HOST.fullmatch(host)
-        if parts is not None and not self._hosts.isdisjoint((host, parts[1])):
-            return None
-        return _refuse(421, f"This server does not answer to the host {host[:100]!r}; see AD_AGENT_ALLOWED_HOSTS.")
-
-    def refusal(self, path: str, headers: Headers) -> JSONResponse | None:
-        """The answer to a request that is not let in although it is for us, or None."""
-        origin = headers.get("origin")
-        if origin is not None and not self._is_allowed_origin(origin):
-            return _refuse(403, f"Pages from {origin[:100]!r} may not use this server; see AD_AGENT_ALLOWED_ORIGINS.")
-        if path in self._open_paths or self.has_token(headers):
-            return None
-        refusal = _refuse(401, "A bearer token is needed: Authorization: Bearer <AD_AGENT_TOKEN>.")
-        refusal.headers["www-authenticate"] = "Bearer"
-        return refusal
-
-    def _is_allowed_origin(self, origin: str) -> bool:
-        return origin in self._origins or re.fullmatch(LOOPBACK_ORIGIN, origin) is not None
-
-
 class FrontDoor:
-    """ASGI application around the whole server, its error pages too: checks Host first, and seals every answer."""
+    """ASGI application around the whole server, its error pages too.
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    Checks Host first, against DNS rebinding, and seals every answer.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
         self._app = app
-        self._access = access
+        self._hosts = LOOPBACK_NAMES | {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_sealed(message: Message) -> None:
@@ -84,20 +42,45 @@ class FrontDoor:
                     headers.setdefault(name, value)
             await send(message)
 
-        refusal = self._access.host_refusal(Headers(scope=scope)) if scope["type"] == "http" else None
+        refusal = self._refusal(Headers(scope=scope)) if scope["type"] == "http" else None
         await (refusal or self._app)(scope, receive, send_sealed)
+
+    def _refusal(self, headers: Headers) -> JSONResponse | None:
+        host = headers.get("host", "").lower()
+        parts = _HOST.fullmatch(host)
+        if parts is not None and not self._hosts.isdisjoint((host, parts[1])):
+            return None
+        return _refuse(421, f"This server does not answer to the host {host[:100]!r}; see AD_AGENT_ALLOWED_HOSTS.")
 
 
 class Guard:
-    """ASGI middleware inside CORS, whose headers a page needs on a refusal too: lets in whom `Access` lets in."""
+    """ASGI middleware inside CORS, whose headers a page needs on a refusal too: checks Origin and the token.
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    `scope["has_token"]` tells the routes whether the request brought the token that is asked for.
+    """
+
+    def __init__(self, app: ASGIApp, *, origins: Iterable[str], token: str | None, open_paths: frozenset[str]) -> None:
         self._app = app
-        self._access = access
+        self._origins = frozenset(origins)
+        self._token = token.encode() if token is not None else None
+        self._open_paths = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = self._access.refusal(scope["path"], Headers(scope=scope)) if scope["type"] == "http" else None
+        refusal = self._refusal(scope, Headers(scope=scope)) if scope["type"] == "http" else None
         await (refusal or self._app)(scope, receive, send)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> JSONResponse | None:
+        origin = headers.get("origin")
+        if origin is not None and origin not in self._origins and not re.fullmatch(LOOPBACK_ORIGIN, origin):
+            return _refuse(403, f"Pages from {origin[:100]!r} may not use this server; see AD_AGENT_ALLOWED_ORIGINS.")
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        given = given.strip().encode()
+        scope["has_token"] = bool(self._token) and scheme.lower() == "bearer" and compare_digest(given, self._token)
+        if scope["has_token"] or self._token is None or scope["path"] in self._open_paths:
+            return None
+        refusal = _refuse(401, "A bearer token is needed: Authorization: Bearer <AD_AGENT_TOKEN>.")
+        refusal.headers["www-authenticate"] = "Bearer"
+        return refusal
 
 
 def is_loopback(host: str) -> bool:

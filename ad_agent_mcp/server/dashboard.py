@@ -10,7 +10,7 @@ import re
 import time
 from collections import deque
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -29,7 +29,6 @@ from .intake import invalid_arguments
 from .job import Job
 from .pictures import encode_fitting
 from .results import dump, job_status
-from .store import checked_job_id
 from .tools import ApproveArguments, StopArguments
 
 PAGE_PATH = "/dashboard"
@@ -111,19 +110,20 @@ class Dashboard:
     async def stop(self, request: Request) -> Response:
         """What the tool `stop` does."""
         given = _checked(StopArguments, await _body(request))
-        return self._answer(await self._desk.service.stop(checked_job_id(given.job_id), force=given.force))
+        return self._answer(await self._desk.service.stop(given.job_id, force=given.force))
 
     async def approve(self, request: Request) -> Response:
         """What the tool `approve_step` does, decided by a person."""
         given = _checked(ApproveArguments, await _body(request))
-        job_id, action = checked_job_id(given.job_id), given.action or "approve"
-        return self._answer(await self._desk.service.approve(job_id, action=action, changes=given.changes, by="person"))
+        action = given.action or "approve"
+        return self._answer(
+            await self._desk.service.approve(given.job_id, action=action, changes=given.changes, by="person")
+        )
 
     async def picture(self, request: Request) -> Response:
         """One layer as a small WebP with alpha; the photo as it was given while there is no product layer."""
         max_side = _checked(_PictureQuery, dict(request.query_params)).max_side
-        job_id, name = request.path_params["job_id"], request.path_params["name"]
-        path = self._desk.store.picture(job_id, name) if name in LAYER_NAMES else None
+        path = self._desk.store.picture(**request.path_params)
         version = _version(path) if path is not None else None
         if path is None or version is None:
             raise AdAgentError(ErrorCode.NOT_FOUND, "There is no such picture.")
@@ -138,19 +138,12 @@ class Dashboard:
     def _jobs(self, limit: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
         """All jobs that are not over and the newest that are, newest first; and how many there are."""
         ids = self._desk.store.job_ids()
-        active: list[dict[str, Any]] = []
-        over: dict[str, dict[str, Any]] = {}
-        for job_id in sorted({*ids[:limit], *self._desk.store.active_jobs()}, reverse=True):
-            if job_id in self._over:
-                over[job_id] = self._over[job_id]
-                continue
-            with suppress(AdAgentError):  # removed meanwhile, or of another version
-                job = self._desk.service.find(job_id)
-                if job.status.is_terminal:
-                    over[job_id] = self._shown(job)
-                else:
-                    active.append(self._shown(job))
-        self._over = over
+        wanted = sorted({*ids[:limit], *self._desk.store.active_jobs()}, reverse=True)
+        known = self._over
+        found = list(self._desk.service.find_all(job_id for job_id in wanted if job_id not in known))
+        known = known | {job.id: self._shown(job) for job in found if job.status.is_terminal}
+        self._over = over = {job_id: known[job_id] for job_id in wanted if job_id in known}
+        active = [self._shown(job) for job in found if not job.status.is_terminal]
         return active, list(over.values()), len(ids)
 
     def _shown(self, job: Job) -> dict[str, Any]:

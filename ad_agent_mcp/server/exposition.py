@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 
 import psutil
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -23,9 +23,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 def expose(service: JobService, gpus: list[GpuInfo]) -> bytes:
     """Every metric as text."""
-    registry = CollectorRegistry()
-    registry.register(_ServerCollector(service, gpus))
-    return generate_latest(registry)
+    return generate_latest(_ServerCollector(service, gpus))
 
 
 class _ServerCollector(Collector):

@@ -1,6 +1,7 @@
-"""What callers are told when a job cannot start or has to end: each in its own words, with the way on. Pure."""
+"""What callers are told when a job cannot start or has to end: each in its own words, with the way on."""
 
 import math
+import time
 
 from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo, Fix
 from .job import Job
@@ -9,15 +10,15 @@ OCCUPIED_RETRY_S = 60
 STOPPED = ErrorInfo(code=ErrorCode.CANCELLED, message="stopped")
 
 
-def busy(job: Job, *, waiting: int, at: float, elsewhere: bool = False) -> AdAgentError:
-    """The refusal while `job` has the worker."""
-    where = f" in another server on this data folder (server {job.owner})" if elsewhere else ""
+def busy(job: Job, *, waiting: int = 0, is_elsewhere: bool = False) -> AdAgentError:
+    """The refusal while `job` has the worker, and `waiting` more wait for it."""
+    where = f" in another server on this data folder (server {job.owner})" if is_elsewhere else ""
     queue = f" and {waiting} more wait" if waiting else ""
-    after = max(1, math.ceil(job.ends_at - at)) if job.ends_at is not None else 5
+    after = max(1, math.ceil(job.ends_at - time.time())) if job.ends_at is not None else 5
     return AdAgentError(
         ErrorCode.BUSY,
         f"Job {job.id} is {job.status}{where}{queue}; one runs at a time. Call again in about {after} s, "
-        "or stop that job.",
+        f"or stop that job{' there' if is_elsewhere else ''}.",
         retry_after_seconds=after,
         job_id=job.id,
         fix=Fix(tool="status", arguments={"job_id": job.id, "wait_seconds": min(50, after)}),

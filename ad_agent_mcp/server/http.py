@@ -1,6 +1,5 @@
 """The HTTP server: streamable HTTP at `/mcp`, SSE at `/sse` + `/messages/`, and a few plain routes of ours."""
 
-import hashlib
 import logging
 import socket
 import sys
@@ -23,14 +22,10 @@ from starlette.types import ASGIApp
 
 from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode, invalid
-from ..contract.schemas import LAYER_NAMES
-from ..files import is_disk_full
-from ..imaging.decode import check_picture
 from .app import App, open_app
-from .auth import LOOPBACK_ORIGIN, OPEN_PATHS, Access, FrontDoor, Guard, is_loopback
+from .auth import LOOPBACK_ORIGIN, OPEN_PATHS, FrontDoor, Guard, is_loopback
 from .bodies import BodyRefusedError, read_body
 from .dashboard import PAGE_PATH, Dashboard
-from .intake import storage_full
 
 logger = logging.getLogger(__name__)
 
@@ -95,16 +90,11 @@ def build_http_app(app: App, *, token: str | None, bound_host: str) -> ASGIApp:
     """The ASGI application: both MCP transports and our routes behind one guard."""
     # Host and Origin are checked here for every route, the SDK's own included.
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-    max_body = app.limits.max_bytes * 3 + (1 << 20)  # two pictures in base64 and their arguments
+    settings = app.service.settings
+    max_body = settings.max_image_bytes * 3 + (1 << 20)  # two pictures in base64 and their arguments
     mcp_app = app.server.streamable_http_app(transport_security=unchecked, max_request_body_size=max_body)
     sse_app = app.server.sse_app(transport_security=unchecked, max_request_body_size=max_body)
-    dashboard = Dashboard(app) if app.settings.dev else None
-    access = Access(
-        hosts=(bound_host, *app.settings.allowed_hosts),
-        origins=app.settings.allowed_origins,
-        token=token,
-        open_paths=OPEN_PATHS | {PAGE_PATH} if dashboard else OPEN_PATHS,
-    )
+    dashboard = Dashboard(app) if settings.dev else None
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
@@ -115,32 +105,36 @@ def build_http_app(app: App, *, token: str | None, bound_host: str) -> ASGIApp:
         routes=[
             *mcp_app.routes,
             *sse_app.routes,
-            *_Routes(app, access).all(),
+            *_Routes(app).all(),
             *(dashboard.routes() if dashboard else ()),
         ],
         exception_handlers={AdAgentError: _refused},
         middleware=[
             Middleware(
                 CORSMiddleware,
-                allow_origins=list(app.settings.allowed_origins),
+                allow_origins=list(settings.allowed_origins),
                 allow_origin_regex=LOOPBACK_ORIGIN,
                 allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
                 allow_headers=["*"],
                 expose_headers=["Mcp-Session-Id", "ETag", "Content-Range"],
             ),
-            Middleware(Guard, access=access),
+            Middleware(
+                Guard,
+                origins=settings.allowed_origins,
+                token=token,
+                open_paths=OPEN_PATHS | {PAGE_PATH} if dashboard else OPEN_PATHS,
+            ),
         ],
         lifespan=lifespan,
     )
-    return FrontDoor(inner, access)
+    return FrontDoor(inner, (bound_host, *settings.allowed_hosts))
 
 
 class _Routes:
     """Our own routes."""
 
-    def __init__(self, app: App, access: Access) -> None:
+    def __init__(self, app: App) -> None:
         self._app = app
-        self._access = access
 
     def all(self) -> list[Route]:
         return [
@@ -153,16 +147,15 @@ class _Routes:
     async def health(self, request: Request) -> Response:
         """Everything for who has the token, two facts for who has not."""
         report = await self._app.desk.health()
-        if self._access.needs_token and self._access.has_token(request.headers):
+        if request.scope["has_token"]:
             return JSONResponse(report.model_dump(mode="json"))
         return JSONResponse({"status": report.status, "gpu_available": report.gpu_available})
 
     async def file(self, request: Request) -> Response:
         """One layer of a job; ranges and ETags are the framework's."""
-        name = request.path_params["name"]
         path = status = None
         with suppress(AdAgentError, FileNotFoundError):  # no id of a job, or the job goes this very moment
-            path = self._app.desk.store.layer(request.path_params["job_id"], name) if name in LAYER_NAMES else None
+            path = self._app.desk.store.layer(**request.path_params)
             status = path.stat() if path is not None else None
         if path is None or status is None:
             raise AdAgentError(ErrorCode.NOT_FOUND, "There is no such picture.")
@@ -176,22 +169,11 @@ class _Routes:
 
     async def upload(self, request: Request) -> Response:
         """Keep the picture in the request's body, for use as an image reference."""
-        limits = self._app.limits
-        content = await read_body(request, max_bytes=limits.max_bytes, setting="AD_AGENT_MAX_IMAGE_BYTES")
-        info = await anyio.to_thread.run_sync(lambda: check_picture(content, limits, field="body"))
-        try:
-            asset_id = await anyio.to_thread.run_sync(self._app.desk.store.add_asset, content)
-        except OSError as error:
-            raise (storage_full() if is_disk_full(error) else error) from error
-        return JSONResponse(
-            {
-                "uri": f"ad://assets/{asset_id}",
-                "sha256": hashlib.sha256(content).hexdigest(),
-                "width": info.width,
-                "height": info.height,
-            },
-            status_code=201,
+        service = self._app.service
+        content = await read_body(
+            request, max_bytes=service.settings.max_image_bytes, setting="AD_AGENT_MAX_IMAGE_BYTES"
         )
+        return JSONResponse(await anyio.to_thread.run_sync(service.intake.keep, content), status_code=201)
 
     async def metrics(self, request: Request) -> Response:
         """Everything that Prometheus is told."""

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..config import Settings
-from ..contract.errors import AdAgentError, ErrorCode, Fix, invalid
+from ..contract.errors import AdAgentError, Fix, invalid
 from ..contract.schemas import GenerateRequest, Notice
 from ..files import sha256_of
 from ..imaging.decode import PictureInfo, PictureLimits, check_picture
@@ -22,40 +22,21 @@ logger = logging.getLogger(__name__)
 
 PICTURE_FIELDS = ("product_image", "step1_image", "step2_image")
 CONTROL_FIELDS = ("start_step", "resume_job_id", "pause_after_step", "wait_seconds", "test_mode")
-_STEP2_FIELDS = frozenset({"text_content", "text_model_prompt", "negative_prompt", "font_name"})
-_STEP3_FIELDS = frozenset(
-    {
-        "composition_mode",
-        "text_position",
-        "composition_prompt",
-        "composition_negative_prompt",
-        "composition_strength",
-        "composition_steps",
-        "composition_guidance_scale",
-    }
-)
+_STEP2_FIELDS = ("text_content", "text_model_prompt", "negative_prompt", "font_name")
 MIN_CANVAS, MAX_CANVAS = 256, 2048
 
 
-@dataclass(frozen=True)
+@dataclass
 class Prepared:
-    """A request as it will run.
+    """A request on its way to how it will run.
 
     Attributes:
-        request: references replaced by `ad://` URIs under the new job, seed filled in.
+        request: in the end with `ad://` URIs under the new job for references, and a seed.
         inputs: original bytes of its pictures by field name.
         layers: files to take over from another job, by file name.
         notices: what the caller set that will have no effect.
     """
 
-    request: GenerateRequest
-    inputs: dict[str, bytes]
-    layers: dict[str, Path]
-    notices: tuple[Notice, ...]
-
-
-@dataclass
-class _Draft:
     request: GenerateRequest
     inputs: dict[str, bytes] = field(default_factory=dict[str, bytes])
     layers: dict[str, Path] = field(default_factory=dict[str, Path])
@@ -69,7 +50,7 @@ class Intake:
         self._store = store
         self._reader = reader
         self._fonts = fonts
-        self.limits = PictureLimits(
+        self._limits = PictureLimits(
             max_bytes=settings.max_image_bytes,
             max_pixels=settings.max_image_pixels,
             max_side=settings.max_image_side,
@@ -87,7 +68,7 @@ class Intake:
         """
         earlier = self._earlier(request.resume_job_id) if request.resume_job_id else None
         given = request.model_fields_set
-        draft = _Draft(_resumed(request, earlier) if earlier else request)
+        draft = Prepared(_resumed(request, earlier) if earlier else request)
         request = draft.request
         if request.start_step == 1:
             self._take_product(draft, earlier)
@@ -100,48 +81,59 @@ class Intake:
             self._fonts.path_of(request.font_name)
         if request.text_content and request.start_step <= 2:
             self._check_words(request)
-        changes: dict[str, Any] = {name: f"ad://jobs/{job_id}/{_layer_of(name)}.png" for name in draft.inputs}
-        if earlier:
-            changes["resume_job_id"] = earlier.id
+        changes: dict[str, Any] = {
+            name: f"ad://jobs/{job_id}/{name.removesuffix('_image')}.png" for name in draft.inputs
+        }
         if draft.request.seed is None:
             changes["seed"] = random.SystemRandom().randrange(2**32)
-        return Prepared(draft.request.model_copy(update=changes), draft.inputs, draft.layers, tuple(draft.notices))
+        draft.request = draft.request.model_copy(update=changes)
+        return draft
 
     def _earlier(self, job_id: str) -> Job:
         try:
             return self._store.load(job_id)
         except AdAgentError as error:
-            info = error.info
-            raise AdAgentError(
-                info.code, info.message, job_id=info.job_id, field="resume_job_id", fix=info.fix
-            ) from error
+            error.info = error.info.model_copy(update={"field": "resume_job_id"})
+            raise
 
-    def changed(self, job: Job, changes: dict[str, Any], *, from_step: int) -> GenerateRequest:
-        """The request of a paused job with some fields changed, to redo the steps from `from_step`.
+    def keep(self, content: bytes) -> dict[str, str | int]:
+        """Store an uploaded picture.
+
+        Returns:
+            Its `uri`, by which it is referred to, `sha256`, `width` and `height` in pixels.
+
+        Raises:
+            AdAgentError: it is no picture that is accepted, or the disk is full.
+        """
+        info = check_picture(content, self._limits, field="body")
+        uri = f"ad://assets/{self._store.add_asset(content)}"
+        return {"uri": uri, "sha256": sha256_of(content), "width": info.width, "height": info.height}
+
+    def changed(self, job: Job, changes: dict[str, Any]) -> GenerateRequest:
+        """The request of a paused job with some fields changed, to redo its last finished step.
 
         Raises:
             AdAgentError: a field is unknown, out of range, a picture, or belongs to an earlier step.
         """
+        from_step = max(job.finished)
         for name in changes:
-            if name in PICTURE_FIELDS or name in CONTROL_FIELDS or name in ("width", "height"):
+            if name in (*PICTURE_FIELDS, *CONTROL_FIELDS, "width", "height"):
                 raise invalid(
                     f"{name} cannot be changed while redoing a step; start a new job with resume_job_id instead.",
                     field=name,
                     fix=Fix(tool="generate", arguments={"resume_job_id": job.id, name: changes[name]}),
                 )
-            if _step_of(name) < from_step:
+            if (step := _step_of(name)) < from_step:
                 raise invalid(
-                    f"{name} belongs to step {_step_of(name)}, which is finished; to change it, call generate with "
-                    f"resume_job_id and start_step {_step_of(name)}.",
+                    f"{name} belongs to step {step}, which is finished; to change it, call generate with resume_job_id "
+                    f"and start_step {step}.",
                     field=name,
                     fix=Fix(
-                        tool="generate",
-                        arguments={"resume_job_id": job.id, "start_step": _step_of(name), name: changes[name]},
+                        tool="generate", arguments={"resume_job_id": job.id, "start_step": step, name: changes[name]}
                     ),
                 )
-        given = {**job.request.model_dump(), **changes}
         try:
-            request = GenerateRequest.model_validate(given)
+            request = GenerateRequest.model_validate({**job.request.model_dump(), **changes})
         except ValidationError as error:
             raise invalid_arguments(error) from error
         if request.text_content:
@@ -150,7 +142,7 @@ class Intake:
             raise invalid("text_content cannot be removed here; stop the job to keep the picture as it is.")
         return request
 
-    def _take_product(self, draft: _Draft, earlier: Job | None) -> None:
+    def _take_product(self, draft: Prepared, earlier: Job | None) -> None:
         reference = draft.request.product_image
         if reference is None:
             raise invalid(
@@ -168,7 +160,7 @@ class Intake:
                 field="product_box",
             )
 
-    def _take_step1(self, draft: _Draft, earlier: Job | None) -> None:
+    def _take_step1(self, draft: Prepared, earlier: Job | None) -> None:
         """Step 1's picture: as given, or an earlier job's; its layers too where it is one we painted."""
         request = draft.request
         reference = request.step1_image
@@ -204,7 +196,7 @@ class Intake:
             update={**size, "step1_image": f"ad://jobs/{source}/step1.png" if source else reference}
         )
 
-    def _take_step2(self, draft: _Draft, earlier: Job | None) -> None:
+    def _take_step2(self, draft: Prepared, earlier: Job | None) -> None:
         request = draft.request
         reference = request.step2_image
         if reference is None:
@@ -220,19 +212,15 @@ class Intake:
                     field="text_content",
                     fix=Fix(
                         tool="generate",
-                        arguments={
-                            "resume_job_id": earlier.id,
-                            "start_step": 2,
-                            "text_content": request.text_content,
-                        },
+                        arguments={"resume_job_id": earlier.id, "start_step": 2, "text_content": request.text_content},
                     ),
                 )
             reference = f"ad://jobs/{earlier.id}/step2.png"
         self._take(draft, "step2_image", reference)
 
-    def _take(self, draft: _Draft, name: str, reference: str) -> PictureInfo:
+    def _take(self, draft: Prepared, name: str, reference: str) -> PictureInfo:
         data = self._reader.read(reference, field=name)
-        info = check_picture(data, self.limits, field=name)
+        info = check_picture(data, self._limits, field=name)
         draft.inputs[name] = data
         return info
 
@@ -276,7 +264,7 @@ def _resumed(request: GenerateRequest, earlier: Job) -> GenerateRequest:
 def _first_affected(given: set[str], earlier: Job) -> int:
     """The first step that a resumed job has to run when the caller did not say."""
     unfinished = earlier.remaining_steps
-    changed = [_step_of(name) for name in given if name not in CONTROL_FIELDS and name not in PICTURE_FIELDS]
+    changed = [_step_of(name) for name in given if name not in (*CONTROL_FIELDS, *PICTURE_FIELDS)]
     if "product_image" in given:
         changed.append(1)
     if "step1_image" in given:
@@ -285,14 +273,13 @@ def _first_affected(given: set[str], earlier: Job) -> int:
 
 
 def _step_of(name: str) -> int:
-    return 2 if name in _STEP2_FIELDS else 3 if name in _STEP3_FIELDS else 1
+    """The first step that a request's field has an effect on."""
+    if name in _STEP2_FIELDS:
+        return 2
+    return 3 if name == "text_position" or name.startswith("composition_") else 1
 
 
-def _layer_of(field_name: str) -> str:
-    return {"product_image": "product", "step1_image": "step1", "step2_image": "step2"}[field_name]
-
-
-def _report_unused(draft: _Draft, given: set[str], earlier: Job | None) -> None:
+def _report_unused(draft: Prepared, given: set[str], earlier: Job | None) -> None:
     request = draft.request
     used = {"product_image": request.start_step == 1, "step1_image": request.start_step >= 2}
     used["step2_image"] = request.start_step == 3 and bool(request.text_content)
@@ -313,14 +300,3 @@ def _report_unused(draft: _Draft, given: set[str], earlier: Job | None) -> None:
 def small(request: GenerateRequest) -> dict[str, Any]:
     """What the caller set, without pictures typed in as base64."""
     return {name: value for name, value in request.model_dump(mode="json").items() if len(str(value)) < 500}
-
-
-STORAGE_FULL_MESSAGE = (
-    "The disk that holds the data folder (AD_AGENT_DATA_DIR) is full. Free some space and call again; nothing was "
-    "started."
-)
-
-
-def storage_full() -> AdAgentError:
-    """The error for a job that could not be put on disk."""
-    return AdAgentError(ErrorCode.STORAGE_FULL, STORAGE_FULL_MESSAGE)

@@ -1,10 +1,9 @@
 """What the machine is doing: CPU and RAM through psutil, GPUs through NVML where there is one."""
 
 import contextlib
-import importlib
 import logging
 import time
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 
@@ -12,30 +11,12 @@ from ..contract.schemas import GpuInfo, SystemMetrics
 
 logger = logging.getLogger(__name__)
 
-MAX_AGE_S = 1.0
-"""A sample younger than this is given again."""
-
-
-class Nvml(Protocol):
-    """What is used of `pynvml`; each call may raise its `NVMLError`."""
-
-    NVMLError: type[Exception]
-
-    def nvmlInit(self) -> None: ...
-    def nvmlShutdown(self) -> None: ...
-    def nvmlDeviceGetCount(self) -> int: ...
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> Any: ...
-    def nvmlDeviceGetName(self, handle: Any) -> str | bytes: ...
-    def nvmlDeviceGetMemoryInfo(self, handle: Any) -> Any: ...
-    def nvmlDeviceGetUtilizationRates(self, handle: Any) -> Any: ...
-
 
 class SystemMonitor:
     """Samples the machine; owns the NVML session, which is opened at the first sample."""
 
-    def __init__(self, nvml: Nvml | None = None, *, max_age_s: float = MAX_AGE_S) -> None:
-        """`nvml` is pynvml, unless a test has another."""
-        self._nvml = nvml
+    def __init__(self, *, max_age_s: float = 1.0) -> None:
+        """`max_age_s`: a sample younger than this is given again."""
         self._max_age_s = max_age_s
         self._is_open = False
         self._failing: set[str] = set()
@@ -59,10 +40,9 @@ class SystemMonitor:
         return self._sample
 
     def _gpus(self) -> list[GpuInfo]:
-        if self._nvml is None:
-            pynvml: Any = importlib.import_module("pynvml")
-            self._nvml = pynvml
-        nvml: Nvml = self._nvml
+        import pynvml  # pyright: ignore[reportMissingTypeStubs]  # not at start, which it would slow down
+
+        nvml: Any = pynvml
         found: list[GpuInfo] = []
         failures: dict[str, Exception] = {}
         try:
@@ -93,17 +73,16 @@ class SystemMonitor:
         self._failing = set(failures)
 
 
-def _gpu(nvml: Nvml, index: int) -> GpuInfo:
+def _gpu(nvml: Any, index: int) -> GpuInfo:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-    name = nvml.nvmlDeviceGetName(handle)
     try:
         utilization = int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
     except nvml.NVMLError:  # some virtual GPUs do not tell
         utilization = 0
     return GpuInfo(
         index=index,
-        name=name.decode() if isinstance(name, bytes) else name,
+        name=nvml.nvmlDeviceGetName(handle),
         vram_used_mb=memory.used >> 20,
         vram_total_mb=memory.total >> 20,
         vram_percent=round(100 * memory.used / memory.total, 1) if memory.total else 0.0,

@@ -41,9 +41,7 @@ class Neighbours:
         Raises:
             OSError: the lock file cannot be made.
         """
-        with self.turn() as is_ours:
-            if not is_ours:
-                logger.debug("joined beside another server")
+        with self.turn():
             self._own_lock.try_acquire(str(os.getpid()))
 
     def leave(self) -> None:
@@ -108,15 +106,12 @@ class Neighbours:
         Returns:
             The jobs as they are kept on disk now.
         """
-        adopted: list[Job] = []
         with self.turn() as is_ours:
             if not is_ours:
                 return []
-            for job_id, owner in sorted(self._store.active_jobs().items()):
-                if job_id not in mine and self.is_dead(owner):
-                    job = self._adopted(job_id)
-                    if job is not None:
-                        adopted.append(job)
+            active = sorted(self._store.active_jobs().items())
+            ghosts = [job_id for job_id, owner in active if job_id not in mine and self.is_dead(owner)]
+            adopted = [job for job_id in ghosts if (job := self._adopted(job_id)) is not None]
             for path in self._store.locks.glob("server-*.lock"):
                 if path != self._own_lock.path and FileLock.is_free(path):
                     path.unlink(missing_ok=True)

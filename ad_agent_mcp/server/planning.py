@@ -16,7 +16,7 @@ def plan_segment(job: Job, *, preset: str, ready: Ready | None = None) -> tuple[
 
     Args:
         job: what is left of it.
-        preset: of its engine.
+        preset: of the models, which the draft engine has none of.
         ready: what the worker said, once there is one: how many steps its models take by default.
 
     Returns:
@@ -28,7 +28,7 @@ def plan_segment(job: Job, *, preset: str, ready: Ready | None = None) -> tuple[
     if request.pause_after_step in steps:
         steps = tuple(step for step in steps if step <= request.pause_after_step)
     if job.engine is EngineName.DRAFT:
-        return plan_stages(engine=job.engine, preset=preset, steps=steps, iterations={}), ()
+        return plan_stages(engine=job.engine, preset="draft", steps=steps, iterations={}), ()
     default = ready.steps if ready else DEFAULT_STEPS
     count = request.num_inference_steps or default
     blend_count = request.composition_steps if "composition_steps" in request.model_fields_set else default

@@ -18,7 +18,6 @@ import platformdirs
 
 from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode, invalid
-from ..contract.schemas import LAYER_NAMES
 from .store import JobStore
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
@@ -106,7 +105,7 @@ class ReferenceReader:
         with contextlib.suppress(AdAgentError):  # told below, as the picture it is
             if kind == "assets":
                 path = self._store.asset(rest)
-            elif kind == "jobs" and name in LAYER_NAMES:
+            elif kind == "jobs":
                 path = self._store.picture(job_id, name)
         if path is not None:
             return self._read_regular(path, field)

@@ -8,13 +8,10 @@ from typing import Any
 import anyio.to_thread
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
-from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
+from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 
-from ..contract.errors import AdAgentError, ErrorCode
-from ..contract.schemas import LAYER_NAMES
 from .desk import Desk
 from .results import dump
-from .store import checked_job_id
 
 RANGE_BYTES = 600_000
 """Default and largest range of a picture in one message; base64 makes it a third larger."""
@@ -23,7 +20,7 @@ _WHOLE_NUMBER = re.compile("[0-9]{1,15}")
 
 
 def add_resources(server: MCPServer[Any], desk: Desk) -> None:
-    """Register the resources of one server."""
+    """Register the resources of one server, which tells an `AdAgentError` of theirs as what is not there."""
 
     @server.resource("ad://fonts", mime_type="application/json")
     async def fonts() -> str:  # pyright: ignore[reportUnusedFunction]
@@ -34,10 +31,7 @@ def add_resources(server: MCPServer[Any], desk: Desk) -> None:
     @server.resource("ad://fonts/{+name}/sample.png", mime_type="image/png")
     async def font_sample(name: str) -> bytes:  # pyright: ignore[reportUnusedFunction]
         """A few words set in a font."""
-        try:
-            return await anyio.to_thread.run_sync(desk.fonts.sample, name)
-        except AdAgentError as error:
-            raise ResourceNotFoundError(error.info.message) from error
+        return await anyio.to_thread.run_sync(desk.fonts.sample, name)
 
     @server.resource("ad://system", mime_type="application/json")
     async def system() -> str:  # pyright: ignore[reportUnusedFunction]
@@ -48,19 +42,13 @@ def add_resources(server: MCPServer[Any], desk: Desk) -> None:
     @server.resource("ad://jobs/{job_id}", mime_type="application/json")
     async def job(job_id: str, ctx: Context) -> str:  # pyright: ignore[reportUnusedFunction]
         """A job's status."""
-        try:
-            found = await desk.service.find_fresh(checked_job_id(job_id))
-        except AdAgentError as error:
-            raise _resource_error(error) from error
+        found = await desk.service.find_fresh(job_id)
         return json.dumps(dump(await desk.status_of(found, ctx)), ensure_ascii=False)
 
     @server.resource("ad://jobs/{job_id}/layout.json", mime_type="application/json")
     async def layout(job_id: str) -> str:  # pyright: ignore[reportUnusedFunction]
         """What a job's layers show and where."""
-        try:
-            found = await anyio.to_thread.run_sync(desk.store.layout, job_id)
-        except AdAgentError as error:
-            raise _resource_error(error) from error
+        found = await anyio.to_thread.run_sync(desk.store.layout, job_id)
         if found is None:
             raise ResourceNotFoundError(f"Job {job_id} has no layout yet: its first step is not finished.")
         return found.model_dump_json()
@@ -70,10 +58,7 @@ def add_resources(server: MCPServer[Any], desk: Desk) -> None:
         job_id: str, name: str, offset: str = "0", length: str = str(RANGE_BYTES)
     ) -> bytes:
         """A picture of a job as PNG, up to 600000 bytes from offset; read on until a range comes back shorter."""
-        try:
-            path = desk.store.layer(job_id, name) if name in LAYER_NAMES else None
-        except AdAgentError as error:
-            raise _resource_error(error) from error
+        path = desk.store.layer(job_id, name)
         if path is None:
             raise ResourceNotFoundError(f"There is no picture ad://jobs/{job_id}/{name}.png.")
         return await anyio.to_thread.run_sync(_read_range, path, offset, length)
@@ -83,11 +68,7 @@ def add_resources(server: MCPServer[Any], desk: Desk) -> None:
         asset_id: str, offset: str = "0", length: str = str(RANGE_BYTES)
     ) -> bytes:
         """An uploaded picture, up to 600000 bytes from offset."""
-        try:
-            path = desk.store.asset(asset_id)
-        except AdAgentError as error:
-            raise _resource_error(error) from error
-        return await anyio.to_thread.run_sync(_read_range, path, offset, length)
+        return await anyio.to_thread.run_sync(_read_range, desk.store.asset(asset_id), offset, length)
 
 
 def _read_range(path: Path, offset: str, length: str) -> bytes:
@@ -96,9 +77,3 @@ def _read_range(path: Path, offset: str, length: str) -> bytes:
     with path.open("rb") as file:
         file.seek(int(offset))
         return file.read(min(int(length), RANGE_BYTES))
-
-
-def _resource_error(error: AdAgentError) -> ResourceError:
-    if error.info.code is ErrorCode.NOT_FOUND or error.info.field == "job_id":
-        return ResourceNotFoundError(error.info.message)
-    return ResourceError(error.info.message)

@@ -5,12 +5,11 @@ started it, so a client that vanishes takes nothing with it.
 """
 
 import logging
-import shutil
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import anyio
@@ -23,23 +22,22 @@ from ..contract.messages import (
     EVERY_MODEL,
     CancelJob,
     Event,
-    Inputs,
     JobDone,
     JobFailed,
     JobNotice,
     ModelMoved,
     Ready,
+    Shutdown,
     StageProgress,
     StartJob,
     StepResult,
     UnloadModels,
 )
 from ..contract.schemas import GenerateRequest, JobState
-from ..contract.stages import EngineName, Plan
-from ..files import is_disk_full
+from ..contract.stages import EngineName
 from .eta import LoadState, StageTimes
 from .failures import STOPPED, busy, crashed, occupied, stalled
-from .intake import Intake, small, storage_full
+from .intake import Intake, small
 from .job import Decision, Job, advance, fail, move_model, new_job_id, redo, start, steps_to_run
 from .neighbours import Neighbours
 from .planning import plan_segment
@@ -47,46 +45,46 @@ from .retention import prune
 from .store import JobStore
 from .tally import Tally
 from .worker_keeper import WorkerKeeper
-from .worker_process import WORKER_COMMAND, WorkerDiedError
+from .worker_process import WorkerDiedError
 
 logger = logging.getLogger(__name__)
 
-FOREIGN_POLL_S = 0.5
+WATCH_EVERY_S = 0.5
+
+
+@dataclass
+class _Run:
+    """The job that has the worker, and what counts only while it has."""
+
+    job: Job
+    found: LoadState
+    is_sent: bool = False
+    """Whether the worker was given it, or none will be."""
+    end_as: ErrorInfo | None = None
+    """Why we are about to kill its worker."""
 
 
 class JobService:
     """All that happens to jobs in one server process. Made by `open_service`."""
 
     def __init__(
-        self,
-        settings: Settings,
-        store: JobStore,
-        intake: Intake,
-        neighbours: Neighbours,
-        command: Sequence[str],
-        tasks: TaskGroup,
-        *,
-        idle_unload_s: float | None,
+        self, settings: Settings, store: JobStore, intake: Intake, command: Sequence[str], tasks: TaskGroup
     ) -> None:
         self.settings = settings
         self.store = store
         self.worker = WorkerKeeper(settings, command)
         self.tally = Tally()
-        self._intake = intake
+        self.intake = intake
         self._tasks = tasks
         self._times = StageTimes(store.root / "stage_times.json")
-        self._neighbours = neighbours
+        self._neighbours = Neighbours(store, settings.device_lock, resume_max_age_s=settings.resume_max_age_s)
+        self.server_id = self._neighbours.server_id
         self._warm: set[EngineName] = set()
         """What the worker has run a job on since it, or its models, came."""
         self.resident_models: set[str] = set()
         """Models that the worker has on the device."""
-        self.idle_unload_s = idle_unload_s
         self._idle_since = time.monotonic()
-        self._found = LoadState.STARTING
-        """What the running job found."""
-        self._running: Job | None = None
-        self._sent_id: str | None = None
-        """The running job, once the worker was given it."""
+        self._run: _Run | None = None
         self._queue: list[Job] = []
         self._unsaved: dict[str, Job] = {}
         """Jobs whose state the disk could not take."""
@@ -96,18 +94,11 @@ class JobService:
         self._saving = anyio.Lock()
         self._changed = anyio.Event()
         self._changed_ids: set[str] = set()
-        self._waits_for_device = False
-        self._end_as: tuple[str, ErrorInfo] | None = None
-        """The job whose worker we are about to kill, and why."""
-
-    @property
-    def server_id(self) -> str:
-        return self._neighbours.server_id
 
     @property
     def current(self) -> Job | None:
         """The job that has the worker, if one has."""
-        return self._running
+        return self._run.job if self._run is not None else None
 
     @property
     def queue_length(self) -> int:
@@ -122,11 +113,11 @@ class JobService:
         Raises:
             AdAgentError: `busy`, `invalid_request`, `model_unavailable`, `not_found` or `storage_full`.
         """
-        if refused := self._refusal(self.engine_for(request), request):
+        if refused := self._refusal(self.engine_for(request), small(request)):
             raise refused
         await self._refuse_when_busy()
         job_id = new_job_id()
-        prepared = await anyio.to_thread.run_sync(self._intake.prepare, request, job_id)
+        prepared = await anyio.to_thread.run_sync(self.intake.prepare, request, job_id)
         async with self._accept():
             await self._refuse_when_busy()
             job = Job(
@@ -134,14 +125,11 @@ class JobService:
                 request=prepared.request,
                 engine=self.engine_for(prepared.request),
                 steps=steps_to_run(prepared.request),
-                warnings=prepared.notices,
+                warnings=tuple(prepared.notices),
                 created_at=time.time(),
                 owner=self.server_id,
             )
-            try:
-                await anyio.to_thread.run_sync(self.store.create, job, prepared.inputs, prepared.layers)
-            except OSError as error:
-                raise (storage_full() if is_disk_full(error) else error) from error
+            await anyio.to_thread.run_sync(self.store.create, job, prepared.inputs, prepared.layers)
             logger.info("job accepted", extra={"job_id": job.id})
             self._queue.append(job)
             await self._start_next()
@@ -155,13 +143,14 @@ class JobService:
         """
         for job in self._mine():
             if job.id == job_id:
-                return job if job is self._running else self._with_turn(job)
+                return job if job is self.current else self._with_turn(job)
         return self._unsaved.get(job_id) or self.store.load(job_id)
 
-    def latest(self) -> Job | None:
-        """The newest job, or None while there is none."""
-        job_id = self.store.latest_id()
-        return self.find(job_id) if job_id is not None else None
+    def find_all(self, job_ids: Iterable[str]) -> Iterator[Job]:
+        """The jobs with these ids, one by one, without those that cannot be read or are removed meanwhile."""
+        for job_id in job_ids:
+            with suppress(AdAgentError):
+                yield self.find(job_id)
 
     async def wait(
         self, job_id: str, seconds: float, *, on_change: Callable[[Job], Awaitable[None]], every_s: float = 0.25
@@ -219,16 +208,16 @@ class JobService:
             job = await self.find_fresh(job_id)
             if job.status.is_terminal:
                 return job
-            if self._has_worker(job_id):
+            if (run := self._run_of(job_id)) is not None:
                 with anyio.CancelScope(shield=True):
-                    await self._stop_running(job_id, grace_s=0.0 if force else self.settings.stop_grace_s)
+                    await self._stop_running(run, grace_s=0.0 if force else self.settings.stop_grace_s)
                 continue  # it may have come to rest at a pause just then
             async with self._accept(), self._decide():
                 job = self.find(job_id)
-                if self._has_worker(job_id) or job.status.is_terminal:
+                if self._run_of(job_id) is not None or job.status.is_terminal:
                     continue
                 if job.owner not in ("", self.server_id) and job.waiting_for is None:
-                    raise busy(job, waiting=0, at=time.time(), elsewhere=True)
+                    raise busy(job, is_elsewhere=True)
                 self._queue = [queued for queued in self._queue if queued.id != job_id]
                 return await self._stop_resting(job)
 
@@ -249,7 +238,8 @@ class JobService:
             by: who decided.
 
         Raises:
-            AdAgentError: it does not wait, a change is not possible, or another job runs (`busy`).
+            AdAgentError: it does not wait, a change is not possible, another job runs (`busy`), or its engine cannot
+                go on (`model_unavailable`).
         """
         if changes and action != "redo":
             raise invalid("changes go with action 'redo'; to go on without them, leave them out.", field="changes")
@@ -268,9 +258,13 @@ class JobService:
                 job = job.model_copy(update={"decisions": (*job.decisions, decision)})
                 if action == "stop":
                     return await self._stop_resting(job)
+                if refused := self._refusal(job.engine, {"resume_job_id": job.id}):
+                    raise refused
                 await self._refuse_when_busy()
                 if action == "redo":
-                    job = await self._redone(job, changes)
+                    request = await anyio.to_thread.run_sync(self.intake.changed, job, changes)
+                    await anyio.to_thread.run_sync(self.store.forget_step, job.id, decision.step)
+                    job = redo(job, request, step=decision.step)
                 job = job.model_copy(update={"waiting_for": None, "owner": self.server_id})
                 await self._save(job)
             self._queue.append(job)
@@ -285,32 +279,21 @@ class JobService:
             return self.worker.ready.engine
         return EngineName.DIFFUSION if self.settings.engine is EngineChoice.DIFFUSION else EngineName.DRAFT
 
-    def _refusal(self, engine: EngineName, request: GenerateRequest) -> AdAgentError | None:
-        """The error for a job whose engine cannot run it as things are, if that is known."""
+    def _refusal(self, engine: EngineName, arguments: dict[str, Any]) -> AdAgentError | None:
+        """The error for a job that `engine` cannot run as things are, if that is known; `arguments` make it anew."""
         ready = self.worker.ready
         if ready is None or ready.refusal is None or engine is not ready.engine:
             return None
         return AdAgentError(
             ErrorCode.MODEL_UNAVAILABLE,
             f"{ready.refusal} Until then, test_mode true makes the ad on the draft engine.",
-            fix=Fix(tool="generate", arguments={**small(request), "test_mode": True}),
+            fix=Fix(tool="generate", arguments={**arguments, "test_mode": True}),
         )
-
-    async def _redone(self, job: Job, changes: dict[str, Any]) -> Job:
-        """The job with its last step to be made again, on disk too."""
-        step = max(job.finished)
-        request = await anyio.to_thread.run_sync(partial(self._intake.changed, job, changes, from_step=step))
-        try:
-            await anyio.to_thread.run_sync(self.store.forget_step, job.id, step)
-        except OSError as error:
-            raise (storage_full() if is_disk_full(error) else error) from error
-        return redo(job, request, step=step)
 
     # starting and ending jobs
 
     def _mine(self) -> list[Job]:
-        running = self._running
-        return [*([running] if running else []), *self._queue]
+        return [*([self._run.job] if self._run else []), *self._queue]
 
     @asynccontextmanager
     async def _accept(self) -> AsyncGenerator[None]:
@@ -329,36 +312,30 @@ class JobService:
     async def _refuse_when_busy(self) -> None:
         if len(self._queue) < self.settings.queue_size:
             return
-        holder = self._running or (self._queue[0] if self._queue else None)
-        if holder is not None:
-            raise busy(holder, waiting=len(self._queue), at=time.time())
+        if mine := self._mine():
+            raise busy(mine[0], waiting=len(self._queue))
         elsewhere = await anyio.to_thread.run_sync(self._neighbours.device_holder)
         if elsewhere is not None:
             server, holder = elsewhere
             if holder is None or holder.status.is_terminal or holder.waiting_for is not None:
                 raise occupied(server)
-            raise busy(holder, waiting=0, at=time.time(), elsewhere=True)
+            raise busy(holder, is_elsewhere=True)
 
     async def _start_next(self) -> None:
         """Give the slot to the oldest waiting job, if slot and device are free."""
         async with self._starting:
-            if self._running is not None or not self._queue:
+            if self._run is not None or not self._queue:
                 return
             if not await anyio.to_thread.run_sync(self._neighbours.take_device, self._queue[0].id):
-                if not self._waits_for_device:
-                    self._waits_for_device = True
-                    self._tasks.start_soon(self._wait_for_device)
-                return
-            while self._queue and not await self._is_still_ours(self._queue[0].id):
-                self._queue.pop(0)
-            if not self._queue:  # stopped, or taken over by another server, meanwhile
+                return  # the watch tries again
+            job = await self._next_of_queue()
+            if job is None:
                 self._release_device()
                 return
-            job = self._queue.pop(0)
             is_warm = job.engine in self._warm
-            self._found = LoadState.WARM if is_warm else LoadState.COLD if self.worker.ready else LoadState.STARTING
-            job = self._planned(job, self._found, at=time.time())
-            self._running, self._sent_id = job, None
+            found = LoadState.WARM if is_warm else LoadState.COLD if self.worker.ready else LoadState.STARTING
+            job = self._planned(job, found, at=time.time())
+            self._run = _Run(job, found)
             await self._save(job)
             self._announce(job)
             logger.info("job started: engine %s, steps %s", job.engine, job.remaining_steps, extra={"job_id": job.id})
@@ -366,14 +343,14 @@ class JobService:
 
     def _planned(self, job: Job, found: LoadState, *, at: float) -> Job:
         """The job as it starts at `at`."""
-        plan, notices = plan_segment(job, preset=self._preset(job), ready=self.worker.ready)
+        plan, notices = plan_segment(job, preset=self.settings.preset, ready=self.worker.ready)
         expected = self._times.expect(plan, pixels=job.request.width * job.request.height, found=found)
         job = job.model_copy(update={"warnings": tuple(dict.fromkeys((*job.warnings, *notices)))})
         return start(job, plan, expected, at=at, owner=self.server_id)
 
     def _with_turn(self, job: Job) -> Job:
         """A waiting job with the time at which it should be over, after those before it."""
-        at = self._running.ends_at if self._running is not None else None
+        at = self._run.job.ends_at if self._run is not None else None
         for queued in list(self._queue):
             if at is None:
                 break
@@ -383,54 +360,37 @@ class JobService:
             at = planned.ends_at
         return job
 
-    async def _is_still_ours(self, job_id: str) -> bool:
-        return job_id in self._unsaved or await anyio.to_thread.run_sync(self._neighbours.owns_pending, job_id)
-
-    async def _wait_for_device(self) -> None:
-        while self._queue and self._running is None:
-            await anyio.sleep(FOREIGN_POLL_S)
-            async with self._accept():
-                await self._start_next()
-        self._waits_for_device = False
-
-    def _preset(self, job: Job) -> str:
-        return "draft" if job.engine is EngineName.DRAFT else self.settings.preset
+    async def _next_of_queue(self) -> Job | None:
+        """Take the oldest job that was not stopped, or taken over by another server, meanwhile."""
+        for job in list(self._queue):
+            is_ours = job.id in self._unsaved or await anyio.to_thread.run_sync(self._neighbours.owns_pending, job.id)
+            if job in self._queue:
+                self._queue.remove(job)
+                if is_ours:
+                    return job
+        return None
 
     async def _send_running(self) -> None:
-        job = self._running
-        if job is None or self._sent_id == job.id or self.worker.ready is None:
+        run = self._run
+        if run is None or run.is_sent or self.worker.ready is None:
             return
-        self._sent_id = job.id
-        if self._found is LoadState.STARTING:  # it was planned before the worker had said what it can do
+        run.is_sent = True
+        job = run.job
+        if run.found is LoadState.STARTING:  # it was planned before the worker had said what it can do
             engine = job.engine if job.finished else self.engine_for(job.request)
-            job = self._planned(job.model_copy(update={"engine": engine}), self._found, at=time.time())
-            self._running = job
+            run.job = job = self._planned(job.model_copy(update={"engine": engine}), run.found, at=time.time())
             self._announce(job)
-            if refused := self._refusal(engine, job.request):
-                self._tasks.start_soon(self._settle, fail(job, refused.info, at=time.time()))
-                return
+        if refused := self._refusal(job.engine, small(job.request)):
+            self._tasks.start_soon(self._settle, run, fail(job, refused.info, at=time.time()))
+            return
         if job.plan is None:
             return
-        inputs = await anyio.to_thread.run_sync(self._inputs_of, job, job.plan)
+        first_step = job.plan.steps[0] if job.plan.steps else job.request.start_step
+        inputs = await anyio.to_thread.run_sync(self.store.inputs, job.id, first_step)
         folder = self.store.folder(job.id)
         command = StartJob(job_id=job.id, request=job.request, plan=job.plan, inputs=inputs, out_dir=folder)
-        if self._has_worker(job.id) and not await self.worker.send(command) and self._sent_id == job.id:
-            self._sent_id = None
-
-    def _inputs_of(self, job: Job, plan: Plan) -> Inputs:
-        folder = self.store.folder(job.id)
-
-        def existing(*names: str) -> Path | None:
-            return next((folder / name for name in names if (folder / name).is_file()), None)
-
-        first = plan.steps[0] if plan.steps else job.request.start_step
-        step1 = existing("inputs/step1_image", "step1.png") if first > 1 else None
-        return Inputs(
-            product=existing("inputs/product_image"),
-            step1=step1,
-            step2=existing("step2.png", "inputs/step2_image") if first == 3 else None,
-            has_step1_layers=step1 is not None and step1.name == "step1.png" and (folder / "cutout.png").is_file(),
-        )
+        if self._run is run and not await self.worker.send(command):
+            run.is_sent = False
 
     async def _stop_resting(self, job: Job) -> Job:
         """End a job that no worker has."""
@@ -439,43 +399,41 @@ class JobService:
         self._announce(stopped)
         return stopped
 
-    async def _stop_running(self, job_id: str, *, grace_s: float) -> None:
-        if self._sent_id != job_id or not await self.worker.send(CancelJob(job_id=job_id)):
-            job = self._running
-            if job is not None and job.id == job_id:
-                await self._settle(fail(job, STOPPED, at=time.time()))
-            await self.worker.send(CancelJob(job_id=job_id))  # it may have been given the job this very moment
+    def _run_of(self, job_id: str) -> _Run | None:
+        return self._run if self._run is not None and self._run.job.id == job_id else None
+
+    async def _stop_running(self, run: _Run, *, grace_s: float) -> None:
+        if not run.is_sent or not await self.worker.send(CancelJob(job_id=run.job.id)):
+            await self._settle(run, fail(run.job, STOPPED, at=time.time()))
+            await self.worker.send(CancelJob(job_id=run.job.id))  # it may have been given the job this very moment
             return
         with anyio.move_on_after(grace_s):
-            await self._until_rest(job_id)
-        if self._has_worker(job_id):
-            logger.warning("the worker did not stop in time and is replaced", extra={"job_id": job_id})
-            self._end_as = (job_id, STOPPED)
+            await self._until_rest(run)
+        if self._run is run:
+            logger.warning("the worker did not stop in time and is replaced", extra={"job_id": run.job.id})
+            run.end_as = STOPPED
             self.worker.trust()  # it dies because we say so
             self.worker.kill()
-            await self._until_rest(job_id)
+            await self._until_rest(run)
 
-    def _has_worker(self, job_id: str) -> bool:
-        return self._running is not None and self._running.id == job_id
-
-    async def _until_rest(self, job_id: str) -> None:
-        while self._has_worker(job_id):
+    async def _until_rest(self, run: _Run) -> None:
+        while self._run is run:
             await self._changed.wait()
 
-    async def _settle(self, job: Job) -> None:
-        """The running job rests: keep it, let go of the device, start the next one."""
+    async def _settle(self, run: _Run, job: Job) -> None:
+        """The running job rests as `job`: keep it, let go of the device, start the next one."""
         async with self._settling:
-            if not self._has_worker(job.id):
+            if self._run is not run:
                 return  # a stop and the worker's own end met
-            self._sent_id = job.id  # from here on no worker is given it
+            run.is_sent = True
             if job.status is JobState.COMPLETED and self.settings.output_dir is not None:
-                await anyio.to_thread.run_sync(self._copy_out, job, self.settings.output_dir)
+                await anyio.to_thread.run_sync(self.store.copy_out, job.id, self.settings.output_dir)
             # A failure is told at once: a power cut in this moment only costs its reason.
             await self._save(job, durable=job.status in (JobState.COMPLETED, JobState.PENDING))
             level = logging.WARNING if job.status is JobState.FAILED else logging.INFO
             outcome = job.error.code if job.error else job.waiting_for or job.status
             logger.log(level, "job ended: %s", outcome, extra={"job_id": job.id})
-            self._running = None
+            self._run = None
             self._idle_since = time.monotonic()
             self._release_device()
             self._announce(job)
@@ -484,7 +442,7 @@ class JobService:
 
     def _release_device(self) -> None:
         """Let other servers have the device, unless a job of ours runs or models of ours are on it."""
-        if self._running is None and not self.resident_models:
+        if self._run is None and not self.resident_models:
             self._neighbours.release_device()
 
     def _tidy_up(self) -> None:
@@ -494,30 +452,23 @@ class JobService:
         except OSError as error:
             logger.warning("old jobs were not removed: %s", error)
 
-    def _copy_out(self, job: Job, folder: Path) -> None:
-        final = self.store.layer(job.id, "final")
-        if final is None:
-            return
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(final, folder / f"ad-{job.id}.png")
-        except OSError as error:
-            logger.warning("the ad was not copied to %s: %s", folder, error, extra={"job_id": job.id})
-
     async def _save(self, job: Job, *, durable: bool = True) -> None:
         """Keep the job's state; where the disk takes no more, this process remembers it."""
         async with self._saving:  # in the order in which things happened
-            try:
-                await anyio.to_thread.run_sync(partial(self.store.save, job, durable=durable))
-                self._unsaved.pop(job.id, None)
-            except FileNotFoundError:  # somebody deleted its folder, which is their right
-                self._unsaved.pop(job.id, None)
-                await anyio.to_thread.run_sync(self.store.forget_marker, job.id)
-                logger.warning("the job's folder is gone", extra={"job_id": job.id})
-            except OSError as error:
-                if job.id not in self._unsaved:
-                    logger.error("the job's state was not saved: %s", error, extra={"job_id": job.id})
-                self._unsaved[job.id] = job
+            await self._write(job, durable=durable)
+
+    async def _write(self, job: Job, *, durable: bool) -> None:
+        try:
+            await anyio.to_thread.run_sync(partial(self.store.save, job, durable=durable))
+            self._unsaved.pop(job.id, None)
+        except FileNotFoundError:  # somebody deleted its folder, which is their right
+            self._unsaved.pop(job.id, None)
+            await anyio.to_thread.run_sync(self.store.forget_marker, job.id)
+            logger.warning("the job's folder is gone", extra={"job_id": job.id})
+        except OSError as error:
+            if job.id not in self._unsaved:
+                logger.error("the job's state was not saved: %s", error, extra={"job_id": job.id})
+            self._unsaved[job.id] = job
 
     def _announce(self, job: Job) -> None:
         if job.status.is_terminal:  # told once: a job that is over does not change any more
@@ -529,23 +480,24 @@ class JobService:
     # what the worker says
 
     async def _keep_watch(self) -> None:
-        """Replace a worker that says nothing for `stall_timeout_s`; save again what the disk refused."""
+        """Do what nothing announces: a silent worker, a device let go of elsewhere, room on the disk, idle models."""
         limit_s = self.settings.stall_timeout_s
         while True:
-            await anyio.sleep(min(1.0, limit_s / 4))
-            for unsaved in list(self._unsaved.values()):
-                await self._save(unsaved)
-            job = self._running
-            if job is None:
+            await anyio.sleep(min(WATCH_EVERY_S, limit_s / 4))
+            async with self._saving:
+                for job in list(self._unsaved.values()):
+                    await self._write(job, durable=True)
+            run = self._run
+            if run is None:
+                await self._start_next()
                 await self._unload_when_idle()
-            if job is None or self._sent_id != job.id or self.worker.silent_s < limit_s:
-                continue
-            self._end_as = (job.id, stalled(job, limit_s))
-            self.worker.kill()
+            elif run.is_sent and self.worker.silent_s >= limit_s:
+                run.end_as = stalled(run.job, limit_s)
+                self.worker.kill()
 
     async def _unload_when_idle(self) -> None:
-        idle_s = time.monotonic() - self._idle_since
-        if self.resident_models and self.idle_unload_s is not None and idle_s >= self.idle_unload_s:
+        idle_s, limit_s = time.monotonic() - self._idle_since, self.settings.idle_unload_s
+        if self.resident_models and limit_s is not None and idle_s >= limit_s:
             self._idle_since += idle_s
             await self.worker.send(UnloadModels())
 
@@ -553,12 +505,13 @@ class JobService:
         """Keep the device for as long as models of ours are on it, whether or not a job runs."""
         if event.state == "loaded" and event.bytes:
             self.resident_models.add(event.model)
-        self.resident_models -= {event.model} if event.state == "unloaded" else set()
+        elif event.state == "unloaded":
+            self.resident_models.discard(event.model)
         if event.model == EVERY_MODEL:
             self.resident_models.clear()
             self._warm.discard(EngineName.DIFFUSION)
         async with self._starting:  # a job that is about to start has the device already
-            if self._running is not None:
+            if self._run is not None:
                 return
             if event.state == "unloaded":
                 self._release_device()
@@ -568,29 +521,29 @@ class JobService:
                 await self.worker.send(UnloadModels())
 
     async def _on_event(self, event: Event) -> None:
-        job, at = self._running, time.time()
+        run, at = self._run, time.time()
         match event:
             case Ready():
                 raise WorkerDiedError("it said ready twice")
             case ModelMoved():
-                if job is not None:
-                    self._running = move_model(job, event, at=at)
-                    self._announce(job)
+                if run is not None:
+                    run.job = move_model(run.job, event, at=at)
+                    self._announce(run.job)
                 await self._on_moved(event)
             case StageProgress() | StepResult() | JobNotice() | JobDone() | JobFailed():
-                if job is None or event.job_id != job.id:
+                if run is None or event.job_id != run.job.id:
                     return
                 if isinstance(event, JobFailed) and event.ends_worker:  # no other job may be given to it
-                    self._end_as = (job.id, event.error)
+                    run.end_as = event.error
                     return
-                after = advance(job, event, at=at)
-                if ended := self._times.learn(job, after, at=at, found=self._found):
+                job, after = run.job, advance(run.job, event, at=at)
+                if ended := self._times.learn(job, after, at=at, found=run.found):
                     self.tally.stage_ended(job.engine, *ended)
                 if isinstance(event, JobDone):
                     self._warm.add(job.engine)
                 if after.status is not JobState.RUNNING:
                     self.worker.trust()
-                    await self._settle(after)
+                    await self._settle(run, after)
                     return
                 if isinstance(event, StepResult):
                     self.worker.trust()
@@ -599,20 +552,18 @@ class JobService:
                         await anyio.to_thread.run_sync(self.store.remember_step1, event.files["step1"], job.id)
                 elif int(after.percent) != int(job.percent) or after.warnings != job.warnings:
                     await self._save(after, durable=False)
-                self._running = after
+                run.job = after
                 self._announce(after)
 
     async def _on_worker_death(self, how: str) -> None:
-        job, end_as = self._running, self._end_as
-        self._end_as = None
         self._warm.clear()
         self.resident_models.clear()
-        if job is None:
+        run = self._run
+        if run is None:
             async with self._starting:
                 self._release_device()
             return
-        error = end_as[1] if end_as is not None and end_as[0] == job.id else crashed(job, how)
-        await self._settle(fail(job, error, at=time.time()))
+        await self._settle(run, fail(run.job, run.end_as or crashed(run.job, how), at=time.time()))
 
     # life
 
@@ -628,7 +579,8 @@ class JobService:
             await self._start_next()
 
     async def open(self) -> None:
-        """Take part: start the worker, adopt what dead servers left."""
+        """Take part: be seen alive, start the worker, adopt what dead servers left."""
+        await anyio.to_thread.run_sync(self._neighbours.join)
         self._tasks.start_soon(
             partial(
                 self.worker.keep,
@@ -643,24 +595,17 @@ class JobService:
 
     async def close(self) -> None:
         """Say goodbye to the worker and to the other servers; a running job is left to be continued."""
-        await self.worker.say_goodbye()
+        await self.worker.send(Shutdown())
         self._neighbours.leave()
 
 
 @asynccontextmanager
 async def open_service(
-    settings: Settings,
-    store: JobStore,
-    intake: Intake,
-    *,
-    command: Sequence[str] = WORKER_COMMAND,
-    idle_unload_s: float | None = None,
+    settings: Settings, store: JobStore, intake: Intake, command: Sequence[str]
 ) -> AsyncGenerator[JobService]:
-    """A running job service; its worker ends with the block, and unloads its models when idle for `idle_unload_s`."""
-    neighbours = Neighbours(store, settings.device_lock, resume_max_age_s=settings.resume_max_age_s)
-    await anyio.to_thread.run_sync(neighbours.join)
+    """A running job service, whose workers are started by `command`; the last one ends with the block."""
     async with anyio.create_task_group() as tasks:
-        service = JobService(settings, store, intake, neighbours, command, tasks, idle_unload_s=idle_unload_s)
+        service = JobService(settings, store, intake, command, tasks)
         await service.open()
         try:
             yield service

@@ -15,13 +15,15 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Generator
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from ..contract.errors import AdAgentError, ErrorCode, Fix, invalid
 from ..contract.layout import Layout
-from ..contract.schemas import JobState
+from ..contract.messages import Inputs
+from ..contract.schemas import LAYER_NAMES, JobState
 from ..files import is_disk_full, sha256_of, sync_folder, write_atomically
 from .job import Job
 
@@ -30,6 +32,20 @@ logger = logging.getLogger(__name__)
 STEP1_LAYERS = ("product", "cutout", "background", "shadow", "step1")
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ASSET_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@contextlib.contextmanager
+def _refusing_a_full_disk() -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise AdAgentError(
+            ErrorCode.STORAGE_FULL,
+            "The disk that holds the data folder (AD_AGENT_DATA_DIR) is full. Free some space and call again; nothing "
+            "was started.",
+        ) from error
 
 
 class JobStore:
@@ -69,8 +85,15 @@ class JobStore:
         Raises:
             AdAgentError: `job_id` is not the id of a job.
         """
-        return self.jobs / checked_job_id(job_id)
+        if not _JOB_ID.fullmatch(job_id):
+            raise invalid(
+                f"{job_id[:64]!r} is not a job id. Job ids are UUIDs; list_jobs tells them.",
+                field="job_id",
+                fix=Fix(tool="list_jobs", arguments={}),
+            )
+        return self.jobs / job_id
 
+    @_refusing_a_full_disk()
     def create(self, job: Job, inputs: dict[str, bytes], layers: dict[str, Path]) -> None:
         """Put a new job on disk, all of it or nothing.
 
@@ -80,7 +103,7 @@ class JobStore:
             layers: files to take over from another job, by their name here.
 
         Raises:
-            OSError: the disk is full.
+            AdAgentError: the disk is full.
         """
         folder = self.jobs / job.id
         try:
@@ -120,7 +143,13 @@ class JobStore:
                 self.over[job_id] = job.status
             return job
         except FileNotFoundError:
-            raise job_not_found(job_id) from None
+            raise AdAgentError(
+                ErrorCode.NOT_FOUND,
+                f"There is no job {job_id}. list_jobs shows the stored ones.",
+                job_id=job_id,
+                field="job_id",
+                fix=Fix(tool="list_jobs", arguments={}),
+            ) from None
         except ValidationError as error:
             faults = error.errors(include_input=False, include_url=False)  # its words are not for the log
             logger.error("job %s is unreadable: %s", job_id, faults)
@@ -163,15 +192,37 @@ class JobStore:
         shutil.rmtree(folder, ignore_errors=True)
 
     def layer(self, job_id: str, name: str) -> Path | None:
-        """The file of one layer, or None while there is none."""
+        """The file of one layer, or None while there is none, or no layer has this name."""
         path = self.folder(job_id) / f"{name}.png"
-        return path if self._is_own_file(path) else None
+        return path if name in LAYER_NAMES and self._is_own_file(path) else None
 
     def picture(self, job_id: str, name: str) -> Path | None:
         """The file of one layer as an input: the product's original, and what was given while there is no layer."""
         given = self.folder(job_id) / "inputs" / f"{name}_image"
         layer = self.layer(job_id, name)
-        return given if given.is_file() and (name == "product" or layer is None) else layer
+        is_given = name in LAYER_NAMES and given.is_file()
+        return given if is_given and (name == "product" or layer is None) else layer
+
+    def inputs(self, job_id: str, first_step: int) -> Inputs:
+        """The pictures with which a worker begins at `first_step`."""
+        folder = self.folder(job_id)
+        product, given = folder / "inputs" / "product_image", folder / "inputs" / "step1_image"
+        is_given = given.is_file()
+        step1 = given if is_given else self.layer(job_id, "step1")
+        return Inputs(
+            product=product if product.is_file() else None,
+            step1=step1 if first_step > 1 else None,
+            step2=self.picture(job_id, "step2") if first_step == 3 else None,
+            has_step1_layers=first_step > 1 and not is_given and None not in (step1, self.layer(job_id, "cutout")),
+        )
+
+    def copy_out(self, job_id: str, folder: Path) -> None:
+        """Copy the finished ad into a folder of the user's; a failure is only logged."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.folder(job_id) / "final.png", folder / f"ad-{job_id}.png")
+        except OSError as error:
+            logger.warning("the ad was not copied to %s: %s", folder, error, extra={"job_id": job_id})
 
     def layout(self, job_id: str) -> Layout | None:
         """What the job's layers show, or None before its first step is finished."""
@@ -180,8 +231,13 @@ class JobStore:
         except (FileNotFoundError, ValidationError):
             return None
 
+    @_refusing_a_full_disk()
     def forget_step(self, job_id: str, step: int) -> None:
-        """A step is to be made again: what is on disk of it no longer counts as finished."""
+        """A step is to be made again: what is on disk of it no longer counts as finished.
+
+        Raises:
+            AdAgentError: the disk is full.
+        """
         layout = self.layout(job_id)
         if layout is not None and step in layout.finished:
             finished = {done: files for done, files in layout.finished.items() if done != step}
@@ -215,6 +271,7 @@ class JobStore:
 
     # uploaded pictures
 
+    @_refusing_a_full_disk()
     def add_asset(self, data: bytes) -> str:
         """Keep an uploaded picture.
 
@@ -222,7 +279,7 @@ class JobStore:
             Its id: the same bytes have the same id.
 
         Raises:
-            OSError: the disk is full.
+            AdAgentError: the disk is full.
         """
         asset_id = sha256_of(data)[:32]
         path = self.assets / asset_id
@@ -244,32 +301,6 @@ class JobStore:
     def _is_own_file(self, path: Path) -> bool:
         """Whether `path` is a file that lies where it seems to: not a link, nor behind one inside the data folder."""
         return path.is_file() and path.resolve() == self.root.resolve() / path.relative_to(self.root)
-
-
-def checked_job_id(job_id: str) -> str:
-    """`job_id` if it is one in its canonical form.
-
-    Raises:
-        AdAgentError: it is not.
-    """
-    if not _JOB_ID.fullmatch(job_id):
-        raise invalid(
-            f"{job_id[:64]!r} is not a job id. Job ids are UUIDs; list_jobs tells them.",
-            field="job_id",
-            fix=Fix(tool="list_jobs", arguments={}),
-        )
-    return job_id
-
-
-def job_not_found(job_id: str) -> AdAgentError:
-    """The error for an id that no stored job has."""
-    return AdAgentError(
-        ErrorCode.NOT_FOUND,
-        f"There is no job {job_id}. list_jobs shows the stored ones.",
-        job_id=job_id,
-        field="job_id",
-        fix=Fix(tool="list_jobs", arguments={}),
-    )
 
 
 def _link(source: Path, target: Path) -> None:

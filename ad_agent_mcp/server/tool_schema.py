@@ -8,7 +8,7 @@ import difflib
 import json
 from typing import Annotated, Any, cast
 
-from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
+from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from mcp.types import CallToolResult, InputRequiredResult
 from pydantic import BaseModel, ValidationError, WithJsonSchema
 
@@ -55,20 +55,12 @@ class ToolMetadata(FuncMetadata):
         return value
 
 
-class NoArguments(ArgModelBase):
-    """Stands in for the SDK's own argument model, which is not used."""
-
-
 def input_schema(model: type[BaseModel]) -> Schema:
     """The schema of a tool's arguments: flat, without titles."""
     schema = model.model_json_schema()
     flat = _flattened(schema, schema.get("$defs", {}))
-    return {
-        "type": "object",
-        "properties": flat["properties"],
-        **({"required": flat["required"]} if "required" in flat else {}),
-        "additionalProperties": False,
-    }
+    kept = {key: flat[key] for key in ("type", "properties", "required") if key in flat}
+    return {**kept, "additionalProperties": False}
 
 
 def output_schema(model: type[BaseModel]) -> Schema:
@@ -99,22 +91,14 @@ def _flattened(node: Any, definitions: Schema) -> Any:
         name = node["$ref"].rsplit("/", 1)[1]
         target = {key: value for key, value in definitions[name].items() if key != "description"}
         return _flattened({**target, **{key: value for key, value in node.items() if key != "$ref"}}, definitions)
-    kept: Schema = {}
-    for key, value in node.items():
-        if key in ("title", "$defs") and not isinstance(value, dict):
-            continue
-        if key == "$defs":
-            continue
-        if key == "properties":
-            kept[key] = {name: _flattened(item, definitions) for name, item in cast(Schema, value).items()}
-        else:
-            kept[key] = _flattened(value, definitions)
-    return kept
+    return {
+        key: _flattened(value, definitions)
+        for key, value in node.items()
+        if key != "$defs" and (key != "title" or isinstance(value, dict))  # a property may be called title
+    }
 
 
 def _type_only(schema: Schema) -> Schema:
-    options = schema.get("anyOf")
-    if options:
-        types = [option.get("type", "object") for option in options]
-        return {"type": list(dict.fromkeys(types))}
-    return {"type": schema.get("type", "object")}
+    if "anyOf" not in schema:
+        return {"type": schema.get("type", "object")}
+    return {"type": list(dict.fromkeys(option.get("type", "object") for option in schema["anyOf"]))}

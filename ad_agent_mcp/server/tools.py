@@ -3,6 +3,7 @@
 import base64
 import logging
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 import anyio.to_thread
@@ -15,6 +16,7 @@ from mcp.server.mcpserver.resolve import (
     find_resolved_parameters,
 )
 from mcp.server.mcpserver.tools import Tool
+from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase
 from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -34,8 +36,7 @@ from .results import (
     status_result,
 )
 from .service import JobService
-from .store import checked_job_id
-from .tool_schema import NoArguments, ToolMetadata, input_schema, output_schema
+from .tool_schema import ToolMetadata, input_schema, output_schema
 
 logger = logging.getLogger(__name__)
 
@@ -146,15 +147,11 @@ def make_tools(desk: Desk) -> list[Tool]:
 
     async def status(arguments: StatusArguments, ctx: Context) -> CallToolResult:
         """Progress, result and checks of a job. With wait_seconds it waits for the job to finish."""
-        if arguments.job_id is None:
-            latest = await anyio.to_thread.run_sync(service.latest)
-            if latest is None:
-                raise AdAgentError(
-                    ErrorCode.NOT_FOUND, "There is no job yet. Call generate with a product_image to make an ad."
-                )
-            job_id = latest.id
-        else:
-            job_id = checked_job_id(arguments.job_id)
+        job_id = arguments.job_id
+        if job_id is None and (job_id := await anyio.to_thread.run_sync(store.latest_id)) is None:
+            raise AdAgentError(
+                ErrorCode.NOT_FOUND, "There is no job yet. Call generate with a product_image to make an ad."
+            )
         if arguments.wait_seconds:
             job = await service.wait(job_id, arguments.wait_seconds, on_change=_progress_of(ctx))
         else:
@@ -163,7 +160,7 @@ def make_tools(desk: Desk) -> list[Tool]:
 
     async def stop(arguments: StopArguments, ctx: Context) -> CallToolResult:
         """Stop a job. Finished steps are kept and can be resumed; a finished job is left as it is."""
-        job = await service.stop(checked_job_id(arguments.job_id), force=arguments.force)
+        job = await service.stop(arguments.job_id, force=arguments.force)
         return status_result(await desk.status_of(job, ctx))
 
     async def ask_person(arguments: ApproveArguments, ctx: Context) -> Answer | Elicit[Answer]:
@@ -172,7 +169,7 @@ def make_tools(desk: Desk) -> list[Tool]:
             return Answer(action=arguments.action)
         if not _can_ask(ctx):
             return Answer(action="approve")
-        job = await service.find_fresh(checked_job_id(arguments.job_id))
+        job = await service.find_fresh(arguments.job_id)
         if job.waiting_for is None:
             return Answer(action="approve")  # refused in the tool, in its own words
         return Elicit(f"Step {max(job.finished)} of the ad is finished (job {job.id}). Go on with it?", Answer)
@@ -181,12 +178,11 @@ def make_tools(desk: Desk) -> list[Tool]:
         arguments: ApproveArguments, ctx: Context, answer: Annotated[ElicitationResult[Answer], Resolve(ask_person)]
     ) -> CallToolResult:
         """Continue a job that pause_after_step holds: approve, redo the step with changes, or stop."""
-        job_id = checked_job_id(arguments.job_id)
         if answer.action != "accept":
-            job = await service.find_fresh(job_id)
+            job = await service.find_fresh(arguments.job_id)
             return status_result(await desk.status_of(job, ctx), note="The person did not decide; the job still waits.")
         job = await service.approve(
-            job_id,
+            arguments.job_id,
             action=answer.data.action,
             changes=arguments.changes,
             by="person" if arguments.action is None and _can_ask(ctx) else "client",
@@ -195,7 +191,7 @@ def make_tools(desk: Desk) -> list[Tool]:
 
     async def get_image(arguments: ImageArguments, ctx: Context) -> CallToolResult:
         """One picture of a job: product, cutout, background, shadow, step1, step2 (letters) or final."""
-        job = await service.find_fresh(checked_job_id(arguments.job_id))
+        job = await service.find_fresh(arguments.job_id)
         path = store.layer(job.id, arguments.name)
         if path is None:
             raise AdAgentError(
@@ -231,7 +227,7 @@ def make_tools(desk: Desk) -> list[Tool]:
     async def list_jobs(arguments: ListArguments, ctx: Context) -> CallToolResult:
         """Stored jobs, newest first."""
         await service.adopt_ghosts()
-        jobs, total = await anyio.to_thread.run_sync(_list, service, arguments)
+        jobs, total = await anyio.to_thread.run_sync(_list, service, arguments.limit, arguments.status)
         rows = [
             {
                 "job_id": job.id,
@@ -299,7 +295,7 @@ def _tool(
         title=title,
         description=" ".join((function.__doc__ or "").split()),
         parameters=input_schema(arguments),
-        fn_metadata=ToolMetadata(arg_model=NoArguments, output_schema=schema, tool_name=name, arguments=arguments),
+        fn_metadata=ToolMetadata(arg_model=ArgModelBase, output_schema=schema, tool_name=name, arguments=arguments),
         is_async=True,
         context_kwarg="ctx",
         resolved_params=resolved,
@@ -349,19 +345,10 @@ async def _with_pictures(desk: Desk, job: Job, ctx: Context, include: IncludeIma
     return full.model_copy(update={"structured_content": {**dump(status), "images": images}})
 
 
-def _list(service: JobService, arguments: ListArguments) -> tuple[list[Job], int]:
+def _list(service: JobService, limit: int, state: JobState | None) -> tuple[list[Job], int]:
+    """The newest jobs, `limit` at most, those in `state` if one is named; and how many there are of all."""
     ids = service.store.job_ids()
-    found: list[Job] = []
-    is_over = arguments.status is None or arguments.status.is_terminal
-    for job_id in ids if is_over else sorted(service.store.active_jobs(), reverse=True):
-        if len(found) == arguments.limit:
-            break
-        if arguments.status not in (None, service.store.over.get(job_id, arguments.status)):
-            continue
-        try:
-            job = service.find(job_id)
-        except AdAgentError:
-            continue
-        if arguments.status is None or job.status is arguments.status:
-            found.append(job)
-    return found, len(ids)
+    over = service.store.over
+    among = ids if state is None or state.is_terminal else sorted(service.store.active_jobs(), reverse=True)
+    found = service.find_all(job_id for job_id in among if state in (None, over.get(job_id, state)))
+    return list(islice((job for job in found if state in (None, job.status)), limit)), len(ids)

@@ -35,13 +35,11 @@ class Updates:
         """Serve `resources/subscribe` and `resources/unsubscribe`."""
 
         async def subscribe(ctx: ServerRequestContext[None], params: SubscribeRequestParams) -> EmptyResult:
-            connection: Connection = ctx.session._connection  # pyright: ignore[reportPrivateUsage]
-            self._subscriptions.setdefault(connection, set()).add(str(params.uri))
+            self._uris(ctx).add(str(params.uri))
             return EmptyResult()
 
         async def unsubscribe(ctx: ServerRequestContext[None], params: UnsubscribeRequestParams) -> EmptyResult:
-            connection: Connection = ctx.session._connection  # pyright: ignore[reportPrivateUsage]
-            self._subscriptions.get(connection, set()).discard(str(params.uri))
+            self._uris(ctx).discard(str(params.uri))
             return EmptyResult()
 
         low = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]
@@ -67,3 +65,6 @@ class Updates:
             if sending.cancelled_caught:
                 logger.info("a client that does not read is not told of changes any more")
                 self._subscriptions.pop(connection, None)
+
+    def _uris(self, ctx: ServerRequestContext[None]) -> set[str]:
+        return self._subscriptions.setdefault(ctx.session._connection, set())  # pyright: ignore[reportPrivateUsage]

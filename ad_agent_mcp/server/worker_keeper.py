@@ -8,7 +8,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from ..config import EngineChoice, Settings
-from ..contract.messages import Command, Event, Ready, Shutdown
+from ..contract.messages import Command, Event, Ready
 from .worker_process import WorkerDiedError, WorkerProcess
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,3 @@ class WorkerKeeper:
         if self._worker is not None:
             self._worker.heard_at = time.monotonic()
             self._worker.kill()
-
-    async def say_goodbye(self) -> None:
-        """Let the worker end by itself."""
-        await self.send(Shutdown())

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -27,28 +28,11 @@ READY_TIMEOUT_S = 120.0
 TERMINATE_GRACE_S = 1.0
 MAX_LINE = 1 << 16
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
-_PASSED_NAMES = frozenset(
-    [
-        "PATH",
-        "HOME",
-        "LANG",
-        "LC_ALL",
-        "TMPDIR",
-        "LD_LIBRARY_PATH",
-        "PYTHONPATH",
-        "CC",
-        "HTTPS_PROXY",
-        "NO_PROXY",
-        "SSL_CERT_FILE",
-        "SYSTEMROOT",
-        "USERPROFILE",
-        "APPDATA",
-        "LOCALAPPDATA",
-        "TEMP",
-        "TMP",
-    ]
+_PASSED = re.compile(
+    "PATH|HOME|LANG|LC_ALL|TMPDIR|LD_LIBRARY_PATH|PYTHONPATH|CC|HTTPS_PROXY|NO_PROXY|SSL_CERT_FILE|"
+    "SYSTEMROOT|USERPROFILE|APPDATA|LOCALAPPDATA|TEMP|TMP|"
+    "(CUDA_|NVIDIA_|HF_|OMP_|MKL_|TORCH|PYTORCH_|TRITON_|XDG_|COV).*"
 )
-_PASSED_PREFIXES = ("CUDA_", "NVIDIA_", "HF_", "OMP_", "MKL_", "TORCH", "PYTORCH_", "TRITON_", "XDG_", "COV")
 
 
 class WorkerDiedError(Exception):
@@ -92,10 +76,6 @@ class WorkerProcess:
         finally:
             with anyio.CancelScope(shield=True):
                 await _end(process)
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     async def send(self, command: Command) -> None:
         """Give the worker a command; a dead worker is noticed by `events`, not here."""
@@ -197,7 +177,5 @@ def _signal(process: Process, number: int) -> None:
 
 def _environment(settings: Settings) -> dict[str, str]:
     """The worker's environment: its settings and what its libraries need, not the server's secrets."""
-    passed = {
-        name: value for name, value in os.environ.items() if name in _PASSED_NAMES or name.startswith(_PASSED_PREFIXES)
-    }
+    passed = {name: value for name, value in os.environ.items() if _PASSED.fullmatch(name)}
     return {**passed, **settings.to_environment()}

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import threading
+from dataclasses import dataclass
 from typing import Literal, Self
 
 from ..contract.errors import Cancelled
@@ -53,7 +54,7 @@ class JobContext:
 
     def open_stage(self, stage: Stage) -> StageReport:
         logger.info("stage %s", stage)
-        report = _StageReport(self._job_id, stage, self._wire, self._inbox)
+        report = _StageReport(self._wire, self._inbox, self._job_id, stage)
         report.iteration(0, self._iterations.get(stage, 1))
         return report
 
@@ -66,38 +67,35 @@ class JobContext:
         self._inbox.raise_if_cancelled(self._job_id)
 
 
+@dataclass(frozen=True)
 class _StageReport:
-    def __init__(self, job_id: str, stage: Stage, wire: Wire, inbox: Inbox) -> None:
-        self._job_id = job_id
-        self._stage = stage
-        self._wire = wire
-        self._inbox = inbox
+    wire: Wire
+    inbox: Inbox
+    job_id: str = ""
+    stage: Stage = Stage.CUT_OUT
 
     def iteration(self, done: int, total: int) -> None:
-        self._inbox.raise_if_cancelled(self._job_id)
-        self._wire.send(StageProgress(job_id=self._job_id, stage=self._stage, done=done, total=total))
+        self.inbox.raise_if_cancelled(self.job_id)
+        self.wire.send(StageProgress(job_id=self.job_id, stage=self.stage, done=done, total=total))
 
     def notice(self, code: str, message: str) -> None:
-        self._wire.send(JobNotice(job_id=self._job_id, code=code, message=message))
+        self.wire.send(JobNotice(job_id=self.job_id, code=code, message=message))
 
     def model_moved(
         self, model: str, state: Literal["loading", "loaded", "unloaded"], *, size_bytes: int = 0, seconds: float = 0.0
     ) -> None:
         if state != "loading":
             logger.info("model %s %s: %d bytes in %.2f s", model, state, size_bytes, seconds)
-        self._wire.send(ModelMoved(model=model, state=state, bytes=size_bytes, seconds=seconds))
-        self._inbox.raise_if_cancelled(self._job_id)
+        self.wire.send(ModelMoved(model=model, state=state, bytes=size_bytes, seconds=seconds))
+        self.inbox.raise_if_cancelled(self.job_id)
 
 
 class PreloadReport(_StageReport):
     """Tells what is loaded before there is a job; one that comes meanwhile ends it."""
 
-    def __init__(self, wire: Wire, inbox: Inbox) -> None:
-        super().__init__("", Stage.CUT_OUT, wire, inbox)
-
     def model_moved(
         self, model: str, state: Literal["loading", "loaded", "unloaded"], *, size_bytes: int = 0, seconds: float = 0.0
     ) -> None:
         super().model_moved(model, state, size_bytes=size_bytes, seconds=seconds)
-        if self._inbox.has_work:
+        if self.inbox.has_work:
             raise Cancelled

@@ -12,15 +12,12 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.server.app import App, open_app
 from ad_agent_mcp.server.job import Job
-from ad_agent_mcp.server.metrics import Nvml
 
 
 @contextlib.asynccontextmanager
-async def app_with(
-    settings: Settings, command: Sequence[str], *, nvml: Nvml | None = None, **changes: Any
-) -> AsyncIterator[App]:
+async def app_with(settings: Settings, command: Sequence[str], **changes: Any) -> AsyncIterator[App]:
     """A server whose workers are started by `command`."""
-    async with open_app(settings.model_copy(update=changes), command=command, nvml=nvml) as app:
+    async with open_app(settings.model_copy(update=changes), command=command) as app:
         yield app
 
 

@@ -108,6 +108,29 @@ async def test_a_job_that_came_before_the_refusal_was_known_fails_with_it_and_th
         assert app.service.worker.restarts == 0
 
 
+async def test_a_job_that_waits_is_not_approved_while_the_engine_cannot_go_on_with_it(
+    settings: Settings, request_: GenerateRequest
+):
+    async with app_with(settings, WORKER_COMMAND) as app:
+        paused = request_.model_copy(update={"pause_after_step": 1})
+        job = await settled(app, await app.service.generate(paused))
+    app.service.store.save(job.model_copy(update={"engine": EngineName.DIFFUSION}))
+    async with app_with(settings, introduced(**REFUSAL)) as app:
+        await ready(app)
+        for action in ("approve", "redo"):
+            with pytest.raises(AdAgentError) as refusal:
+                await app.service.approve(job.id, action=action, changes={})
+            assert refusal.value.info.code is ErrorCode.MODEL_UNAVAILABLE
+        assert app.service.find(job.id).waiting_for == "approval"
+        assert app.service.find(job.id).decisions == ()
+        assert refusal.value.info.fix is not None
+        again = await app.service.generate(GenerateRequest.model_validate(refusal.value.info.fix.arguments))
+        assert (again.engine, again.steps) == (EngineName.DRAFT, (2, 3))
+        await settled(app, again)
+        stopped = await app.service.approve(job.id, action="stop", changes={})
+        assert stopped.status is JobState.STOPPED
+
+
 @pytest.mark.parametrize(
     ("words", "engine", "warning"),
     [

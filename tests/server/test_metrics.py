@@ -1,7 +1,8 @@
 """GPUs as NVML tells of them: none, several, failing ones; and what too little free memory means."""
 
 import logging
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import pytest
@@ -21,10 +22,9 @@ class FakeNvml:
 
     NVMLError: type[Exception] = DriverError
 
-    def __init__(self, *free_gb: float, broken: Sequence[str] = (), name: str | bytes = "Fake L4") -> None:
+    def __init__(self, *free_gb: float, broken: Sequence[str] = ()) -> None:
         self.free_gb = free_gb
         self.broken = set(broken)
-        self.name = name
         self.sessions = 0
 
     def _try(self, what: str) -> None:
@@ -46,8 +46,8 @@ class FakeNvml:
         self._try(f"gpu {index}")
         return index
 
-    def nvmlDeviceGetName(self, handle: int) -> str | bytes:
-        return self.name
+    def nvmlDeviceGetName(self, handle: int) -> str:
+        return "Fake L4"
 
     def nvmlDeviceGetMemoryInfo(self, handle: int) -> SimpleNamespace:
         return SimpleNamespace(total=24 * GIB, used=int((24 - self.free_gb[handle]) * GIB))
@@ -57,12 +57,21 @@ class FakeNvml:
         return SimpleNamespace(gpu=37)
 
 
-def fresh(nvml: FakeNvml) -> SystemMonitor:
-    """A monitor that looks again at every call."""
-    return SystemMonitor(nvml, max_age_s=-1)
+Monitor = Callable[[FakeNvml], SystemMonitor]
 
 
-def test_each_gpu_is_told_with_its_memory():
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Monitor:
+    """Makes monitors that look again at every call."""
+
+    def make(nvml: FakeNvml) -> SystemMonitor:
+        monkeypatch.setitem(sys.modules, "pynvml", nvml)
+        return SystemMonitor(max_age_s=-1)
+
+    return make
+
+
+def test_each_gpu_is_told_with_its_memory(fresh: Monitor):
     gpus = fresh(FakeNvml(24, 6)).sample().gpu_info
     assert [(gpu.index, gpu.vram_used_mb, gpu.vram_total_mb, gpu.vram_percent) for gpu in gpus] == [
         (0, 0, 24576, 0.0),
@@ -71,27 +80,31 @@ def test_each_gpu_is_told_with_its_memory():
     assert {(gpu.name, gpu.utilization) for gpu in gpus} == {("Fake L4", 37)}
 
 
-def test_a_name_in_bytes_and_a_gpu_without_utilization_are_no_trouble():
-    (gpu,) = fresh(FakeNvml(24, name=b"Fake L4", broken=["utilization"])).sample().gpu_info
+def test_a_gpu_without_utilization_is_no_trouble(fresh: Monitor):
+    (gpu,) = fresh(FakeNvml(24, broken=["utilization"])).sample().gpu_info
     assert (gpu.name, gpu.utilization) == ("Fake L4", 0)
 
 
 @pytest.mark.parametrize("nvml", [FakeNvml(), FakeNvml(24, broken=["driver"])], ids=["none", "no driver"])
-def test_a_machine_without_a_gpu_has_metrics_all_the_same(nvml: FakeNvml, caplog: pytest.LogCaptureFixture):
+def test_a_machine_without_a_gpu_has_metrics_all_the_same(
+    nvml: FakeNvml, fresh: Monitor, caplog: pytest.LogCaptureFixture
+):
     metrics = fresh(nvml).sample()
     assert metrics.gpu_info == []
     assert metrics.ram_total_gb > 0
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_one_failing_gpu_does_not_hide_the_others(caplog: pytest.LogCaptureFixture):
+def test_one_failing_gpu_does_not_hide_the_others(fresh: Monitor, caplog: pytest.LogCaptureFixture):
     monitor = fresh(FakeNvml(24, 24, 24, broken=["gpu 1"]))
     for _ in range(3):
         assert [gpu.index for gpu in monitor.sample().gpu_info] == [0, 2]
     assert [record.getMessage() for record in caplog.records] == ["GPU 1 cannot be read: gpu 1"]
 
 
-def test_a_lost_driver_is_reported_once_and_found_again_when_it_is_back(caplog: pytest.LogCaptureFixture):
+def test_a_lost_driver_is_reported_once_and_found_again_when_it_is_back(
+    fresh: Monitor, caplog: pytest.LogCaptureFixture
+):
     caplog.set_level(logging.INFO)
     nvml = FakeNvml(24)
     monitor = fresh(nvml)
@@ -105,9 +118,10 @@ def test_a_lost_driver_is_reported_once_and_found_again_when_it_is_back(caplog: 
     assert told == [("WARNING", "NVML cannot be read: driver"), ("INFO", "NVML can be read again")]
 
 
-def test_a_sample_is_given_again_while_it_is_young():
+def test_a_sample_is_given_again_while_it_is_young(monkeypatch: pytest.MonkeyPatch):
     nvml = FakeNvml(24)
-    monitor = SystemMonitor(nvml, max_age_s=3600)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monitor = SystemMonitor(max_age_s=3600)
     first = monitor.sample()
     nvml.broken = {"driver"}
     assert monitor.sample() is first

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.from_thread
 import pytest
 from mcp import Client
 from PIL import Image
@@ -19,6 +20,7 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.server import worker_keeper
+from ad_agent_mcp.server.neighbours import Neighbours
 from ad_agent_mcp.server.results import MAX_MESSAGE_BYTES
 from ad_agent_mcp.server.store import JobStore
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
@@ -64,6 +66,27 @@ async def test_a_stop_while_the_workers_death_is_written_down_does_not_lose_the_
             while app.service.current is None or app.service.current.id != second.id:
                 await anyio.sleep(0.01)
         await app.service.stop(second.id, force=False)
+
+
+async def test_a_stop_while_the_next_job_is_chosen_does_not_lose_the_one_after_it(
+    settings: Settings, request_: GenerateRequest, monkeypatch: pytest.MonkeyPatch
+):
+    async with app_with(settings, SLOW, queue_size=3) as app:
+        first, second, third = [await app.service.generate(request_) for _ in range(3)]
+        owns_pending = Neighbours.owns_pending
+
+        def stop_then_look(neighbours: Neighbours, job_id: str) -> bool:
+            if job_id == second.id:
+                anyio.from_thread.run(partial(app.service.stop, job_id, force=False))
+            return owns_pending(neighbours, job_id)
+
+        monkeypatch.setattr(Neighbours, "owns_pending", stop_then_look)
+        await app.service.stop(first.id, force=False)
+        await running(app)
+        assert app.service.current is not None
+        assert app.service.current.id == third.id
+        assert app.service.find(second.id).status is JobState.STOPPED
+        await app.service.stop(third.id, force=False)
 
 
 async def test_a_job_that_is_stopped_while_the_worker_gets_ready_never_reaches_it(
@@ -136,9 +159,10 @@ async def test_two_servers_that_approve_at_once_run_the_job_once(settings: Setti
             with anyio.fail_after(20):
                 while any(app.service.current or app.service.queue_length for app in (one, two)):
                     await anyio.sleep(0.01)
+                while states[-1] is not JobState.COMPLETED:
+                    await anyio.sleep(0.01)
             tasks.cancel_scope.cancel()
         assert states.count(JobState.COMPLETED) == 1
-        assert states[-1] is JobState.COMPLETED
 
 
 async def test_of_two_decisions_at_two_servers_one_is_refused(

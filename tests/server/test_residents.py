@@ -129,7 +129,7 @@ async def test_models_are_unloaded_by_default_only_where_several_hosts_start_ser
 ):
     changed = settings.model_copy(update={"idle_unload_s": setting})
     async with open_app(changed, is_remote=is_remote, command=KEEPS) as app:
-        assert app.service.idle_unload_s == expected
+        assert app.service.settings.idle_unload_s == expected
 
 
 async def test_a_worker_with_a_broken_gpu_is_replaced_before_the_next_job(

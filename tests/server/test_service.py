@@ -3,6 +3,7 @@
 import errno
 import json
 import sys
+import time
 from typing import Any
 
 import anyio
@@ -13,6 +14,7 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.server.job import Job
+from ad_agent_mcp.server.service import WATCH_EVERY_S
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
 from .conftest import app_with, running, settled
@@ -235,3 +237,29 @@ async def test_a_full_disk_is_logged_once_and_the_job_is_saved_when_there_is_roo
         with anyio.fail_after(20):
             while app.service.store.load(job.id).status is not JobState.FAILED:
                 await anyio.sleep(0.01)
+
+
+async def test_what_the_disk_refused_is_not_saved_over_what_came_later(
+    settings: Settings, request_: GenerateRequest, monkeypatch: pytest.MonkeyPatch
+):
+    async with app_with(settings, fake("slow")) as app:
+        job = await app.service.generate(request_)
+        save = app.service.store.save
+        told: list[JobState] = []
+
+        def save_when_it_is_over(job: Job, **options: Any) -> None:
+            told.append(job.status)
+            if job.status is JobState.STOPPED:
+                time.sleep(3 * WATCH_EVERY_S)  # long enough for the watch to want to save what was refused
+            elif JobState.STOPPED not in told:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            save(job, **options)
+
+        monkeypatch.setattr(app.service.store, "save", save_when_it_is_over)
+        with anyio.fail_after(20):
+            while JobState.RUNNING not in told:
+                await anyio.sleep(0.01)
+        await app.service.stop(job.id, force=False)
+        again = await app.service.generate(request_)  # is saved after whatever waited to be
+        assert app.service.find(job.id).status is JobState.STOPPED
+        await app.service.stop(again.id, force=True)

@@ -24,8 +24,8 @@ async def test_a_worker_killed_the_moment_it_ends_is_told_by_its_own_exit_code(
         watcher.attach_loop(asyncio.get_running_loop())
         monkeypatch.setattr(asyncio.get_event_loop_policy(), "_watcher", watcher)
     caplog.set_level(logging.WARNING)
-    async with anyio.create_task_group() as tasks, WorkerProcess.spawn(settings, tasks, ENDS) as (worker, _):
-        os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222  # the loop must not see it end
+    async with anyio.create_task_group() as tasks, WorkerProcess.spawn(settings, tasks, ENDS) as (worker, ready):
+        os.waitid(os.P_PID, ready.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222  # the loop must not see it end
         worker.kill()
         events = worker.events()
         with pytest.raises(WorkerDiedError, match="exit code 7"):

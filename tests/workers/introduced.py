@@ -5,10 +5,10 @@ argument, a FIFO, it is ready when that was written to.
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 
+from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.messages import EVERY_MODEL, ModelMoved, StartJob, UnloadModels
 
 from . import wire
@@ -22,7 +22,7 @@ def load(size_bytes: int) -> None:
 if len(sys.argv) > 2:
     Path(sys.argv[2]).read_bytes()
 wire.ready(**json.loads(sys.argv[1]))
-if os.environ.get("AD_AGENT_PRELOAD") == "1":
+if Settings().preload:
     load(7)
 while True:
     match wire.receive():
