@@ -76,7 +76,7 @@ class CudaDevice(Device):
             `OutOfMemoryError` above it. Residency's budget must be a little lower, because blocks are rounded up.
     """
 
-    COPY_BYTES = 256 << 20
+    COPY_BYTES = 1 << 30
     READ_BYTES = 16 << 20
     BLOCK_BYTES = 32 << 20
     BLOCKS = 8

@@ -4,6 +4,7 @@
 Knows nothing about models or devices.
 """
 
+import functools
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -90,8 +91,14 @@ class FlatFile:
     def views(self, buffer: Tensor, names: Iterable[str] | None = None, *, begin: int = 0) -> dict[str, Tensor]:
         """Tensors by name, if none are named all, as views of `buffer`: uint8, any device, the data from `begin` on."""
         specs = {name: self.tensors[name] for name in (self.tensors if names is None else names)}
+        typed = {dtype: _whole(buffer, dtype) for dtype in {spec.dtype for spec in specs.values()}}
+        # One call a tensor: a model has thousands, and they are shown again whenever it comes to the device.
         return {
-            name: buffer[spec.begin - begin : spec.end - begin].view(spec.dtype).view(spec.shape)
+            name: (whole := typed[spec.dtype]).as_strided(
+                spec.shape,
+                _strides(spec.shape),
+                whole.storage_offset() + (spec.begin - begin) // spec.dtype.itemsize,
+            )
             for name, spec in specs.items()
         }
 
@@ -133,6 +140,15 @@ class FlatFile:
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+
+
+def _whole(buffer: Tensor, dtype: torch.dtype) -> Tensor:
+    return buffer[: buffer.numel() // dtype.itemsize * dtype.itemsize].view(dtype)
+
+
+@functools.cache
+def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(math.prod(shape[place + 1 :]) for place in range(len(shape)))
 
 
 def write_flat(path: Path, tensors: Iterable[tuple[str, torch.dtype, tuple[int, ...], Callable[[], Tensor]]]) -> None:
