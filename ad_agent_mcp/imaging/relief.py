@@ -139,7 +139,9 @@ def _modelled(face: Matte, style: Style, tones: Tones, rng: np.random.Generator)
     fine = floats(cv2.resize(face, size, interpolation=cv2.INTER_CUBIC)) if scale > 1 else face
     coverage = floats(np.clip(blur(fine, 0.5 * scale), 0, 1))
     inside = coverage > 0.5
-    distance = floats(cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+    rough = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # The last bits of OpenCV's root differ with threads and memory; squares of distances are whole numbers.
+    distance = np.sqrt(np.rint(floats(rough) ** 2))
     if not inside.any():
         return _merged(face, np.broadcast_to(_table(tones)[_LEVELS // 2], (*face.shape, 3)))
     glyphs = Glyphs(coverage, inside, distance, max(2.0, 2 * float(distance[inside].mean())))

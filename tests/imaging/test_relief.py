@@ -1,5 +1,6 @@
 import time
 
+import cv2
 import numpy as np
 import pytest
 
@@ -115,6 +116,20 @@ def test_nothing_is_cut_at_the_border(mask, prompt):
 @pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
 def test_the_same_seed_gives_the_same_bytes(mask, prompt):
     assert (paint_letters(mask, prompt, seed=4) == paint_letters(mask, prompt, seed=4)).all()
+
+
+def test_the_bytes_do_not_depend_on_how_many_threads_share_the_work():
+    setter = Typesetter(FontCatalog(), "NanumSquare/NanumSquareEB.ttf")
+    large = setter.draw(["여름 세일", "SALE 50%"], 210, padding_px=63).mask
+    threads = cv2.getNumThreads()
+    try:
+        painted: list[bytes] = []
+        for count in (1, 2, 4):
+            cv2.setNumThreads(count)
+            painted.append(paint_letters(large, DEFAULT, seed=3).tobytes())
+    finally:
+        cv2.setNumThreads(threads)
+    assert len(set(painted)) == 1
 
 
 @pytest.mark.parametrize("prompt", [prompt for name, prompt in PROMPTS.items() if name != "flat"])
