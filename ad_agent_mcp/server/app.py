@@ -124,7 +124,7 @@ async def open_app(
     """
     monitor = SystemMonitor(nvml)
     store = JobStore(settings.data_dir)
-    fonts = FontCatalog.with_user_folders(settings.font_dirs)
+    fonts = FontCatalog(settings.font_dirs)
     reader = ReferenceReader(settings, store, image_roots(settings, store, remote=is_remote))
     intake = Intake(settings, store, reader, fonts)
     idle_s = settings.idle_unload_s or (None if is_remote else IDLE_UNLOAD_S)
