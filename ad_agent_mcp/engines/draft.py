@@ -55,7 +55,6 @@ class DraftEngine:
     def cut_out(self, photo: Picture, *, product_box: Box | None, report: StageReport) -> CutOut:
         """See `Engine`."""
         self._report_unused(report)
-        report.iteration(0, 1)
         cut = cutout.cut_out(photo, product_box=product_box)
         if cut.confidence < _SURE_CONFIDENCE or cut.route == "clutter":
             report.notice(
@@ -72,7 +71,6 @@ class DraftEngine:
     ) -> Scene:
         """See `Engine`."""
         self._report_unused(report)
-        report.iteration(0, 1)
         rng = np.random.default_rng(seed)
         light_x = -1.0 if rng.random() < 0.7 else 1.0
         has_text = request.text_content is not None
@@ -115,7 +113,6 @@ class DraftEngine:
     ) -> Picture:
         """See `Engine`: a light grade of the whole."""
         self._report_unused(report)
-        report.iteration(0, 1)
         graded = vignetted(floats(image) / np.float32(255), 0.07)
         graded = with_grain(graded, np.random.default_rng(seed), 0.003)
         report.iteration(1, 1)
@@ -124,7 +121,6 @@ class DraftEngine:
     def paint_text(self, mask: Matte, *, request: GenerateRequest, seed: int, report: StageReport) -> Picture:
         """See `Engine`: the lettering style that `text_model_prompt` names."""
         self._report_unused(report)
-        report.iteration(0, 1)
         letters = paint_letters(mask, request.text_model_prompt, seed=seed)
         report.iteration(1, 1)
         return letters
@@ -145,7 +141,6 @@ class DraftEngine:
     ) -> Picture:
         """See `Engine`."""
         self._report_unused(report)
-        report.iteration(0, 1)
         blended = _lit_by(image, letters) if mode is CompositionMode.BLEND else letters
         report.iteration(1, 1)
         return alpha_over(image, blended)

@@ -28,6 +28,16 @@ def to_bytes(values: ArrayLike) -> Picture:
     return np.clip(np.asarray(values) * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
+def coverage(layer: Picture) -> Matte:
+    """The alpha of RGBA `layer` as a matte."""
+    return floats(layer[..., 3]) / np.float32(255)
+
+
+def matte_of(layer: Picture | None) -> Matte | None:
+    """As `coverage`; None where there is no layer, or nothing in it."""
+    return coverage(layer) if layer is not None and layer[..., 3].any() else None
+
+
 def from_image(image: Image.Image) -> Picture:
     """A Pillow RGB or RGBA image as an array of its own."""
     return np.array(image, dtype=np.uint8)

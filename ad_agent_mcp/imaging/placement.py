@@ -4,13 +4,12 @@ Knows where the product is, not what it is.
 """
 
 import math
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from ..contract.layout import Box
+from ..contract.layout import Box, LettersLayout
 from ..contract.schemas import CompositionMode, TextPosition
 from .contrast import MIN_RATIO, luminance, ratio
 from .picture import Flags, Floats, Matte, Picture, blur, box_of, dilate, floats, from_image, on_canvas, resize
@@ -30,13 +29,6 @@ _BANNER_ASPECT = 1.45
 _STORY_ASPECT = 1.6
 
 
-class Spot(NamedTuple):
-    """`box` of the ink on the canvas; `scale` by which the letters are resized to fit it."""
-
-    box: Box
-    scale: float
-
-
 def safe_area(canvas: tuple[int, int]) -> Box:
     """The part of a canvas (width, height) that no platform covers or crops; on a story its controls do."""
     width, height = canvas
@@ -54,12 +46,12 @@ def is_banner(canvas: tuple[int, int]) -> bool:
     return canvas[0] / canvas[1] >= _BANNER_ASPECT
 
 
-def text_area(canvas: tuple[int, int], product: Box | None, *, position: TextPosition, mode: CompositionMode) -> Box:
+def text_area(canvas: tuple[int, int], matte: Matte | None, *, position: TextPosition, mode: CompositionMode) -> Box:
     """The room in which words should be set: beside, above or below the product.
 
     Args:
         canvas: (width, height).
-        product: its box on the canvas, or None.
+        matte: the product's coverage of the canvas, or None.
         position: where the caller wants them.
         mode: `behind` wants them to reach behind the product's top.
 
@@ -68,6 +60,7 @@ def text_area(canvas: tuple[int, int], product: Box | None, *, position: TextPos
     """
     x, y, width, height = safe_area(canvas)
     tall = round(min(0.30 * canvas[1], 0.42 * canvas[0]))
+    product = None if matte is None else box_of(matte > 0.1)
     if product is None:
         offset = {TextPosition.TOP: 0, TextPosition.BOTTOM: height - tall}.get(position, (height - tall) // 2)
         return x, y + max(0, offset), width, min(tall, height)
@@ -106,7 +99,7 @@ def find_spots(
     position: TextPosition,
     tone: float = 1.0,
     is_behind: bool = False,
-) -> list[Spot]:
+) -> list[LettersLayout]:
     """The best places for letters of `size` (width, height of their ink), best first and apart from each other.
 
     Args:
@@ -129,7 +122,7 @@ def find_spots(
     light = _shrunk(luminance(picture))
     likeness = _integral(floats(np.maximum(0, np.log(MIN_RATIO / ratio(light, tone)))))
     covered = _integral(_shrunk(floats(dilate(taken, 3 if is_behind else round(0.012 * max(canvas))))))
-    found: list[tuple[float, float, Spot]] = []
+    found: list[tuple[float, float, LettersLayout]] = []
     for scale in _SCALES:
         width, height = round(size[0] * scale * widest), round(size[1] * scale * widest)
         lefts = {area[0] + (area[2] - width) // 2, safe[0], safe[0] + safe[2] - width}
@@ -139,7 +132,7 @@ def find_spots(
             for top in sorted(tops):
                 if not _is_inside((left, top, width, height), safe):
                     continue
-                spot = Spot((left, top, width, height), scale * widest)
+                spot = LettersLayout(box=(left, top, width, height), scale=scale * widest, is_behind=is_behind)
                 score = 2.5 * math.log(scale) - _dislike(spot.box, area, canvas, position)
                 score -= 3.0 * _mean(clutter, spot.box) + 0.5 * _mean(likeness, spot.box)
                 overlap = _mean(covered, spot.box)
@@ -147,14 +140,14 @@ def find_spots(
                 score -= 5.0 * max(0.0, overlap - 0.12) if is_behind else 8.0 * overlap + (1.5 if overlap else 0.0)
                 found.append((score, overlap, spot))
     found.sort(key=lambda scored: -scored[0])
-    spots: list[Spot] = []
+    spots: list[LettersLayout] = []
     for _, overlap, spot in found:
         # No other place is worth covering more of the product than the best one does.
         if overlap <= found[0][1] and all(_shared(spot.box, other.box) < _APART for other in spots):
             spots.append(spot)
         if len(spots) == _CHOICES:
             break
-    return spots or [Spot((safe[0], safe[1], round(size[0] * widest), round(size[1] * widest)), widest)]
+    return spots
 
 
 def ink_of(letters: Picture) -> Box:
@@ -232,8 +225,3 @@ def _is_inside(box: Box, area: Box) -> bool:
         and box[0] + box[2] <= area[0] + area[2]
         and box[1] + box[3] <= area[1] + area[3]
     )
-
-
-def matte_box(matte: Matte | None) -> Box | None:
-    """The tight box of what `matte` covers by more than a tenth, or None."""
-    return None if matte is None else box_of(matte > 0.1)

@@ -1,6 +1,7 @@
 """What is measured on a finished ad. Only the product's identity can fail a job."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -11,10 +12,9 @@ from ..contract.schemas import Check
 from ..engines.base import Matte, Picture
 from ..imaging.composite import resized_crop
 from ..imaging.contrast import MIN_RATIO, Legibility, legibility
-from ..imaging.picture import Flags, box_of, core_of, dilate, erode, floats, window_round
+from ..imaging.picture import Flags, box_of, core_of, coverage, dilate, erode, matte_of, window_round
 from ..imaging.placement import MAX_HIDDEN_GLYPH_SHARE, MAX_HIDDEN_SHARE, safe_area
 from .lettering import Glyphs, Placed
-from .workspace import Workspace
 
 IDENTITY_LIMIT = 1.0
 """Levels of 255 by which the placed core may differ from a resize of the original."""
@@ -24,6 +24,9 @@ _MAX_EXTRUSION_SHARE = 0.2
 _EDGE_SHARE = 0.02
 _OVERLAP_LIMIT = 0.30
 _RING_PX = 16
+_ANEW: dict[str, Any] = {"start_step": 2}
+_ELSEWHERE: dict[str, Any] = {"start_step": 3, "text_position": "auto", "composition_mode": "overlay"}
+"""What a call that may help sets."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,7 @@ class Finished:
         placed: its letters on the canvas.
         glyphs: the words that it should show, where they are known.
         cutout: RGBA on the canvas, or None.
-        product: how it was placed.
-        is_locked: whether the product's identity was promised and can be known.
+        product: how the product was placed, where its identity was promised and can be known.
         job_id: whose picture it is.
     """
 
@@ -47,16 +49,7 @@ class Finished:
     glyphs: Glyphs | None
     cutout: Picture | None
     product: ProductLayout | None
-    is_locked: bool
     job_id: str
-
-    @property
-    def canvas(self) -> tuple[int, int]:
-        return self.final.shape[1], self.final.shape[0]
-
-    @property
-    def product_matte(self) -> Matte | None:
-        return None if self.cutout is None else floats(self.cutout[..., 3]) / np.float32(255)
 
 
 def source_error(original: Image.Image, placed: ProductLayout, cutout: Picture) -> float:
@@ -70,21 +63,22 @@ def source_error(original: Image.Image, placed: ProductLayout, cutout: Picture) 
 
 
 def product_core_identity(
-    picture: Picture, cutout: Picture, placed: ProductLayout | None, *, covered: Flags | None
+    picture: Picture, cutout: Picture | None, product: ProductLayout | None, *, covered: Flags | None = None
 ) -> Check:
     """Whether the product's core in `picture` is the cut-out's, and the cut-out's the original's.
 
     Args:
         picture: RGB.
-        cutout: RGBA on the same canvas.
-        placed: how it was placed, with its measured `source_error`.
+        cutout: RGBA on the same canvas, or None.
+        product: how it was placed, with its measured `source_error`; None where no identity was promised.
         covered: pixels that letters lie on, which are not compared.
     """
+    if cutout is None or product is None:
+        return Check(name="product_core_identity", passed=None)
     core = core_of(cutout[..., 3])
     if covered is not None:
         core &= ~covered
-    drawn = _largest(picture, cutout[..., :3], core)
-    source = placed.source_error if placed is not None else None
+    drawn, source = _largest(picture, cutout[..., :3], core), product.source_error
     is_same = drawn == 0 and source is not None and source <= IDENTITY_LIMIT
     return Check(name="product_core_identity", passed=is_same, value=max(drawn, source or 0.0), limit=IDENTITY_LIMIT)
 
@@ -99,36 +93,26 @@ def require_identity(check: Check) -> None:
         )
 
 
-def not_applicable() -> tuple[Check, ...]:
-    """The checks of letters, for a picture that has none."""
+def wordless_checks(picture: Picture, cutout: Picture | None, product: ProductLayout | None) -> tuple[Check, ...]:
+    """Every check of an ad without words; see `product_core_identity`."""
     names = ("glyph_overlap", "text_contrast", "text_product_overlap", "safe_margins")
-    return tuple(Check(name=name, passed=None) for name in names)
-
-
-def step1_checks(workspace: Workspace) -> tuple[Check, ...]:
-    """The checks of an ad without words."""
-    identity = Check(name="product_core_identity", passed=None)
-    if workspace.request.product_lock and workspace.is_verified and workspace.step1 is not None:
-        assert workspace.cutout is not None  # noqa: S101
-        identity = product_core_identity(workspace.step1, workspace.cutout, workspace.layout.product, covered=None)
-    return (identity, *not_applicable())
+    return (product_core_identity(picture, cutout, product), *(Check(name=name, passed=None) for name in names))
 
 
 def all_checks(finished: Finished) -> tuple[Check, ...]:
     """Every check of a finished ad; the first is the product's identity."""
-    letters = finished.placed.in_front_of(finished.product_matte)
-    covered = letters[..., 3] > 0
-    if finished.placed.where.is_behind:
-        covered[:] = False
-    identity = Check(name="product_core_identity", passed=None)
-    if finished.is_locked and finished.cutout is not None:
-        identity = product_core_identity(finished.final, finished.cutout, finished.product, covered=covered)
+    placed, product = finished.placed, matte_of(finished.cutout)
+    letters = placed.in_front_of(product)
+    covered = (letters[..., 3] > 0) & (not placed.where.is_behind)
+    overlap = None if finished.glyphs is None else glyph_overlap(finished.lettering, finished.glyphs)
+    seen = contrast_of(finished.final, placed, letters, product)
+    contrast = None if seen is None else seen.worst
     return (
-        identity,
-        _glyph_overlap(finished),
-        _text_contrast(finished, letters),
-        _text_product_overlap(finished, covered),
-        _safe_margins(finished),
+        product_core_identity(finished.final, finished.cutout, finished.product, covered=covered),
+        _judged(finished, "glyph_overlap", overlap, GLYPH_LIMIT, _ANEW),
+        _judged(finished, "text_contrast", contrast, MIN_RATIO, _ELSEWHERE, digits=2),
+        _text_product_overlap(finished, product, covered),
+        _judged(finished, "safe_margins", _margin(finished), 1.0, _ANEW),
     )
 
 
@@ -140,15 +124,6 @@ def glyph_overlap(lettering: Picture, glyphs: Glyphs) -> float:
     for deep in (below, below - 1) if value < GLYPH_LIMIT else ():  # an edge may round up
         value = max(value, _overlap(drawn, _swept(wanted, right, max(0, deep)), cells))
     return value
-
-
-def _glyph_overlap(finished: Finished) -> Check:
-    if finished.glyphs is None:
-        return Check(name="glyph_overlap", passed=None, limit=GLYPH_LIMIT)
-    value = glyph_overlap(finished.lettering, finished.glyphs)
-    passed = value >= GLYPH_LIMIT
-    fix = None if passed else _again(finished, 2)
-    return Check(name="glyph_overlap", passed=passed, value=round(value, 3), limit=GLYPH_LIMIT, fix=fix)
 
 
 def _overlap(drawn: Flags, wanted: Flags, cells: tuple[Box, ...]) -> float:
@@ -186,59 +161,55 @@ def contrast_of(picture: Picture, placed: Placed, letters: Picture, product: Mat
     window = window_round(letters, _RING_PX + round(0.2 * placed.font_size_px))
     return legibility(
         picture[window],
-        floats(letters[window][..., 3]) / np.float32(255),
+        coverage(letters[window]),
         faces=None if placed.faces is None else placed.faces[window],
         front=product[window] if placed.where.is_behind and product is not None else None,
         font_size_px=placed.font_size_px,
     )
 
 
-def _text_contrast(finished: Finished, letters: Picture) -> Check:
-    seen = contrast_of(finished.final, finished.placed, letters, finished.product_matte)
-    if seen is None:
-        return Check(name="text_contrast", passed=None, limit=MIN_RATIO)
-    passed = seen.worst >= MIN_RATIO
-    fix = None if passed else _again(finished, 3, text_position="auto", composition_mode="overlay")
-    return Check(name="text_contrast", passed=passed, value=round(seen.worst, 2), limit=MIN_RATIO, fix=fix)
-
-
-def _text_product_overlap(finished: Finished, covered: Flags) -> Check:
+def _text_product_overlap(finished: Finished, product: Matte | None, covered: Flags) -> Check:
     """Share of the product's core under letters; `behind`: hidden share of all letters, or of the worst glyph."""
-    product = finished.product_matte
-    value, limit = 0.0, _OVERLAP_LIMIT
-    if finished.cutout is None or product is None or not product.any():
-        return Check(name="text_product_overlap", passed=None, limit=limit)
-    if finished.placed.where.is_behind:
-        total, worst = finished.placed.hidden_shares(product)
-        is_worse = worst / MAX_HIDDEN_GLYPH_SHARE > total / MAX_HIDDEN_SHARE
-        value, limit = (worst, MAX_HIDDEN_GLYPH_SHARE) if is_worse else (total, MAX_HIDDEN_SHARE)
-    else:
+    value, limit = None, _OVERLAP_LIMIT
+    if finished.cutout is not None and product is not None:
         core = core_of(finished.cutout[..., 3])
         value = float((core & covered).sum()) / max(1, int(core.sum()))
-    passed = value <= limit
-    fix = None if passed else _again(finished, 3, text_position="auto", composition_mode="overlay")
-    return Check(name="text_product_overlap", passed=passed, value=round(value, 4), limit=limit, fix=fix)
+        if finished.placed.where.is_behind:
+            total, worst = finished.placed.hidden_shares(product)
+            is_worse = worst / MAX_HIDDEN_GLYPH_SHARE > total / MAX_HIDDEN_SHARE
+            value, limit = (worst, MAX_HIDDEN_GLYPH_SHARE) if is_worse else (total, MAX_HIDDEN_SHARE)
+    return _judged(finished, "text_product_overlap", value, limit, _ELSEWHERE, digits=4, is_most=True)
 
 
-def _safe_margins(finished: Finished) -> Check:
+def _margin(finished: Finished) -> float:
     """The ink's smallest distance from an edge, in units of the margin that this edge asks for."""
-    width, height = finished.canvas
-    x, y, safe_width, safe_height = safe_area(finished.canvas)
+    height, width = finished.final.shape[:2]
+    x, y, safe_width, safe_height = safe_area((width, height))
     left, top, ink_width, ink_height = finished.placed.where.box
-    shares = (
+    return min(
         left / x,
         top / y,
         (width - left - ink_width) / (width - x - safe_width),
         (height - top - ink_height) / (height - y - safe_height),
     )
-    value = min(shares)
-    passed = value >= 1
-    fix = None if passed else _again(finished, 2)
-    return Check(name="safe_margins", passed=passed, value=round(value, 3), limit=1.0, fix=fix)
 
 
-def _again(finished: Finished, start_step: int, **arguments: str) -> Fix:
-    return Fix(tool="generate", arguments={"resume_job_id": finished.job_id, "start_step": start_step, **arguments})
+def _judged(
+    finished: Finished,
+    name: str,
+    value: float | None,
+    limit: float,
+    fix: dict[str, Any],
+    *,
+    digits: int = 3,
+    is_most: bool = False,
+) -> Check:
+    """Whether `value` is within its least (or most) `limit`, and else the call that may help; None: not applicable."""
+    if value is None:
+        return Check(name=name, passed=None, limit=limit)
+    passed = value <= limit if is_most else value >= limit
+    again = Fix(tool="generate", arguments={"resume_job_id": finished.job_id, **fix})
+    return Check(name=name, passed=passed, value=round(value, digits), limit=limit, fix=None if passed else again)
 
 
 def _largest(one: Picture, other: Picture, where: Flags) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from ..contract.layout import Box, LettersLayout, TextLayout
 from ..engines.base import Matte, Picture
 from ..imaging.fonts import FontCatalog
-from ..imaging.picture import Flags, floats, tinted
+from ..imaging.picture import Flags, coverage, floats, tinted
 from ..imaging.placement import clear_of, ink_of, letters_at
 from ..imaging.typesetting import Typesetter
 
@@ -25,6 +25,7 @@ class Glyphs:
 
     mask: Flags
     cells: tuple[Box, ...]
+    font_size_px: int
 
 
 @dataclass(frozen=True)
@@ -45,19 +46,15 @@ class Placed:
     font_size_px: float
     where: LettersLayout
 
-    @property
-    def matte(self) -> Matte:
-        return floats(self.letters[..., 3]) / np.float32(255)
-
     def in_front_of(self, product: Matte | None) -> Picture:
         """The letters as they are laid over the picture: their glow passes behind a product that they do not touch."""
-        if product is None or self.where.is_behind or ((self.matte > 0.5) & (product > 0.5)).any():
+        if product is None or self.where.is_behind or ((coverage(self.letters) > 0.5) & (product > 0.5)).any():
             return self.letters
         return clear_of(self.letters, product)
 
     def hidden_shares(self, product: Matte) -> tuple[float, float]:
         """How much of all letters, and of the glyph that suffers most, lies under `product`; 0-1."""
-        matte = self.matte
+        matte = coverage(self.letters)
         hidden = matte * product
         shares = [float(hidden.sum() / max(1.0, float(matte.sum())))]
         for x, y, width, height in self.cells:
@@ -88,18 +85,16 @@ def glyphs_of(text: TextLayout, fonts: FontCatalog, shape: tuple[int, int]) -> G
             if to_x - from_x >= _MIN_CELL_SHARE * text.font_size_px or (end == ends[-1] and to_x > from_x):
                 cells.append((from_x, y, to_x - from_x, height))
                 start = end
-    return Glyphs(mask, tuple(cells))
+    return Glyphs(mask, tuple(cells), text.font_size_px)
 
 
-def placed_letters(
-    picture: Picture, where: LettersLayout, canvas: tuple[int, int], *, text: TextLayout | None, glyphs: Glyphs | None
-) -> Placed:
-    """RGBA `picture` of letters on the canvas; `text` and `glyphs` when it is known which words they are."""
+def placed_letters(picture: Picture, where: LettersLayout, canvas: tuple[int, int], glyphs: Glyphs | None) -> Placed:
+    """RGBA `picture` of letters on the canvas; `glyphs` when it is known which words they are."""
     ink = ink_of(picture)
     faces, cells, size_px = None, (where.box,), 0.6 * where.box[3]
-    if text is not None and glyphs is not None:
+    if glyphs is not None:
         faces = letters_at(tinted(floats(glyphs.mask), (0, 0, 0)), ink, where.box, where.scale, canvas)[..., 3] > 127
-        size_px = text.font_size_px * where.scale
+        size_px = glyphs.font_size_px * where.scale
         cells = tuple(
             (
                 round(where.box[0] + (x - ink[0]) * where.scale),

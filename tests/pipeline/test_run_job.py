@@ -52,7 +52,9 @@ class Events:
         return [code for code, _ in self.notices]
 
     def open_stage(self, stage: Stage) -> Report:
-        return Report(stage, self)
+        report = Report(stage, self)
+        report.iteration(0, 1)
+        return report
 
     def notice(self, code: str, message: str) -> None:
         self.notices.append((code, message))
