@@ -108,9 +108,7 @@ class DraftEngine:
         cast = kind.cast * (0.4 if "podium" in choice.props else 1.0)
         return Scene(image, name, floor_y, light_x, kind.light_z, cast, kind.gloss)
 
-    def refine(
-        self, image: Picture, *, product: Matte, request: GenerateRequest, seed: int, report: StageReport
-    ) -> Picture:
+    def refine(self, image: Picture, *, seed: int, report: StageReport) -> Picture:
         """See `Engine`: a light grade of the whole."""
         self._report_unused(report)
         graded = vignetted(floats(image) / np.float32(255), 0.07)
@@ -130,14 +128,7 @@ class DraftEngine:
         return painting
 
     def blend_text(
-        self,
-        image: Picture,
-        letters: Picture,
-        *,
-        mode: CompositionMode,
-        request: GenerateRequest,
-        seed: int,
-        report: StageReport,
+        self, image: Picture, letters: Picture, *, mode: CompositionMode, seed: int, report: StageReport
     ) -> Picture:
         """See `Engine`."""
         self._report_unused(report)

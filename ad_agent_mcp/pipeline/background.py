@@ -103,14 +103,8 @@ def _place(workspace: Workspace, original: Image.Image, cut: CutOut, scene: Scen
 
 def _refine(workspace: Workspace, image: Picture, cutout: Picture) -> Picture:
     report = workspace.events.open_stage(Stage.REFINE)
-    refined = workspace.engine.refine(
-        pad(image),
-        product=pad(coverage(cutout), is_empty=True),
-        request=workspace.request,
-        seed=workspace.seed_for(Stage.REFINE),
-        report=report,
-    )
-    refined = crop(refined, workspace.canvas)
+    painted = workspace.engine.refine(pad(image), seed=workspace.seed_for(Stage.REFINE), report=report)
+    refined = crop(painted, workspace.canvas)
     return alpha_over(refined, cutout) if workspace.request.product_lock else refined
 
 

@@ -239,7 +239,6 @@ def _blended(workspace: Workspace, lettering: _Lettering) -> Picture:
             pad(base),
             pad(lettering.letters, is_empty=True),
             mode=_mode(workspace, lettering.placed.where),
-            request=workspace.request,
             seed=workspace.seed_for(Stage.BLEND),
             report=report,
         ),
