@@ -8,6 +8,7 @@ from ..contract.stages import EngineName, Plan
 from ..imaging import cutout
 from ..imaging.composite import product_box, subject_x
 from ..imaging.picture import alpha_over, blur, floats, to_bytes
+from ..imaging.placement import words_side
 from ..imaging.relief import paint_letters
 from ..imaging.scenes.palette import choose_palette, named_colours
 from ..imaging.scenes.routing import choose_scene, paint_scene, scene_name
@@ -73,24 +74,14 @@ class DraftEngine:
         self._report_unused(report)
         rng = np.random.default_rng(seed)
         light_x = -1.0 if rng.random() < 0.7 else 1.0
-        has_text = request.text_content is not None
         choice = choose_scene(request.bg_prompt)
         palette = choose_palette(request.bg_prompt, product.rgba)
-        # Words behind the product look over its top, wherever else they were wanted; words below it need floor.
-        is_behind = request.composition_mode is CompositionMode.BEHIND
-        text_side = TextPosition.TOP if is_behind else request.text_position
-        floor_y = choice.kind.floor_y
-        if has_text and text_side is TextPosition.BOTTOM:
-            floor_y -= 0.12
-        if choice.kind.light_z < 0 and subject_x(size, has_text=has_text) > 0.6:
+        side, floor_y = words_side(request), choice.kind.floor_y
+        if side is TextPosition.BOTTOM:
+            floor_y -= 0.12  # words below the product need floor
+        if choice.kind.light_z < 0 and subject_x(size, side) > 0.6:
             light_x = -1.0  # a sun behind the product's outer side would leave the picture
-        subject = product_box(
-            (product.box[2], product.box[3]),
-            size,
-            floor_y=floor_y,
-            has_text=has_text,
-            text_side=text_side,
-        )
+        subject = product_box((product.box[2], product.box[3]), size, floor_y=floor_y, side=side)
         image = paint_scene(choice, palette, rng, size=size, light_x=light_x, floor_y=floor_y, subject=subject)
         name = scene_name(choice, palette)
         if request.bg_prompt.strip():

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..contract.layout import Box, LettersLayout
-from ..contract.schemas import CompositionMode, TextPosition
+from ..contract.schemas import CompositionMode, GenerateRequest, TextPosition
 from .contrast import MIN_RATIO, luminance, ratio
 from .picture import Flags, Floats, Matte, Picture, blur, box_of, dilate, floats, from_image, on_canvas, resize
 
@@ -32,18 +32,25 @@ _STORY_ASPECT = 1.6
 def safe_area(canvas: tuple[int, int]) -> Box:
     """The part of a canvas (width, height) that no platform covers or crops; on a story its controls do."""
     width, height = canvas
-    left, top, right, bottom = 0.06, 0.06, 0.06, 0.06
+    side, top, bottom = 0.06, 0.06, 0.06
     if height / width >= _STORY_ASPECT:
-        left, top, right, bottom = 0.065, 0.13, 0.065, 0.16
-    elif width / height >= _BANNER_ASPECT:
-        left, top, right, bottom = 0.045, 0.09, 0.045, 0.09
-    x, y = round(left * width), round(top * height)
-    return x, y, width - x - round(right * width), height - y - round(bottom * height)
+        side, top, bottom = 0.065, 0.13, 0.16
+    elif is_banner(canvas):
+        side, top, bottom = 0.045, 0.09, 0.09
+    x, y = round(side * width), round(top * height)
+    return x, y, width - 2 * x, height - y - round(bottom * height)
 
 
 def is_banner(canvas: tuple[int, int]) -> bool:
     """Whether a canvas (width, height) is so wide that words stand beside the product."""
     return canvas[0] / canvas[1] >= _BANNER_ASPECT
+
+
+def words_side(request: GenerateRequest) -> TextPosition | None:
+    """On which side of the product words are wanted, or None without any."""
+    # Words behind the product look over its top, wherever else they were wanted.
+    is_behind = request.composition_mode is CompositionMode.BEHIND
+    return None if request.text_content is None else TextPosition.TOP if is_behind else request.text_position
 
 
 def text_area(canvas: tuple[int, int], matte: Matte | None, *, position: TextPosition, mode: CompositionMode) -> Box:

@@ -4,13 +4,13 @@ from PIL import Image
 
 from ..contract.errors import invalid
 from ..contract.layout import Box, ProductLayout
-from ..contract.schemas import CompositionMode, TextPosition
 from ..contract.stages import Stage
 from ..engines.base import CutOut, Picture, Scene
 from ..files import sha256_of
 from ..imaging.composite import assemble, merged, place_product, product_box, product_reflection
 from ..imaging.decode import decode_picture
 from ..imaging.picture import alpha_over, coverage, from_image
+from ..imaging.placement import words_side
 from ..imaging.shadow import product_shadow
 from . import checks
 from .workspace import Workspace, crop, pad, padded_size
@@ -81,17 +81,9 @@ def make_background(workspace: Workspace) -> None:
 
 
 def _place(workspace: Workspace, original: Image.Image, cut: CutOut, scene: Scene) -> ProductLayout:
-    request = workspace.request
-    is_behind = request.composition_mode is CompositionMode.BEHIND
     source_box = _scaled(cut.box, original.width / cut.rgba.shape[1], (original.width, original.height))
-    placed_box = product_box(
-        (source_box[2], source_box[3]),
-        workspace.canvas,
-        floor_y=scene.floor_y,
-        has_text=request.text_content is not None,
-        # Words behind the product look over its top, wherever else they were wanted.
-        text_side=TextPosition.TOP if is_behind else request.text_position,
-    )
+    side = words_side(workspace.request)
+    placed_box = product_box((source_box[2], source_box[3]), workspace.canvas, floor_y=scene.floor_y, side=side)
     if placed_box[2] > _NOTICED_UPSCALE * source_box[2]:
         workspace.events.notice(
             "product_upscaled",
