@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..contract.layout import Box
 from ..contract.schemas import TextPosition
-from .picture import Picture, alpha_over, blur, floats, from_image, on_canvas
+from .picture import Picture, blur, floats, from_image, on_canvas
 from .placement import is_banner, safe_area
 
 _MAX_UPSCALE = 4.0
@@ -129,10 +129,3 @@ def merged(under: Picture, over: Picture) -> Picture:
     result[..., 3:] = np.clip(alpha * 255 + 0.5, 0, 255)
     result[result[..., 3] == 0] = 0
     return result
-
-
-def assemble(background: Picture, *layers: Picture) -> Picture:
-    """RGB `background` under RGBA `layers` of the same size, the last one on top."""
-    for layer in layers:
-        background = alpha_over(background, layer)
-    return background

@@ -89,17 +89,14 @@ def box_of(flags: Flags) -> Box | None:
     return left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
 
 
-def alpha_over(image: Picture, layer: Picture) -> Picture:
-    """RGBA `layer` over RGB `image` of the same size. Exact where the layer's alpha is 0 or 255."""
+def alpha_over(image: Picture, *layers: Picture) -> Picture:
+    """RGBA `layers`, the last one on top, over RGB `image` of the same size; exact where an alpha is 0 or 255."""
     result = image.copy()
-    box = box_of(layer[..., 3] > 0)
-    if box is None:
-        return result
-    x, y, width, height = box
-    under = image[y : y + height, x : x + width].astype(np.uint32)
-    over = layer[y : y + height, x : x + width].astype(np.uint32)
-    alpha = over[..., 3:]
-    result[y : y + height, x : x + width] = (under * (255 - alpha) + over[..., :3] * alpha + 127) // 255
+    for layer in layers:
+        window = window_round(layer, 0)
+        over = layer[window].astype(np.uint32)
+        alpha = over[..., 3:]
+        result[window] = (result[window] * (255 - alpha) + over[..., :3] * alpha + 127) // 255
     return result
 
 

@@ -7,7 +7,7 @@ from ..contract.layout import Box, ProductLayout
 from ..contract.stages import Stage
 from ..engines.base import CutOut, Picture, Scene
 from ..files import sha256_of
-from ..imaging.composite import assemble, merged, place_product, product_box, product_reflection
+from ..imaging.composite import merged, place_product, product_box, product_reflection
 from ..imaging.decode import decode_picture
 from ..imaging.picture import alpha_over, coverage, from_image
 from ..imaging.placement import words_side
@@ -60,7 +60,7 @@ def make_background(workspace: Workspace) -> None:
     )
     if scene.gloss > 0:
         shadow = merged(shadow, product_reflection(cutout, product=placed.placed_box, gloss=scene.gloss))
-    step1 = assemble(background, shadow, cutout)
+    step1 = alpha_over(background, shadow, cutout)
     report.iteration(1, 1)
 
     if workspace.is_planned(Stage.REFINE):

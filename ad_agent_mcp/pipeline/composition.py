@@ -10,7 +10,6 @@ from ..contract.schemas import Check, CompositionMode, TextPosition
 from ..contract.stages import Stage
 from ..engines.base import Matte, Picture
 from ..imaging import contrast
-from ..imaging.composite import assemble
 from ..imaging.picture import Flags, alpha_over, blur, coverage, dilate, floats, mix, on_canvas, window_round
 from ..imaging.placement import (
     MAX_HIDDEN_GLYPH_SHARE,
@@ -109,9 +108,8 @@ def _arranged(workspace: Workspace, glyphs: Glyphs | None) -> _Lettering:
     request, canvas, ink = workspace.request, workspace.canvas, ink_of(picture)
     tone = float(np.median(contrast.luminance(picture[..., :3][picture[..., 3] > 127]))) if ink[2] > 1 else 1.0
 
-    def spots(mode: CompositionMode, position: TextPosition) -> list[LettersLayout]:
-        is_behind = mode is CompositionMode.BEHIND
-        area = text_area(canvas, product, position=position, mode=mode)
+    def spots(position: TextPosition, *, is_behind: bool) -> list[LettersLayout]:
+        area = text_area(canvas, product, position=position, is_behind=is_behind)
         return find_spots(
             workspace.step1, product, (ink[2], ink[3]), area=area, position=position, tone=tone, is_behind=is_behind
         )
@@ -123,7 +121,7 @@ def _arranged(workspace: Workspace, glyphs: Glyphs | None) -> _Lettering:
                 "text_position_unused", f"Words behind a product stand at its top, so {position} had no effect."
             )
             position = TextPosition.AUTO
-        lowest = spots(CompositionMode.BEHIND, TextPosition.TOP)[0]
+        lowest = spots(TextPosition.TOP, is_behind=True)[0]
         behind = _peeping(workspace, placed_letters(picture, lowest, canvas, glyphs), product)
         if behind is not None:
             return _legible(workspace, placed_letters(picture, behind, canvas, glyphs))
@@ -133,7 +131,7 @@ def _arranged(workspace: Workspace, glyphs: Glyphs | None) -> _Lettering:
             "One short line of text, or a narrower product, leaves them readable.",
         )
     best: _Lettering | None = None
-    for spot in spots(CompositionMode.OVERLAY, position):
+    for spot in spots(position, is_behind=False):
         if best is not None and not _obeys(spot.box, position, canvas):
             continue
         candidate = _legible(workspace, placed_letters(picture, spot, canvas, glyphs))
@@ -193,7 +191,7 @@ def _legible(workspace: Workspace, placed: Placed) -> _Lettering:
 
     def measured(letters: Picture, under: tuple[Picture, ...]) -> contrast.Legibility | None:
         return contrast.legibility(
-            assemble(base, *under, letters),
+            alpha_over(base, *under, letters),
             coverage(letters),
             faces=None if placed.faces is None else placed.faces[window],
             front=front if is_behind else None,
@@ -229,7 +227,7 @@ def _blended(workspace: Workspace, lettering: _Lettering) -> Picture:
 
     A blend that makes the letters fainter than they may be is taken back as far as that needs.
     """
-    base = assemble(workspace.step1, *lettering.under)
+    base = alpha_over(workspace.step1, *lettering.under)
     plain = alpha_over(base, lettering.letters)
     if not workspace.is_planned(Stage.BLEND):
         return plain

@@ -101,9 +101,8 @@ def _do_without_shaping(workspace: Workspace, text: str) -> None:
 
 def _set(workspace: Workspace, text: str) -> SetText:
     request, canvas = workspace.request, workspace.canvas
-    mode = request.composition_mode
-    area = text_area(canvas, workspace.product_matte, position=request.text_position, mode=mode)
-    is_behind = mode is CompositionMode.BEHIND
+    is_behind = request.composition_mode is CompositionMode.BEHIND
+    area = text_area(canvas, workspace.product_matte, position=request.text_position, is_behind=is_behind)
     typesetter = Typesetter(workspace.fonts, request.font_name)
     lines, size_px = typesetter.fit(
         text,
