@@ -63,6 +63,14 @@ def resize(values: Floats, size: tuple[int, int]) -> Floats:
     return floats(cv2.resize(values, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))
 
 
+def at_most(picture: Picture, side_px: int) -> Picture:
+    """`picture` made smaller where its longer side has more than `side_px`."""
+    height, width = picture.shape[:2]
+    scale = min(1.0, side_px / max(height, width))
+    size = (max(16, round(width * scale)), max(16, round(height * scale)))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
 def disc(radius_px: int) -> Picture:
     """A round structuring element."""
     side = 2 * max(0, radius_px) + 1
