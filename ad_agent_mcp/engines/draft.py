@@ -12,7 +12,7 @@ from ..imaging.placement import words_side
 from ..imaging.relief import paint_letters
 from ..imaging.scenes.palette import choose_palette, named_colours
 from ..imaging.scenes.routing import choose_scene, paint_scene, scene_name
-from ..imaging.scenes.setting import vignetted, with_grain
+from ..imaging.scenes.setting import Setting, vignetted, with_grain
 from .base import CutOut, Matte, Picture, Scene, StageReport
 
 _UNUSED_BY_STEP = {
@@ -82,7 +82,8 @@ class DraftEngine:
         if choice.kind.light_z < 0 and subject_x(size, side) > 0.6:
             light_x = -1.0  # a sun behind the product's outer side would leave the picture
         subject = product_box((product.box[2], product.box[3]), size, floor_y=floor_y, side=side)
-        image = paint_scene(choice, palette, rng, size=size, light_x=light_x, floor_y=floor_y, subject=subject)
+        setting = Setting(size, palette, light_x, floor_y, subject, choice.props)
+        image = paint_scene(choice.kind, setting, rng)
         name = scene_name(choice, palette)
         if request.bg_prompt.strip():
             followed = ", ".join(

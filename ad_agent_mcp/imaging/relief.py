@@ -6,7 +6,6 @@ fonts or jobs.
 """
 
 import functools
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from . import surfaces
 from .picture import Flags, Floats, Matte, Picture, blur, box_of, floats, resize, to_bytes
-from .scenes.palette import Colour, named_colours, rgb_of
+from .scenes.palette import Colour, named_colours, places_of, rgb_of
 from .surfaces import Glyphs
 
 Tones = tuple[tuple[float, Colour], ...]
@@ -88,15 +87,14 @@ def paint_letters(mask: Matte, prompt: str, *, seed: int) -> Picture:
 def style_of(prompt: str) -> tuple[Style, Tones]:
     """The style that `prompt` asks for, and its colours from dark to light."""
     text = prompt.lower()
-    metal = next((name for name, (words, _) in _METALS.items() if _has(text, words)), None)
-    wanted = [
-        name for name, style in STYLES.items() if _has(text, style.words) and not (name == "flat" and "3d" in text)
-    ]
+    metal = next((name for name, (words, _) in _METALS.items() if places_of(words, text)), None)
+    named = [name for name, style in STYLES.items() if places_of(style.words, text)]
+    wanted = [name for name in named if not (name == "flat" and "3d" in text)]
     taken = {word for style in STYLES.values() for word in style.words}
     taken |= {word for words, _ in _METALS.values() for word in words}
     colours = [colour for word, colour in named_colours(prompt) if word not in taken]
     style = STYLES[wanted[0] if wanted else "chisel" if metal else "candy" if colours else "balloon"]
-    if metal == "chrome" and colours and not _has(text, _PURE_METALS):
+    if metal == "chrome" and colours and not places_of(_PURE_METALS, text):
         metal = None  # "metallic red" is a red surface that shines
     if metal is not None and not style.glow:
         return style, _METALS[metal][1]
@@ -107,11 +105,6 @@ def style_of(prompt: str) -> tuple[Style, Tones]:
     if style.colour in _METALS:
         return style, _METALS[style.colour][1]
     return style, _tones_of(rgb_of(style.colour), is_light=style.glow > 0)
-
-
-def _has(text: str, words: tuple[str, ...]) -> bool:
-    # Korean words take endings; English ones must stand alone.
-    return any(re.search(rf"\b{word}\b" if word.isascii() else rf"(?<![가-힣]){word}", text) for word in words)
 
 
 def _tones_of(colour: Colour, *, is_light: bool) -> Tones:

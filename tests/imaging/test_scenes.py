@@ -11,6 +11,7 @@ from ad_agent_mcp.imaging.composite import merged, product_reflection
 from ad_agent_mcp.imaging.picture import floats
 from ad_agent_mcp.imaging.scenes.palette import choose_palette, named_colours
 from ad_agent_mcp.imaging.scenes.routing import SCENES, SceneKind, choose_scene, paint_scene, scene_name
+from ad_agent_mcp.imaging.scenes.setting import Setting
 from ad_agent_mcp.imaging.shadow import product_shadow
 
 from .products import bottle
@@ -45,15 +46,8 @@ def picture(
 ) -> np.ndarray:
     choice = choose_scene(f"{kind.surfaces.split()[0]} {prompt}")
     subject: Box = (size[0] * 3 // 8, size[1] // 3, max(1, size[0] // 4), size[1] // 2)
-    return paint_scene(
-        choice,
-        choose_palette(prompt, PRODUCT),
-        np.random.default_rng(seed),
-        size=size,
-        light_x=light_x,
-        floor_y=kind.floor_y,
-        subject=subject,
-    )
+    setting = Setting(size, choose_palette(prompt, PRODUCT), light_x, kind.floor_y, subject, choice.props)
+    return paint_scene(choice.kind, setting, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize(

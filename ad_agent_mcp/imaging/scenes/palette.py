@@ -1,6 +1,7 @@
 """Colours for a scene or letters: from the words of a prompt, English or Korean, or from the product."""
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import cv2
@@ -117,6 +118,17 @@ def choose_palette(prompt: str, product: Picture) -> Palette:
         (),
         lift[0],
     )
+
+
+def places_of(words: Iterable[str], text: str) -> dict[int, str]:
+    """Where any of `words`, lower case, begins in `text`. Korean words take endings; English ones must stand alone."""
+    found: dict[int, str] = {}
+    for word in words:
+        pattern = rf"(?<![가-힣]){word}" if "가" <= word[0] <= "힣" else rf"\b{word}\b"
+        match = re.search(pattern, text)
+        if match and len(word) > len(found.get(match.start(), "")):
+            found[match.start()] = word
+    return found
 
 
 def rgb_of(code: str) -> Colour:
