@@ -72,7 +72,9 @@ def paint_letters(mask: Matte, prompt: str, *, seed: int) -> Picture:
     ink = box_of(mask > 0)
     if ink is None:
         return letters
-    stroke = 2 * float(cv2.distanceTransform((mask > 0.5).astype(np.uint8), cv2.DIST_L2, 3)[mask > 0.5].mean())
+    solid = mask > 0.5
+    # The thinnest strokes of tiny letters fill no pixel.
+    stroke = 2 * float(cv2.distanceTransform(solid.astype(np.uint8), cv2.DIST_L2, 3)[solid].mean()) if solid.any() else 0
     reach = round(stroke * max(style.glow, 1.2 * style.depth)) + 4
     left, top = max(0, ink[0] - reach), max(0, ink[1] - reach)
     window = (slice(top, ink[1] + ink[3] + reach), slice(left, ink[0] + ink[2] + reach))

@@ -132,11 +132,12 @@ def _overlap(drawn: Flags, wanted: Flags, cells: tuple[Box, ...]) -> float:
     edge = max(1, round(_EDGE_SHARE * max(cell[3] for cell in cells)))
     wrong = dilate(erode(either & ~both, edge), edge)
     parts = [np.s_[:, :], *(np.s_[y : y + height, x : x + width] for x, y, width, height in cells)]
-    return min(
+    shares = (
         float(both[part].sum() / (int(either[part].sum()) + 2 * int(wrong[part].sum())))
         for part in parts
         if either[part].any()
     )
+    return min(shares, default=0.0)
 
 
 def _excess(drawn: Flags, wanted: Flags, longest: int) -> tuple[int, int]:

@@ -106,7 +106,8 @@ def _arranged(workspace: Workspace, glyphs: Glyphs | None) -> _Lettering:
     """The letters at the best spot at which they can be read, with what that takes."""
     product, picture = workspace.product_matte, workspace.letters
     request, canvas, ink = workspace.request, workspace.canvas, ink_of(picture)
-    tone = float(np.median(contrast.luminance(picture[..., :3][picture[..., 3] > 127]))) if ink[2] > 1 else 1.0
+    solid = picture[..., :3][picture[..., 3] > 127]
+    tone = float(np.median(contrast.luminance(solid))) if solid.size else 1.0
 
     def spots(position: TextPosition, *, is_behind: bool) -> list[LettersLayout]:
         area = text_area(canvas, product, position=position, is_behind=is_behind)

@@ -176,3 +176,9 @@ def test_no_letters_and_tiny_letters_are_no_error(shape):
     empty[7:9, 7:9] = 1
     for prompt in PROMPTS.values():
         assert paint_letters(empty, prompt, seed=1)[..., 3].max() > 200
+
+
+@pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
+def test_strokes_too_thin_to_fill_a_pixel_are_painted_as_faint_as_they_are(mask, prompt):
+    faint = mask * np.float32(0.4)
+    assert np.abs(paint_letters(faint, prompt, seed=1)[..., 3] / 255 - faint).max() < 0.01

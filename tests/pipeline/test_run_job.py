@@ -301,6 +301,24 @@ def test_foreign_letters_are_used_and_reported_unverified(whole, tmp_path):
     assert checks["product_core_identity"].passed
 
 
+def test_translucent_foreign_letters_stand_where_they_were_wanted(tmp_path):
+    letters = Image.new("RGBA", (200, 60), (0, 0, 0, 0))
+    letters.paste((20, 20, 60, 110), (10, 10, 190, 50))
+    given = tmp_path / "letters.png"
+    given.write_bytes(file_bytes(letters))
+    make(tmp_path, steps=(1,))
+    make(tmp_path, steps=(3,), inputs=Inputs(step2=given, has_step1_layers=True), text_position="top")
+    x, y, width, height = Layout.model_validate_json((tmp_path / "layout.json").read_bytes()).letters.box
+    assert abs(x + width / 2 - 200) <= 2
+    assert y + height < 192
+
+
+def test_words_too_small_for_a_solid_pixel_are_set_and_reported(tmp_path):
+    _, checks = make(tmp_path, width=256, height=256, text_content="\n".join("·" * 60), font_name="NanumPen/NanumPen.ttf")
+    assert checks["product_core_identity"].passed
+    assert checks["glyph_overlap"].passed is False
+
+
 @pytest.mark.parametrize("steps", [(2, 3), (3,)])
 def test_a_missing_earlier_picture_is_named(tmp_path, steps):
     with pytest.raises(AdAgentError) as caught:
