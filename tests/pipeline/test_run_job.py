@@ -314,7 +314,9 @@ def test_translucent_foreign_letters_stand_where_they_were_wanted(tmp_path):
 
 
 def test_words_too_small_for_a_solid_pixel_are_set_and_reported(tmp_path):
-    _, checks = make(tmp_path, width=256, height=256, text_content="\n".join("·" * 60), font_name="NanumPen/NanumPen.ttf")
+    _, checks = make(
+        tmp_path, width=256, height=256, text_content="\n".join("·" * 60), font_name="NanumPen/NanumPen.ttf"
+    )
     assert checks["product_core_identity"].passed
     assert checks["glyph_overlap"].passed is False
 
