@@ -16,12 +16,10 @@ from ..contract.layout import Box
 from .backdrop import fit_backdrop, product_mask
 from .clutter import salient_mask
 from .matting import own_colours, solve_matte
-from .picture import Flags, Floats, Matte, Picture, at_most, box_of, dilate, erode, floats, resize, to_bytes
+from .picture import Flags, Floats, Matte, Picture, Window, at_most, box_of, dilate, erode, floats, resize, to_bytes
 from .regions import lab_of
 
 Route = Literal["alpha", "plain", "clutter", "model"]
-Window = tuple[slice, slice]
-"""Rows and columns."""
 
 MASK_SIDE_PX = 768
 MATTE_SIDE_PX = 1280

@@ -14,6 +14,8 @@ Picture = NDArray[np.uint8]
 Matte = NDArray[np.float32]
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
+Window = tuple[slice, slice]
+"""Rows and columns."""
 
 CORE_EROSION_PX = 2
 
@@ -114,7 +116,7 @@ def mix(one: Picture, other: Picture, share: Matte) -> Picture:
     return np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
 
 
-def window_round(layer: Picture, reach_px: int) -> tuple[slice, slice]:
+def window_round(layer: Picture, reach_px: int) -> Window:
     """Rows and columns of what RGBA `layer` shows and `reach_px` around it."""
     x, y, width, height = box_of(layer[..., 3] > 0) or (0, 0, 1, 1)
     return slice(max(0, y - reach_px), y + height + reach_px), slice(max(0, x - reach_px), x + width + reach_px)

@@ -1,6 +1,5 @@
 """What is measured on a finished ad. Only the product's identity can fail a job."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,8 @@ from ..contract.layout import Box, ProductLayout
 from ..contract.schemas import Check
 from ..engines.base import Matte, Picture
 from ..imaging.composite import resized_crop
-from ..imaging.contrast import MIN_RATIO, Legibility, legibility
-from ..imaging.picture import Flags, box_of, core_of, coverage, dilate, erode, matte_of, window_round
+from ..imaging.contrast import MIN_RATIO, Legibility
+from ..imaging.picture import Flags, box_of, core_of, dilate, erode, matte_of, window_round
 from ..imaging.placement import MAX_HIDDEN_GLYPH_SHARE, MAX_HIDDEN_SHARE, safe_area
 from .lettering import Glyphs, Placed
 
@@ -24,32 +23,6 @@ _MAX_EXTRUSION_SHARE = 0.2
 _EDGE_SHARE = 0.02
 _OVERLAP_LIMIT = 0.30
 _RING_PX = 16
-_ANEW: dict[str, Any] = {"start_step": 2}
-_ELSEWHERE: dict[str, Any] = {"start_step": 3, "text_position": "auto", "composition_mode": "overlay"}
-"""What a call that may help sets."""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A finished picture and what it was made of.
-
-    Attributes:
-        final: RGB.
-        lettering: RGBA, the lettering picture as it was painted.
-        placed: its letters on the canvas.
-        glyphs: the words that it should show, where they are known.
-        cutout: RGBA on the canvas, or None.
-        product: how the product was placed, where its identity was promised and can be known.
-        job_id: whose picture it is.
-    """
-
-    final: Picture
-    lettering: Picture
-    placed: Placed
-    glyphs: Glyphs | None
-    cutout: Picture | None
-    product: ProductLayout | None
-    job_id: str
 
 
 def source_error(original: Image.Image, placed: ProductLayout, cutout: Picture) -> float:
@@ -99,20 +72,40 @@ def wordless_checks(picture: Picture, cutout: Picture | None, product: ProductLa
     return (product_core_identity(picture, cutout, product), *(Check(name=name, passed=None) for name in names))
 
 
-def all_checks(finished: Finished) -> tuple[Check, ...]:
-    """Every check of a finished ad; the first is the product's identity."""
-    placed, product = finished.placed, matte_of(finished.cutout)
-    letters = placed.in_front_of(product)
+def all_checks(
+    final: Picture,
+    *,
+    lettering: Picture,
+    placed: Placed,
+    glyphs: Glyphs | None,
+    cutout: Picture | None,
+    product: ProductLayout | None,
+    job_id: str,
+) -> tuple[Check, ...]:
+    """Every check of a finished ad; the first is the product's identity.
+
+    Args:
+        final: RGB.
+        lettering: RGBA, the lettering picture as it was painted.
+        placed: its letters on the canvas.
+        glyphs: the words that it should show, where they are known.
+        cutout: RGBA on the canvas, or None.
+        product: how the product was placed, where its identity was promised and can be known.
+        job_id: whose picture it is.
+    """
+    matte = matte_of(cutout)
+    letters = placed.in_front_of(matte)
     covered = (letters[..., 3] > 0) & (not placed.where.is_behind)
-    overlap = None if finished.glyphs is None else glyph_overlap(finished.lettering, finished.glyphs)
-    seen = contrast_of(finished.final, placed, letters, product)
-    contrast = None if seen is None else seen.worst
+    seen = contrast_of(final, placed, letters, matte)
+    hidden, most_hidden = _overlap_with(cutout, placed, covered)
+    anew = {"resume_job_id": job_id, "start_step": 2}
+    elsewhere = {"resume_job_id": job_id, "start_step": 3, "text_position": "auto", "composition_mode": "overlay"}
     return (
-        product_core_identity(finished.final, finished.cutout, finished.product, covered=covered),
-        _judged(finished, "glyph_overlap", overlap, GLYPH_LIMIT, _ANEW),
-        _judged(finished, "text_contrast", contrast, MIN_RATIO, _ELSEWHERE, digits=2),
-        _text_product_overlap(finished, product, covered),
-        _judged(finished, "safe_margins", _margin(finished), 1.0, _ANEW),
+        product_core_identity(final, cutout, product, covered=covered),
+        _judged("glyph_overlap", None if glyphs is None else glyph_overlap(lettering, glyphs), GLYPH_LIMIT, anew),
+        _judged("text_contrast", None if seen is None else seen.worst, MIN_RATIO, elsewhere, digits=2),
+        _judged("text_product_overlap", hidden, most_hidden, elsewhere, digits=4, is_most=True),
+        _judged("safe_margins", _margin(placed, final), 1.0, anew),
     )
 
 
@@ -160,33 +153,28 @@ def _swept(letters: Flags, right: int, below: int) -> Flags:
 def contrast_of(picture: Picture, placed: Placed, letters: Picture, product: Matte | None) -> Legibility | None:
     """How well `letters`, as they are laid over `picture`, stand out in it; `product` may be in front of them."""
     window = window_round(letters, _RING_PX + round(0.2 * placed.font_size_px))
-    return legibility(
-        picture[window],
-        coverage(letters[window]),
-        faces=None if placed.faces is None else placed.faces[window],
-        front=product[window] if placed.where.is_behind and product is not None else None,
-        font_size_px=placed.font_size_px,
-    )
+    front = None if product is None else product[window]
+    return placed.legibility(picture[window], letters[window], front, window)
 
 
-def _text_product_overlap(finished: Finished, product: Matte | None, covered: Flags) -> Check:
-    """Share of the product's core under letters; `behind`: hidden share of all letters, or of the worst glyph."""
-    value, limit = None, _OVERLAP_LIMIT
-    if finished.cutout is not None and product is not None:
-        core = core_of(finished.cutout[..., 3])
-        value = float((core & covered).sum()) / max(1, int(core.sum()))
-        if finished.placed.where.is_behind:
-            total, worst = finished.placed.hidden_shares(product)
-            is_worse = worst / MAX_HIDDEN_GLYPH_SHARE > total / MAX_HIDDEN_SHARE
-            value, limit = (worst, MAX_HIDDEN_GLYPH_SHARE) if is_worse else (total, MAX_HIDDEN_SHARE)
-    return _judged(finished, "text_product_overlap", value, limit, _ELSEWHERE, digits=4, is_most=True)
+def _overlap_with(cutout: Picture | None, placed: Placed, covered: Flags) -> tuple[float | None, float]:
+    """Share of the product's core under letters, or behind it of all letters or the worst glyph; and the limit."""
+    product = matte_of(cutout)
+    if cutout is None or product is None:
+        return None, _OVERLAP_LIMIT
+    if placed.where.is_behind:
+        total, worst = placed.hidden_shares(product)
+        is_worse = worst / MAX_HIDDEN_GLYPH_SHARE > total / MAX_HIDDEN_SHARE
+        return (worst, MAX_HIDDEN_GLYPH_SHARE) if is_worse else (total, MAX_HIDDEN_SHARE)
+    core = core_of(cutout[..., 3])
+    return float((core & covered).sum()) / max(1, int(core.sum())), _OVERLAP_LIMIT
 
 
-def _margin(finished: Finished) -> float:
+def _margin(placed: Placed, final: Picture) -> float:
     """The ink's smallest distance from an edge, in units of the margin that this edge asks for."""
-    height, width = finished.final.shape[:2]
+    height, width = final.shape[:2]
     x, y, safe_width, safe_height = safe_area((width, height))
-    left, top, ink_width, ink_height = finished.placed.where.box
+    left, top, ink_width, ink_height = placed.where.box
     return min(
         left / x,
         top / y,
@@ -196,21 +184,14 @@ def _margin(finished: Finished) -> float:
 
 
 def _judged(
-    finished: Finished,
-    name: str,
-    value: float | None,
-    limit: float,
-    fix: dict[str, Any],
-    *,
-    digits: int = 3,
-    is_most: bool = False,
+    name: str, value: float | None, limit: float, fix: dict[str, Any], *, digits: int = 3, is_most: bool = False
 ) -> Check:
     """Whether `value` is within its least (or most) `limit`, and else the call that may help; None: not applicable."""
     if value is None:
         return Check(name=name, passed=None, limit=limit)
     passed = value <= limit if is_most else value >= limit
-    again = Fix(tool="generate", arguments={"resume_job_id": finished.job_id, **fix})
-    return Check(name=name, passed=passed, value=round(value, digits), limit=limit, fix=None if passed else again)
+    again = None if passed else Fix(tool="generate", arguments=fix)
+    return Check(name=name, passed=passed, value=round(value, digits), limit=limit, fix=again)
 
 
 def _largest(one: Picture, other: Picture, where: Flags) -> float:

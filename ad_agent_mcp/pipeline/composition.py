@@ -10,7 +10,7 @@ from ..contract.schemas import Check, CompositionMode, TextPosition
 from ..contract.stages import Stage
 from ..engines.base import Matte, Picture
 from ..imaging import contrast
-from ..imaging.picture import Flags, alpha_over, blur, coverage, dilate, floats, mix, on_canvas, window_round
+from ..imaging.picture import Flags, alpha_over, blur, dilate, floats, mix, on_canvas, window_round
 from ..imaging.placement import (
     MAX_HIDDEN_GLYPH_SHARE,
     MAX_HIDDEN_SHARE,
@@ -78,15 +78,13 @@ def make_composition(workspace: Workspace) -> tuple[Check, ...]:
             f"The letters were too faint on the picture; changed: {', '.join(lettering.remedies)}.",
         )
     results = checks.all_checks(
-        checks.Finished(
-            final=final,
-            lettering=picture,
-            placed=lettering.placed,
-            glyphs=glyphs,
-            cutout=workspace.cutout,
-            product=workspace.promised_product,
-            job_id=workspace.job.job_id,
-        )
+        final,
+        lettering=picture,
+        placed=lettering.placed,
+        glyphs=glyphs,
+        cutout=workspace.cutout,
+        product=workspace.promised_product,
+        job_id=workspace.job.job_id,
     )
     checks.require_identity(results[0])
     for missed in (check for check in results if check.passed is False):
@@ -95,7 +93,11 @@ def make_composition(workspace: Workspace) -> tuple[Check, ...]:
             f"{missed.name} is {missed.value:g}, and {missed.limit:g} was wanted; every remedy was tried. The check's "
             "fix is a call that may mend it.",
         )
-    _note(workspace, lettering.placed.where)
+    where = lettering.placed.where
+    if text is not None:
+        mode, position = _mode(workspace, where), workspace.request.text_position
+        text = text.model_copy(update={"placed_box": where.box, "mode": str(mode), "position": str(position)})
+    workspace.layout = workspace.layout.model_copy(update={"letters": where, "text": text})
     workspace.write({"final": final})
     report.iteration(1, 1)
     workspace.finish_step(3, results)
@@ -168,13 +170,7 @@ def _peeping(workspace: Workspace, placed: Placed, product: Matte) -> LettersLay
 
 def _obeys(box: Box, position: TextPosition, canvas: tuple[int, int]) -> bool:
     centre = (box[1] + box[3] / 2) / canvas[1]
-    match position:
-        case TextPosition.TOP:
-            return centre < 0.5
-        case TextPosition.BOTTOM:
-            return centre > 0.5
-        case _:
-            return True
+    return {TextPosition.TOP: centre < 0.5, TextPosition.BOTTOM: centre > 0.5}.get(position, True)
 
 
 def _legible(workspace: Workspace, placed: Placed) -> _Lettering:
@@ -184,22 +180,13 @@ def _legible(workspace: Workspace, placed: Placed) -> _Lettering:
     letters = placed.in_front_of(product)
     if workspace.request.composition_mode is CompositionMode.BLEND:
         letters = contrast.lit_by_scene(letters, step1, light_x=light_x)
-    size_px, is_behind = placed.font_size_px, placed.where.is_behind
+    size_px = placed.font_size_px
     window = window_round(letters, round(2.1 * size_px) + 4)
     base, local = step1[window], np.ascontiguousarray(letters[window])
     front = None if product is None else product[window]
     ground = base[window_round(local, round(0.5 * size_px))]
 
-    def measured(letters: Picture, under: tuple[Picture, ...]) -> contrast.Legibility | None:
-        return contrast.legibility(
-            alpha_over(base, *under, letters),
-            coverage(letters),
-            faces=None if placed.faces is None else placed.faces[window],
-            front=front if is_behind else None,
-            font_size_px=size_px,
-        )
-
-    plain = measured(local, ())
+    plain = placed.legibility(alpha_over(base, local), local, front, window)
     is_light = plain is None or plain.is_light
     own = float(np.median(contrast.luminance(local[..., :3])[local[..., 3] > 127])) if plain is not None else 1.0
     if plain is not None and plain.worst < _CLEAR_RATIO and _DARK_INK < own < _LIGHT_INK:
@@ -211,7 +198,7 @@ def _legible(workspace: Workspace, placed: Placed) -> _Lettering:
     ):
         # A product stands before what is laid under letters.
         under = tuple(clear_of(layer, front) for layer in layers)
-        seen = measured(letters, under)
+        seen = placed.legibility(alpha_over(base, *under, letters), letters, front, window)
         worst = 21.0 if seen is None else seen.worst
         if best is None or worst > best.worst:
             best = _Lettering(placed, letters, under, names, worst)
@@ -283,11 +270,3 @@ def _mode(workspace: Workspace, where: LettersLayout) -> CompositionMode:
     """The mode as it was carried out: words that do not go behind the product lie over it."""
     asked = workspace.request.composition_mode
     return CompositionMode.OVERLAY if asked is CompositionMode.BEHIND and not where.is_behind else asked
-
-
-def _note(workspace: Workspace, where: LettersLayout) -> None:
-    text = workspace.layout.text
-    if text is not None:
-        mode, position = _mode(workspace, where), workspace.request.text_position
-        text = text.model_copy(update={"placed_box": where.box, "mode": str(mode), "position": str(position)})
-    workspace.layout = workspace.layout.model_copy(update={"letters": where, "text": text})

@@ -9,8 +9,9 @@ import numpy as np
 
 from ..contract.layout import Box, LettersLayout, TextLayout
 from ..engines.base import Matte, Picture
+from ..imaging.contrast import Legibility, legibility
 from ..imaging.fonts import FontCatalog
-from ..imaging.picture import Flags, coverage, floats, tinted
+from ..imaging.picture import Flags, Window, coverage, floats, tinted
 from ..imaging.placement import clear_of, ink_of, letters_at
 from ..imaging.typesetting import Typesetter
 
@@ -51,6 +52,19 @@ class Placed:
         if product is None or self.where.is_behind or ((coverage(self.letters) > 0.5) & (product > 0.5)).any():
             return self.letters
         return clear_of(self.letters, product)
+
+    def legibility(self, picture: Picture, letters: Picture, front: Matte | None, window: Window) -> Legibility | None:
+        """How well these letters, as they are in `letters`, stand out in `picture`; all of it cut to `window`.
+
+        Args:
+            picture: RGB with the letters in it.
+            letters: RGBA.
+            front: the product's coverage, which is before letters that go behind it.
+            window: rows and columns of the canvas.
+        """
+        faces = None if self.faces is None else self.faces[window]
+        front = front if self.where.is_behind else None
+        return legibility(picture, coverage(letters), faces=faces, front=front, font_size_px=self.font_size_px)
 
     def hidden_shares(self, product: Matte) -> tuple[float, float]:
         """How much of all letters, and of the glyph that suffers most, lies under `product`; 0-1."""

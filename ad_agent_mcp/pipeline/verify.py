@@ -61,15 +61,13 @@ def verify_job(folder: Path, fonts: FontCatalog) -> tuple[Check, ...]:
     glyphs = None if text is None else glyphs_of(text, fonts, (lettering.shape[0], lettering.shape[1]))
     placed = placed_letters(lettering, layout.letters, layout.canvas, glyphs)
     return checks.all_checks(
-        checks.Finished(
-            final=final,
-            lettering=lettering,
-            placed=placed,
-            glyphs=glyphs,
-            cutout=cutout,
-            product=product,
-            job_id=layout.job_id,
-        )
+        final,
+        lettering=lettering,
+        placed=placed,
+        glyphs=glyphs,
+        cutout=cutout,
+        product=product,
+        job_id=layout.job_id,
     )
 
 
