@@ -94,12 +94,6 @@ class Workspace:
         for name, data in encoded.items():
             self.written[name] = sha256_of(data)
 
-    def copy(self, source: LayerName, target: LayerName) -> None:
-        """Make layer `target` the same bytes as `source`."""
-        data = self.path(source).read_bytes()
-        write_atomically(self.path(target), data)
-        self.written[target] = sha256_of(data)
-
     def path(self, name: LayerName) -> Path:
         """The file of a layer."""
         return self.job.out_dir / f"{name}.png"
@@ -142,10 +136,10 @@ class Workspace:
         else:
             own = stored.finished if stored.job_id == self.job.job_id else {}
             self.layout = stored.model_copy(update={"finished": own, "checks": ()})
-            self.cutout = _rgba(decode_picture(self.path("cutout").read_bytes()))
+            self.cutout = from_image(decode_picture(self.path("cutout").read_bytes()).convert("RGBA"))
             if stored.product is None:
                 self._say_unverified()
-        if self.job.inputs.step1 is not None and given.resolve() != self.path("step1").resolve():
+        if given.resolve() != self.path("step1").resolve():
             self.write({"step1": self.step1})
         if 2 not in self.job.plan.steps and 3 in self.job.plan.steps:
             self._load_letters()
@@ -164,13 +158,10 @@ class Workspace:
         if self.cutout is not None:
             return
         cut = self.engine.cut_out(self.step1, product_box=None, report=_Aside(report))
-        share = float((cut.rgba[..., 3] > 127).mean())
-        rgba = cut.rgba
-        if cut.confidence < _UNSURE_CONFIDENCE or share > _MAX_PRODUCT_SHARE:
-            rgba = np.zeros_like(rgba)
-        rgba[rgba[..., 3] == 0] = 0
-        self.cutout = rgba
-        self.write({"cutout": rgba})
+        alpha = cut.rgba[..., 3]
+        is_unsure = cut.confidence < _UNSURE_CONFIDENCE or (alpha > 127).mean() > _MAX_PRODUCT_SHARE
+        self.cutout = np.zeros_like(cut.rgba) if is_unsure else np.where(alpha[..., None] > 0, cut.rgba, np.uint8(0))
+        self.write({"cutout": self.cutout})
         self._say_unverified()
 
     def _say_unverified(self) -> None:
@@ -186,7 +177,7 @@ class Workspace:
             raise invalid("Step 2's picture is missing. Give step2_image, or start at step 2.", field="step2_image")
         data = given.read_bytes()
         image = decode_picture(data, field="step2_image")
-        self.letters = _rgba(image)
+        self.letters = from_image(image.convert("RGBA"))
         text = self.layout.text
         if text is None or text.sha256 != sha256_of(data):
             self.layout = self.layout.model_copy(update={"text": None})
@@ -245,7 +236,3 @@ def flat_rgb(image: Image.Image) -> Picture:
         return from_image(image.convert("RGB"))
     sheet = Image.new("RGBA", image.size, "white")
     return from_image(Image.alpha_composite(sheet, image).convert("RGB"))
-
-
-def _rgba(image: Image.Image) -> Picture:
-    return from_image(image.convert("RGBA"))
