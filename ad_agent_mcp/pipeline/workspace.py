@@ -193,7 +193,7 @@ class Workspace:
 
 
 class _Aside:
-    """A report for work beside a stage: it can be cancelled and says nothing."""
+    """A report for a cut-out beside a stage: it can be cancelled, and how sure it is need not be told."""
 
     def __init__(self, report: StageReport) -> None:
         self._report = report
@@ -202,7 +202,8 @@ class _Aside:
         self._report.iteration(0, 1)
 
     def notice(self, code: str, message: str) -> None:
-        return None
+        if code != "cutout_uncertain":
+            self._report.notice(code, message)
 
     def model_moved(
         self, model: str, state: Literal["loading", "loaded", "unloaded"], *, size_bytes: int = 0, seconds: float = 0.0

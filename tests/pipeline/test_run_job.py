@@ -398,6 +398,14 @@ def test_settings_without_effect_are_named_once(tmp_path):
     assert "composition_strength" not in messages[0]
 
 
+def test_settings_without_effect_are_named_for_a_foreign_step_1_too(tmp_path):
+    given = tmp_path / "edited.png"
+    given.write_bytes(file_bytes(photo(bottle(300), "stripes", (400, 384))))
+    events, _ = make(tmp_path, steps=(2, 3), inputs=Inputs(step1=given), negative_prompt="x")
+    assert events.codes.count("not_supported") == 1
+    assert "cutout_uncertain" not in events.codes
+
+
 def test_characters_without_a_glyph_are_refused(tmp_path):
     with pytest.raises(AdAgentError) as caught:
         make(tmp_path, text_content="hot \U0001fae0")
