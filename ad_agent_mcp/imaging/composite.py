@@ -76,12 +76,9 @@ def place_product(
     size = (placed_box[2], placed_box[3])
     # Pillow premultiplies RGBA while it resizes, so colours of empty pixels do not bleed into the edge.
     layer = from_image(Image.fromarray(cut).resize(size, Image.Resampling.LANCZOS, box=region))
-    matte = Image.fromarray(np.ascontiguousarray(cut[..., 3]))
-    alpha = np.array(matte.resize(size, Image.Resampling.LANCZOS, box=region), dtype=np.uint8)
-    alpha[alpha < 3] = 0
-    layer[..., :3] = np.where((alpha == 255)[..., None], resized_crop(original, source_box, size), layer[..., :3])
-    layer[..., 3] = alpha
-    layer[alpha == 0] = 0
+    alpha = layer[..., 3:]
+    layer[..., :3] = np.where(alpha == 255, resized_crop(original, source_box, size), layer[..., :3])
+    layer[layer[..., 3] < 3] = 0
     return on_canvas(layer, (placed_box[0], placed_box[1]), canvas)
 
 
