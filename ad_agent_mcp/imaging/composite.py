@@ -109,7 +109,7 @@ def product_reflection(cutout: Picture, *, product: Box, gloss: float) -> Pictur
     result[base : base + rows, left:right, :3] = np.clip(
         mirrored[..., :3] / np.maximum(alpha, 1e-3) * 255 + 0.5, 0, 255
     )
-    faded = np.clip(alpha, 0, 1) * gloss * (1 - away) ** 1.6
+    faded = np.clip(alpha, 0, 1) * gloss * np.maximum(0, 1 - away) ** 1.6
     result[base : base + rows, left:right, 3] = np.clip(faded[..., 0] * 255 + 0.5, 0, 255)
     result[result[..., 3] == 0] = 0
     return result
