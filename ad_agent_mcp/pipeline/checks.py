@@ -181,9 +181,10 @@ def _judged(
     """Whether `value` is within its least (or most) `limit`, and else the call that may help; None: not applicable."""
     if value is None:
         return Check(name=name, passed=None, limit=limit)
+    value = round(value, digits)
     passed = value <= limit if is_most else value >= limit
     again = None if passed else Fix(tool="generate", arguments=fix)
-    return Check(name=name, passed=passed, value=round(value, digits), limit=limit, fix=again)
+    return Check(name=name, passed=passed, value=value, limit=limit, fix=again)
 
 
 def _largest(one: Picture, other: Picture, where: Flags) -> float:
