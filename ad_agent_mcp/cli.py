@@ -164,7 +164,7 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
     from .pipeline.verify import job_folder, verify_job
 
     folder = job_folder(options.job, settings.data_dir)
-    results = verify_job(folder, FontCatalog.with_user_folders(settings.font_dirs))
+    results = verify_job(folder, FontCatalog(settings.font_dirs))
     table = Table("check", "result", "value", "limit", "fix", title=escape(str(folder)))
     words = {True: "pass", False: "FAIL", None: "not applicable"}
     for check in results:

@@ -173,7 +173,7 @@ def _data(settings: Settings) -> Iterator[Finding]:
 
 
 def _fonts(settings: Settings) -> Iterator[Finding]:
-    fonts = FontCatalog.with_user_folders(settings.font_dirs).fonts()
+    fonts = FontCatalog(settings.font_dirs).fonts()
     hangul = sum(font.hangul for font in fonts)
     text = f"{len(fonts)} fonts, {hangul} with Hangul"
     yield Finding(

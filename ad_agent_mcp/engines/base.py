@@ -14,8 +14,6 @@ from ..contract.stages import EngineName, Plan
 from ..imaging.cutout import CutOut
 from ..imaging.picture import Matte, Picture
 
-__all__ = ["CutOut", "Engine", "Matte", "Picture", "Scene", "StageReport"]
-
 
 class StageReport(Protocol):
     """How a stage tells what it does."""
@@ -85,14 +83,8 @@ class Engine(Protocol):
         """Paint the empty scene at `size` (width, height); `product` lends its colours."""
         ...
 
-    def refine(
-        self, image: Picture, *, product: Matte, request: GenerateRequest, seed: int, report: StageReport
-    ) -> Picture:
-        """Unify product and scene.
-
-        `product` tells where the product is; its pixels may change here and are put back by the pipeline
-        when they are locked.
-        """
+    def refine(self, image: Picture, *, seed: int, report: StageReport) -> Picture:
+        """Unify product and scene; a locked product's pixels are put back by the pipeline."""
         ...
 
     def paint_text(self, mask: Matte, *, request: GenerateRequest, seed: int, report: StageReport) -> Picture:
@@ -112,14 +104,7 @@ class Engine(Protocol):
         ...
 
     def blend_text(
-        self,
-        image: Picture,
-        letters: Picture,
-        *,
-        mode: CompositionMode,
-        request: GenerateRequest,
-        seed: int,
-        report: StageReport,
+        self, image: Picture, letters: Picture, *, mode: CompositionMode, seed: int, report: StageReport
     ) -> Picture:
         """Lay `letters` (RGBA on the canvas) over `image` (RGB) and make them belong to it.
 

@@ -8,10 +8,11 @@ from ..contract.stages import EngineName, Plan
 from ..imaging import cutout
 from ..imaging.composite import product_box, subject_x
 from ..imaging.picture import alpha_over, blur, floats, to_bytes
+from ..imaging.placement import words_side
 from ..imaging.relief import paint_letters
 from ..imaging.scenes.palette import choose_palette, named_colours
 from ..imaging.scenes.routing import choose_scene, paint_scene, scene_name
-from ..imaging.scenes.setting import vignetted, with_grain
+from ..imaging.scenes.setting import Setting, vignetted, with_grain
 from .base import CutOut, Matte, Picture, Scene, StageReport
 
 _UNUSED_BY_STEP = {
@@ -55,7 +56,6 @@ class DraftEngine:
     def cut_out(self, photo: Picture, *, product_box: Box | None, report: StageReport) -> CutOut:
         """See `Engine`."""
         self._report_unused(report)
-        report.iteration(0, 1)
         cut = cutout.cut_out(photo, product_box=product_box)
         if cut.confidence < _SURE_CONFIDENCE or cut.route == "clutter":
             report.notice(
@@ -72,28 +72,18 @@ class DraftEngine:
     ) -> Scene:
         """See `Engine`."""
         self._report_unused(report)
-        report.iteration(0, 1)
         rng = np.random.default_rng(seed)
         light_x = -1.0 if rng.random() < 0.7 else 1.0
-        has_text = request.text_content is not None
         choice = choose_scene(request.bg_prompt)
         palette = choose_palette(request.bg_prompt, product.rgba)
-        # Words behind the product look over its top, wherever else they were wanted; words below it need floor.
-        is_behind = request.composition_mode is CompositionMode.BEHIND
-        text_side = TextPosition.TOP if is_behind else request.text_position
-        floor_y = choice.kind.floor_y
-        if has_text and text_side is TextPosition.BOTTOM:
-            floor_y -= 0.12
-        if choice.kind.light_z < 0 and subject_x(size, has_text=has_text) > 0.6:
+        side, floor_y = words_side(request), choice.kind.floor_y
+        if side is TextPosition.BOTTOM:
+            floor_y -= 0.12  # words below the product need floor
+        if choice.kind.light_z < 0 and subject_x(size, side) > 0.6:
             light_x = -1.0  # a sun behind the product's outer side would leave the picture
-        subject = product_box(
-            (product.box[2], product.box[3]),
-            size,
-            floor_y=floor_y,
-            has_text=has_text,
-            text_side=text_side,
-        )
-        image = paint_scene(choice, palette, rng, size=size, light_x=light_x, floor_y=floor_y, subject=subject)
+        subject = product_box((product.box[2], product.box[3]), size, floor_y=floor_y, side=side)
+        setting = Setting(size, palette, light_x, floor_y, subject, choice.props)
+        image = paint_scene(choice.kind, setting, rng)
         name = scene_name(choice, palette)
         if request.bg_prompt.strip():
             followed = ", ".join(
@@ -110,12 +100,9 @@ class DraftEngine:
         cast = kind.cast * (0.4 if "podium" in choice.props else 1.0)
         return Scene(image, name, floor_y, light_x, kind.light_z, cast, kind.gloss)
 
-    def refine(
-        self, image: Picture, *, product: Matte, request: GenerateRequest, seed: int, report: StageReport
-    ) -> Picture:
+    def refine(self, image: Picture, *, seed: int, report: StageReport) -> Picture:
         """See `Engine`: a light grade of the whole."""
         self._report_unused(report)
-        report.iteration(0, 1)
         graded = vignetted(floats(image) / np.float32(255), 0.07)
         graded = with_grain(graded, np.random.default_rng(seed), 0.003)
         report.iteration(1, 1)
@@ -124,7 +111,6 @@ class DraftEngine:
     def paint_text(self, mask: Matte, *, request: GenerateRequest, seed: int, report: StageReport) -> Picture:
         """See `Engine`: the lettering style that `text_model_prompt` names."""
         self._report_unused(report)
-        report.iteration(0, 1)
         letters = paint_letters(mask, request.text_model_prompt, seed=seed)
         report.iteration(1, 1)
         return letters
@@ -134,18 +120,10 @@ class DraftEngine:
         return painting
 
     def blend_text(
-        self,
-        image: Picture,
-        letters: Picture,
-        *,
-        mode: CompositionMode,
-        request: GenerateRequest,
-        seed: int,
-        report: StageReport,
+        self, image: Picture, letters: Picture, *, mode: CompositionMode, seed: int, report: StageReport
     ) -> Picture:
         """See `Engine`."""
         self._report_unused(report)
-        report.iteration(0, 1)
         blended = _lit_by(image, letters) if mode is CompositionMode.BLEND else letters
         report.iteration(1, 1)
         return alpha_over(image, blended)

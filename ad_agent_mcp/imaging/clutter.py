@@ -8,7 +8,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from .picture import Flags, Floats, Picture, blur, dilate, erode, floats, resize, to_bytes
+from .picture import Flags, Floats, Picture, at_most, blur, dilate, erode, floats, resize, to_bytes
 from .regions import closed, filled, kept, lab_of, large_parts, opened, parts, step_edges
 
 _SALIENCY_SIDE_PX = 200
@@ -21,7 +21,7 @@ def salient_mask(work: Picture) -> Flags:
     """The likeliest product of `work` (uint8 RGB); empty where nothing stands out."""
     height, width = work.shape[:2]
     # Bricks, blades and grain are texture of one thing; a median takes most of it for what it is.
-    small = _at_most(work, _GRABCUT_SIDE_PX)
+    small = at_most(work, _GRABCUT_SIDE_PX)
     likely = _saliency(_features(small, 9))
     likely = resize(likely, (small.shape[1], small.shape[0]))
     middle = cv2.threshold(to_bytes(likely), 0, 255, cv2.THRESH_OTSU)[0] / 255
@@ -64,13 +64,6 @@ def _in_focus(small: Picture) -> Flags:
     gap = round(0.018 * max(steps.shape))
     hull = erode(filled(closed(dilate(steps, gap), gap)), gap)
     return filled(large_parts(opened(hull, 3)))
-
-
-def _at_most(work: Picture, side_px: int) -> Picture:
-    height, width = work.shape[:2]
-    scale = min(1.0, side_px / max(height, width))
-    size = (max(16, round(width * scale)), max(16, round(height * scale)))
-    return np.asarray(cv2.resize(work, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _features(small: Picture, window_px: int) -> Floats:

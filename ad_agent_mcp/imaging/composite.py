@@ -8,49 +8,45 @@ import numpy as np
 from PIL import Image
 
 from ..contract.layout import Box
-from .picture import Picture, alpha_over, blur, floats, from_image, on_canvas
-from .placement import safe_area
+from ..contract.schemas import TextPosition
+from .picture import Picture, blur, floats, from_image, on_canvas
+from .placement import is_banner, safe_area
 
-_BANNER_ASPECT = 1.45
 _MAX_UPSCALE = 4.0
 
 
-def product_box(
-    source: tuple[int, int], canvas: tuple[int, int], *, floor_y: float, has_text: bool, text_side: str
-) -> Box:
+def product_box(source: tuple[int, int], canvas: tuple[int, int], *, floor_y: float, side: TextPosition | None) -> Box:
     """Where a product stands: on the floor, as large as leaves room for the words.
 
     Args:
         source: (width, height) of its tight box in the photo.
         canvas: (width, height).
         floor_y: height of the floor line as a share of the canvas.
-        has_text: whether words will join it.
-        text_side: `top`, `center`, `bottom` or `auto`.
+        side: where words will stand, or None without any.
 
     Returns:
         Its box on the canvas. On a wide canvas with words it stands to the right of them.
     """
     width, height = canvas
-    beside = has_text and width / height >= _BANNER_ASPECT
-    below = has_text and not beside and text_side == "bottom"
+    beside = side is not None and is_banner(canvas)
     base = min(0.93, max(floor_y + 0.12, 0.90 if beside else 0.86))
-    above = 0.08 if below or beside else 0.28 if has_text else 0.14
-    if below:
+    above = 0.14 if side is None else 0.08 if beside else 0.28
+    if side is TextPosition.BOTTOM and not beside:
         _, safe_top, _, safe_height = safe_area(canvas)
-        base = (safe_top + safe_height) / height - 0.21
-    elif has_text and not beside and text_side == "center":
+        base, above = (safe_top + safe_height) / height - 0.21, 0.08
+    elif side is TextPosition.CENTER and not beside:
         base, above = 0.92, 0.46
     max_height = base - above
     max_width = 0.42 if beside else 0.74
     scale = min(max_height * height / source[1], max_width * width / source[0], _MAX_UPSCALE)
     placed = (max(8, round(source[0] * scale)), max(8, round(source[1] * scale)))
-    centre = subject_x(canvas, has_text=has_text)
+    centre = subject_x(canvas, side)
     return round(centre * width - placed[0] / 2), round(base * height) - placed[1], placed[0], placed[1]
 
 
-def subject_x(canvas: tuple[int, int], *, has_text: bool) -> float:
-    """Where the product's middle stands, as a share of the width."""
-    return 0.73 if has_text and canvas[0] / canvas[1] >= _BANNER_ASPECT else 0.5
+def subject_x(canvas: tuple[int, int], side: TextPosition | None) -> float:
+    """Where the product's middle stands, as a share of the width; see `product_box`."""
+    return 0.73 if side is not None and is_banner(canvas) else 0.5
 
 
 def resized_crop(original: Image.Image, source_box: Box, size: tuple[int, int]) -> Picture:
@@ -80,12 +76,9 @@ def place_product(
     size = (placed_box[2], placed_box[3])
     # Pillow premultiplies RGBA while it resizes, so colours of empty pixels do not bleed into the edge.
     layer = from_image(Image.fromarray(cut).resize(size, Image.Resampling.LANCZOS, box=region))
-    matte = Image.fromarray(np.ascontiguousarray(cut[..., 3]))
-    alpha = np.array(matte.resize(size, Image.Resampling.LANCZOS, box=region), dtype=np.uint8)
-    alpha[alpha < 3] = 0
-    layer[..., :3] = np.where((alpha == 255)[..., None], resized_crop(original, source_box, size), layer[..., :3])
-    layer[..., 3] = alpha
-    layer[alpha == 0] = 0
+    alpha = layer[..., 3:]
+    layer[..., :3] = np.where(alpha == 255, resized_crop(original, source_box, size), layer[..., :3])
+    layer[layer[..., 3] < 3] = 0
     return on_canvas(layer, (placed_box[0], placed_box[1]), canvas)
 
 
@@ -116,7 +109,7 @@ def product_reflection(cutout: Picture, *, product: Box, gloss: float) -> Pictur
     result[base : base + rows, left:right, :3] = np.clip(
         mirrored[..., :3] / np.maximum(alpha, 1e-3) * 255 + 0.5, 0, 255
     )
-    faded = np.clip(alpha, 0, 1) * gloss * (1 - away) ** 1.6
+    faded = np.clip(alpha, 0, 1) * gloss * np.maximum(0, 1 - away) ** 1.6
     result[base : base + rows, left:right, 3] = np.clip(faded[..., 0] * 255 + 0.5, 0, 255)
     result[result[..., 3] == 0] = 0
     return result
@@ -133,10 +126,3 @@ def merged(under: Picture, over: Picture) -> Picture:
     result[..., 3:] = np.clip(alpha * 255 + 0.5, 0, 255)
     result[result[..., 3] == 0] = 0
     return result
-
-
-def assemble(background: Picture, *layers: Picture) -> Picture:
-    """RGB `background` under RGBA `layers` of the same size, the last one on top."""
-    for layer in layers:
-        background = alpha_over(background, layer)
-    return background

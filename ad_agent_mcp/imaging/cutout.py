@@ -16,7 +16,7 @@ from ..contract.layout import Box
 from .backdrop import fit_backdrop, product_mask
 from .clutter import salient_mask
 from .matting import own_colours, solve_matte
-from .picture import Flags, Floats, Matte, Picture, box_of, dilate, erode, floats, resize, to_bytes
+from .picture import Flags, Floats, Matte, Picture, Window, at_most, box_of, dilate, erode, floats, resize, to_bytes
 from .regions import lab_of
 
 Route = Literal["alpha", "plain", "clutter", "model"]
@@ -59,11 +59,10 @@ def cut_out(photo: Picture, *, product_box: Box | None = None) -> CutOut:
     Raises:
         AdAgentError: `invalid_request`; the box misses the picture, or the picture is empty.
     """
-    if photo.shape[2] == 4:
-        return _by_alpha(photo, product_box)
     window = _window(product_box, photo.shape[1], photo.shape[0])
-    rgb, matte, confidence, route = _cut(_part(photo, window))
-    return _freed(photo, window, rgb, matte, confidence, route)
+    if photo.shape[2] == 4:
+        return _by_alpha(photo, window)
+    return _freed(photo, window, *_cut(np.ascontiguousarray(photo[window])))
 
 
 def from_model(photo: Picture, segment: Callable[[Picture], Matte], *, product_box: Box | None = None) -> CutOut:
@@ -81,41 +80,28 @@ def from_model(photo: Picture, segment: Callable[[Picture], Matte], *, product_b
         AdAgentError: `invalid_request`; the box misses the picture.
     """
     window = _window(product_box, photo.shape[1], photo.shape[0])
-    part = _part(photo, window)
-    matte = np.clip((segment(part) - _SURE) / (1 - 2 * _SURE), 0, 1)
+    part = np.ascontiguousarray(photo[window])
+    matte = floats(np.clip((segment(part) - _SURE) / (1 - 2 * _SURE), 0, 1))
     inside = int((matte > 0.5).sum())
     if inside < _LEAST_SHARE * matte.size:
         return cut_out(photo, product_box=product_box)
     unsure = int(((matte > 0.1) & (matte < 0.9)).sum())
-    confidence = max(0.0, 1 - unsure / inside)
-    return _freed(photo, window, own_colours(part, floats(matte)), floats(matte), confidence, "model")
+    return _freed(photo, window, own_colours(part, matte), matte, max(0.0, 1 - unsure / inside), "model")
 
 
-def _part(photo: Picture, window: tuple[int, int, int, int]) -> Picture:
-    left, top, right, bottom = window
-    return np.ascontiguousarray(photo[top:bottom, left:right])
-
-
-def _freed(
-    photo: Picture, window: tuple[int, int, int, int], rgb: Picture, matte: Matte, confidence: float, route: Route
-) -> CutOut:
-    left, top, right, bottom = window
+def _freed(photo: Picture, window: Window, rgb: Picture, matte: Matte, confidence: float, route: Route) -> CutOut:
     rgba = np.zeros((*photo.shape[:2], 4), np.uint8)
     alpha = to_bytes(matte)
     alpha[alpha < _ALPHA_FLOOR] = 0
-    rgba[top:bottom, left:right, :3] = np.where((alpha == 255)[..., None], photo[top:bottom, left:right], rgb)
-    rgba[top:bottom, left:right, 3] = alpha
-    box = box_of(rgba[..., 3] > 0) or (left, top, right - left, bottom - top)
+    rgba[window] = np.dstack([np.where((alpha == 255)[..., None], photo[window], rgb), alpha])
+    rows, columns = window
+    box = box_of(rgba[..., 3] > 0) or (columns.start, rows.start, matte.shape[1], matte.shape[0])
     return CutOut(rgba, box, confidence, route)
 
 
-def _by_alpha(photo: Picture, product_box: Box | None) -> CutOut:
-    rgba = photo.copy()
-    if product_box is not None:
-        left, top, right, bottom = _window(product_box, photo.shape[1], photo.shape[0])
-        kept = np.zeros(photo.shape[:2], np.bool_)
-        kept[top:bottom, left:right] = True
-        rgba[~kept, 3] = 0
+def _by_alpha(photo: Picture, window: Window) -> CutOut:
+    rgba = np.zeros_like(photo)
+    rgba[window] = photo[window]
     rgba[rgba[..., 3] < _ALPHA_FLOOR, 3] = 0
     box = box_of(rgba[..., 3] > 0)
     if box is None:
@@ -123,9 +109,9 @@ def _by_alpha(photo: Picture, product_box: Box | None) -> CutOut:
     return CutOut(rgba, box, 1.0, "alpha")
 
 
-def _window(product_box: Box | None, width: int, height: int) -> tuple[int, int, int, int]:
+def _window(product_box: Box | None, width: int, height: int) -> Window:
     if product_box is None:
-        return 0, 0, width, height
+        return slice(0, height), slice(0, width)
     x, y, box_width, box_height = product_box
     margin = round(_BOX_MARGIN * max(box_width, box_height))
     left, top = max(0, x - margin), max(0, y - margin)
@@ -136,27 +122,22 @@ def _window(product_box: Box | None, width: int, height: int) -> tuple[int, int,
             "Correct it or leave it out.",
             field="product_box",
         )
-    return left, top, right, bottom
+    return slice(top, bottom), slice(left, right)
 
 
 def _cut(photo: Picture) -> tuple[Picture, Matte, float, Route]:
     height, width = photo.shape[:2]
-    work = _at_most(photo, MASK_SIDE_PX)
-    lab = lab_of(cv2.GaussianBlur(work, (3, 3), 0))
-    backdrop = fit_backdrop(lab)
-    route: Route = "clutter"
-    mask = np.zeros(work.shape[:2], np.bool_)
-    if backdrop.is_plain:
-        mask = product_mask(work, backdrop)
-        route = "plain" if 0.005 < mask.mean() < 0.97 else "clutter"
-    if route == "clutter":
-        mask = salient_mask(work)
-        if not 0.005 < mask.mean() < 0.97:
+    work = at_most(photo, MASK_SIDE_PX)
+    backdrop = fit_backdrop(lab_of(cv2.GaussianBlur(work, (3, 3), 0)))
+    route: Route = "plain"
+    mask = product_mask(work, backdrop) if backdrop.is_plain else None
+    if mask is None or not _is_a_part(mask):
+        route, mask = "clutter", salient_mask(work)
+        if not _is_a_part(mask):
             return photo, np.ones((height, width), np.float32), 0.0, route
     confidence = _edge_share(work, mask)
-    work = _at_most(photo, MATTE_SIDE_PX)
-    mask = resize(floats(mask), (work.shape[1], work.shape[0])) > 0.5
-    picture, matte = solve_matte(work, mask)
+    work = at_most(photo, MATTE_SIDE_PX)
+    picture, matte = solve_matte(work, resize(floats(mask), (work.shape[1], work.shape[0])) > 0.5)
     if work.shape != photo.shape:
         picture = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
         matte = resize(matte, (width, height))
@@ -164,13 +145,9 @@ def _cut(photo: Picture) -> tuple[Picture, Matte, float, Route]:
     return picture, matte, confidence, route
 
 
-def _at_most(photo: Picture, side_px: int) -> Picture:
-    height, width = photo.shape[:2]
-    scale = min(1.0, side_px / max(height, width))
-    if scale == 1:
-        return photo
-    size = (max(16, round(width * scale)), max(16, round(height * scale)))
-    return np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+def _is_a_part(mask: Flags) -> bool:
+    """Whether a product may cover so much of a picture."""
+    return 0.005 < mask.mean() < 0.97
 
 
 def _edge_share(work: Picture, mask: Flags) -> float:

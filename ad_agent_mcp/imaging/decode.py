@@ -9,6 +9,7 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from PIL import Image, ImageCms, ImageOps
 
@@ -27,8 +28,7 @@ _DECODE_ERRORS = (
     ValueError,
     TypeError,
     EOFError,
-    KeyError,
-    IndexError,
+    LookupError,
     OverflowError,
     RuntimeError,
     struct.error,
@@ -46,14 +46,11 @@ class PictureLimits:
     max_side: int
 
 
-@dataclass(frozen=True)
-class PictureInfo:
-    """An accepted picture: its format, upright size in pixels, and whether any pixel is transparent."""
+class PictureInfo(NamedTuple):
+    """An accepted picture: its upright size in pixels."""
 
-    format: str
     width: int
     height: int
-    has_alpha: bool
 
 
 def check_picture(data: bytes, limits: PictureLimits, *, field: str) -> PictureInfo:
@@ -85,18 +82,12 @@ def check_picture(data: bytes, limits: PictureLimits, *, field: str) -> PictureI
     # Phones store a gain map or a second eye as further MPO frames; those are photos, not animations.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise invalid("The picture is animated. Send a single frame as PNG, JPEG, WebP or AVIF.", field=field)
-    has_alpha = False
     try:
         image.load()
-        if image.has_transparency_data:
-            low, _ = image.convert("RGBA").getchannel("A").getextrema()
-            has_alpha = isinstance(low, int | float) and low < 255
-        if image.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS:
-            width, height = height, width
+        is_sideways = image.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS
     except _DECODE_ERRORS as error:
         raise _damaged(error, field=field) from error
-    name = "JPEG" if image.format == "MPO" else str(image.format)
-    return PictureInfo(name, width, height, has_alpha)
+    return PictureInfo(height, width) if is_sideways else PictureInfo(width, height)
 
 
 def decode_picture(data: bytes, *, field: str | None = None) -> Image.Image:

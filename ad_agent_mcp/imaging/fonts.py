@@ -1,16 +1,14 @@
 """The fonts a request may name, which characters they cover, and what stands in where they do not.
 
-Pillow and the standard library; fontTools is imported when coverage is first asked for, because it is slow
-to import. Knows nothing about jobs.
+Pillow and the standard library. Knows nothing about jobs.
 """
 
 import difflib
+import functools
 import io
 import logging
-import os
-import threading
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -40,30 +38,28 @@ def bundled_font_root() -> Path:
 
 
 class FontCatalog:
-    """The fonts under some folders, by name: the path relative to its folder, with forward slashes.
+    """The bundled fonts and those under some folders, by name: the path relative to its folder, with forward slashes.
 
     The folders are read on first use and remembered; may be used from several threads. Where two folders
-    hold the same name, the first wins.
+    hold the same name, the first wins, and the bundled one before all.
     """
 
-    def __init__(self, roots: Iterable[Path] | None = None) -> None:
-        """`roots`: the folders, in order of precedence; by default the bundled one alone."""
-        self._roots = tuple(roots) if roots is not None else (bundled_font_root(),)
-        self._lock = threading.RLock()
-        self._fonts: dict[str, FontInfo] | None = None
-        self._paths: dict[str, Path] = {}
-        self._coverage: dict[Path, frozenset[int]] = {}
-        self._probes: dict[Path, ImageFont.FreeTypeFont] = {}
-        self._inked: dict[tuple[Path, str], bool] = {}
+    def __init__(self, folders: Iterable[Path] = ()) -> None:
+        self._roots = (bundled_font_root(), *folders)
 
-    @classmethod
-    def with_user_folders(cls, folders: Iterable[Path]) -> "FontCatalog":
-        """The bundled fonts and those under `folders`."""
-        return cls((bundled_font_root(), *folders))
+    @functools.cached_property
+    def _listed(self) -> dict[str, tuple[FontInfo, Path]]:
+        found: dict[str, tuple[FontInfo, Path]] = {}
+        for root in self._roots:
+            for name, path in _font_files(root):
+                info = None if name in found else _read_info(name, path)
+                if info is not None:
+                    found[name] = info, path
+        return dict(sorted(found.items()))
 
     def fonts(self) -> list[FontInfo]:
         """Every readable font, by name."""
-        return list(self._listed().values())
+        return [info for info, _ in self._listed.values()]
 
     def path_of(self, name: str) -> Path:
         """The file of the font `name`.
@@ -71,12 +67,11 @@ class FontCatalog:
         Raises:
             AdAgentError: `invalid_request`; no listed font has this name.
         """
-        listed = self._listed()
-        if name not in listed:
-            near = difflib.get_close_matches(name, listed, n=3, cutoff=0.4) or list(listed)[:3]
+        if name not in self._listed:
+            near = difflib.get_close_matches(name, self._listed, n=3, cutoff=0.4) or list(self._listed)[:3]
             hint = f" Nearest: {', '.join(near)}." if near else ""
             raise invalid(f"There is no font {name[:200]!r}.{hint} `fonts` lists all.", field="font_name")
-        return self._paths[name]
+        return self._listed[name][1]
 
     def sample(self, name: str) -> bytes:
         """A PNG that shows the font `name`: its family, and a few letters in it as far as it has them.
@@ -84,9 +79,9 @@ class FontCatalog:
         Raises:
             AdAgentError: as `path_of`.
         """
-        path, info = self.path_of(name), self._listed()[name]
+        path, (info, _) = self.path_of(name), self._listed[name]
         words = _SAMPLE_WORDS if info.hangul else "Hamburg ABC 123"
-        caption = ImageFont.truetype(str(self._paths.get(_HANGUL_NAME, path)), _SAMPLE_PX // 2)
+        caption = ImageFont.truetype(str(self._candidates(_HANGUL_NAME, name)[0]), _SAMPLE_PX // 2)
         letters = ImageFont.truetype(str(path), _SAMPLE_PX)
         width = max(caption.getlength(f"{info.family} {info.style}"), letters.getlength(words))
         picture = Image.new("L", (int(width) + _SAMPLE_PX, round(2.9 * _SAMPLE_PX)), 255)
@@ -105,11 +100,8 @@ class FontCatalog:
             AdAgentError: as `path_of`.
         """
         self.path_of(name)
-        missing: dict[str, None] = {}
-        for character in text:
-            if not _is_ignorable(character) and self._font_for(character, name) is None:
-                missing[character] = None
-        return list(missing)
+        needed = (character for character in dict.fromkeys(text) if not _is_ignorable(character))
+        return [character for character in needed if self._font_for(character, name) is None]
 
     def runs(self, text: str, name: str) -> list[tuple[str, Path]]:
         """One line of `text` as pieces, each with the file of the font that draws it.
@@ -122,107 +114,76 @@ class FontCatalog:
         """
         named = self.path_of(name)
         if any(unicodedata.bidirectional(character) in ("R", "AL") for character in text):
-            for path in self._candidates(name):
-                if all(_is_ignorable(character) or self._covers(path, character) for character in text):
-                    return [(text, path)] if text else []
+            for path in self._fallbacks(name):
+                if all(_is_ignorable(character) or _covers(path, character) for character in text):
+                    return [(text, path)]
         runs: list[tuple[str, Path]] = []
         for character in text:
             last = runs[-1][1] if runs else None
-            is_mark = unicodedata.combining(character) > 0
-            if last is not None and (_is_ignorable(character) or (is_mark and self._covers(last, character))):
+            if _is_ignorable(character):
+                path = last or named
+            elif last is not None and unicodedata.combining(character) and _covers(last, character):
                 path = last
             else:
-                path = named if _is_ignorable(character) else self._font_for(character, name) or named
+                path = self._font_for(character, name) or named
             if path == last:
                 runs[-1] = (runs[-1][0] + character, path)
             else:
                 runs.append((character, path))
         return runs
 
-    def _covers(self, path: Path, character: str) -> bool:
-        with self._lock:
-            if path not in self._coverage:
-                self._coverage[path] = _code_points(path)
-            if ord(character) not in self._coverage[path]:
-                return False
-            # Korean fonts list every syllable, and leave most of the rare ones empty.
-            if (path, character) not in self._inked:
-                if path not in self._probes:
-                    self._probes[path] = ImageFont.truetype(str(path), _PROBE_SIZE_PX)
-                self._inked[path, character] = _has_ink(self._probes[path], character)
-            return self._inked[path, character]
+    def _fallbacks(self, name: str) -> list[Path]:
+        """The font `name`, then all others, the likeliest first."""
+        return self._candidates(name, FALLBACK_NAME, _HANGUL_NAME, _RARE_HANGUL_NAME, *self._listed)
 
-    def _candidates(self, name: str) -> list[Path]:
-        listed = self._listed()
-        order = [name, FALLBACK_NAME, _HANGUL_NAME, _RARE_HANGUL_NAME, *listed]
-        return list(dict.fromkeys(self._paths[one] for one in order if one in listed))
+    def _candidates(self, *names: str) -> list[Path]:
+        return list(dict.fromkeys(self._listed[name][1] for name in names if name in self._listed))
 
     def _font_for(self, character: str, name: str) -> Path | None:
-        return next((path for path in self._candidates(name) if self._covers(path, character)), None)
-
-    def _listed(self) -> dict[str, FontInfo]:
-        with self._lock:
-            if self._fonts is None:
-                found: dict[str, FontInfo] = {}
-                for root in self._roots:
-                    for name, path in _font_files(root):
-                        info = None if name in found else _read_info(name, path)
-                        if info is not None:
-                            found[name] = info
-                            self._paths[name] = path
-                self._fonts = dict(sorted(found.items()))
-            return self._fonts
+        return next((path for path in self._fallbacks(name) if _covers(path, character)), None)
 
 
-def _font_files(root: Path) -> list[tuple[str, Path]]:
+def _font_files(root: Path) -> Iterator[tuple[str, Path]]:
     if not root.is_dir():
         logger.warning("font folder %s does not exist", root)
-        return []
     inside = root.resolve()
-    files: list[tuple[str, Path]] = []
-    for folder, _, names in os.walk(root):
-        for name in names:
-            path = Path(folder, name)
-            if path.suffix.lower() not in SUFFIXES:
-                continue
-            if not path.resolve().is_relative_to(inside):
-                logger.warning("font %s leads out of its folder and is not listed", path)
-                continue
-            files.append((path.relative_to(root).as_posix(), path.absolute()))
-    return sorted(files)
+    for path in sorted(root.rglob("*")):
+        if path.suffix.lower() not in SUFFIXES:
+            continue
+        if path.resolve().is_relative_to(inside):
+            yield path.relative_to(root).as_posix(), path.absolute()
+        else:
+            logger.warning("font %s leads out of its folder and is not listed", path)
 
 
 def _read_info(name: str, path: Path) -> FontInfo | None:
     try:
-        font = ImageFont.truetype(str(path), _PROBE_SIZE_PX)
-        family, style = font.getname()
-        missing = _drawn(font, _NONCHARACTER)
-        hangul = all(_has_ink(font, syllable) and _drawn(font, syllable) != missing for syllable in _EVERYDAY_HANGUL)
+        family, style = _probe(path).getname()
+        hangul = all(_covers(path, syllable) for syllable in _EVERYDAY_HANGUL)
     except (OSError, ValueError) as error:
         logger.warning("font %s cannot be used: %s", path, error)
         return None
     return FontInfo(name=name, path=name, family=family or path.stem, style=style or "Regular", hangul=hangul)
 
 
-def _drawn(font: ImageFont.FreeTypeFont, character: str) -> bytes:
-    picture = Image.new("L", (2 * _PROBE_SIZE_PX, 2 * _PROBE_SIZE_PX))
-    ImageDraw.Draw(picture).text((0, 0), character, fill=255, font=font)
+@functools.cache
+def _probe(path: Path) -> ImageFont.FreeTypeFont:
+    # Without shaping, a character is its own glyph or the one for missing characters.
+    return ImageFont.truetype(str(path), _PROBE_SIZE_PX, layout_engine=ImageFont.Layout.BASIC)
+
+
+@functools.cache
+def _covers(path: Path, character: str) -> bool:
+    drawn = _drawn(path, character)
+    # Korean fonts list every syllable, and leave most of the rare ones empty.
+    return any(drawn) and drawn != _drawn(path, _NONCHARACTER)
+
+
+def _drawn(path: Path, character: str) -> bytes:
+    picture = Image.new("L", (3 * _PROBE_SIZE_PX, 3 * _PROBE_SIZE_PX))
+    at = (_PROBE_SIZE_PX, 2 * _PROBE_SIZE_PX)
+    ImageDraw.Draw(picture).text(at, character, fill=255, font=_probe(path), anchor="ls")
     return picture.tobytes()
-
-
-def _has_ink(font: ImageFont.FreeTypeFont, character: str) -> bool:
-    return font.getmask(character).getbbox() is not None
-
-
-def _code_points(path: Path) -> frozenset[int]:
-    from fontTools.ttLib import TTFont, TTLibError  # pyright: ignore[reportMissingTypeStubs]
-
-    try:
-        with TTFont(path, fontNumber=0, lazy=True) as font:
-            return frozenset(font.getBestCmap() or ())
-    except (TTLibError, OSError, KeyError, ValueError) as error:
-        logger.warning("the coverage of font %s cannot be read: %s", path, error)
-        return frozenset()
 
 
 def _is_ignorable(character: str) -> bool:

@@ -14,6 +14,8 @@ Picture = NDArray[np.uint8]
 Matte = NDArray[np.float32]
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
+Window = tuple[slice, slice]
+"""Rows and columns."""
 
 CORE_EROSION_PX = 2
 
@@ -28,15 +30,23 @@ def to_bytes(values: ArrayLike) -> Picture:
     return np.clip(np.asarray(values) * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
+def coverage(layer: Picture) -> Matte:
+    """The alpha of RGBA `layer` as a matte."""
+    return floats(layer[..., 3]) / np.float32(255)
+
+
+def matte_of(layer: Picture | None) -> Matte | None:
+    """As `coverage`; None where there is no layer, or nothing in it."""
+    return coverage(layer) if layer is not None and layer[..., 3].any() else None
+
+
 def from_image(image: Image.Image) -> Picture:
     """A Pillow RGB or RGBA image as an array of its own."""
     return np.array(image, dtype=np.uint8)
 
 
 def blur(values: Floats | Picture, sigma_px: float) -> Floats:
-    """Gaussian blur; 0 leaves it as it is. Borders repeat."""
-    if sigma_px <= 0:
-        return floats(values)
+    """Gaussian blur. Borders repeat."""
     if sigma_px < 6:
         return floats(cv2.GaussianBlur(floats(values), (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE))
     # A wide blur holds no detail that half the resolution would lose, and costs a fraction there.
@@ -53,9 +63,17 @@ def resize(values: Floats, size: tuple[int, int]) -> Floats:
     return floats(cv2.resize(values, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))
 
 
+def at_most(picture: Picture, side_px: int) -> Picture:
+    """`picture` made smaller where its longer side has more than `side_px`."""
+    height, width = picture.shape[:2]
+    scale = min(1.0, side_px / max(height, width))
+    size = (max(16, round(width * scale)), max(16, round(height * scale)))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
 def disc(radius_px: int) -> Picture:
     """A round structuring element."""
-    side = 2 * max(0, radius_px) + 1
+    side = 2 * radius_px + 1
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), dtype=np.uint8)
 
 
@@ -79,17 +97,14 @@ def box_of(flags: Flags) -> Box | None:
     return left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
 
 
-def alpha_over(image: Picture, layer: Picture) -> Picture:
-    """RGBA `layer` over RGB `image` of the same size. Exact where the layer's alpha is 0 or 255."""
+def alpha_over(image: Picture, *layers: Picture) -> Picture:
+    """RGBA `layers`, the last one on top, over RGB `image` of the same size; exact where an alpha is 0 or 255."""
     result = image.copy()
-    box = box_of(layer[..., 3] > 0)
-    if box is None:
-        return result
-    x, y, width, height = box
-    under = image[y : y + height, x : x + width].astype(np.uint32)
-    over = layer[y : y + height, x : x + width].astype(np.uint32)
-    alpha = over[..., 3:]
-    result[y : y + height, x : x + width] = (under * (255 - alpha) + over[..., :3] * alpha + 127) // 255
+    for layer in layers:
+        window = window_round(layer, 0)
+        over = layer[window].astype(np.uint32)
+        alpha = over[..., 3:]
+        result[window] = (result[window] * (255 - alpha) + over[..., :3] * alpha + 127) // 255
     return result
 
 
@@ -99,7 +114,7 @@ def mix(one: Picture, other: Picture, share: Matte) -> Picture:
     return np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
 
 
-def window_round(layer: Picture, reach_px: int) -> tuple[slice, slice]:
+def window_round(layer: Picture, reach_px: int) -> Window:
     """Rows and columns of what RGBA `layer` shows and `reach_px` around it."""
     x, y, width, height = box_of(layer[..., 3] > 0) or (0, 0, 1, 1)
     return slice(max(0, y - reach_px), y + height + reach_px), slice(max(0, x - reach_px), x + width + reach_px)
@@ -131,13 +146,7 @@ def core_of(alpha: Picture) -> Flags:
 
 
 def encode_png(picture: Picture) -> bytes:
-    """RGB or RGBA as PNG, compressed fast rather than small.
-
-    Raises:
-        ValueError: it cannot be encoded.
-    """
+    """RGB or RGBA as PNG, compressed fast rather than small."""
     swap = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
-    done, data = cv2.imencode(".png", cv2.cvtColor(picture, swap), [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    if not done:
-        raise ValueError("the picture cannot be encoded as PNG")
+    _, data = cv2.imencode(".png", cv2.cvtColor(picture, swap), [cv2.IMWRITE_PNG_COMPRESSION, 1])
     return data.tobytes()

@@ -4,16 +4,16 @@ Knows where the product is, not what it is.
 """
 
 import math
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from ..contract.layout import Box
-from ..contract.schemas import CompositionMode, TextPosition
+from ..contract.layout import Box, LettersLayout
+from ..contract.schemas import CompositionMode, GenerateRequest, TextPosition
 from .contrast import MIN_RATIO, luminance, ratio
 from .picture import Flags, Floats, Matte, Picture, blur, box_of, dilate, floats, from_image, on_canvas, resize
+from .regions import lab_of, slopes
 
 MAX_HIDDEN_SHARE = 0.08
 """More of the letters than this may not disappear behind the product, ..."""
@@ -30,23 +30,16 @@ _BANNER_ASPECT = 1.45
 _STORY_ASPECT = 1.6
 
 
-class Spot(NamedTuple):
-    """`box` of the ink on the canvas; `scale` by which the letters are resized to fit it."""
-
-    box: Box
-    scale: float
-
-
 def safe_area(canvas: tuple[int, int]) -> Box:
     """The part of a canvas (width, height) that no platform covers or crops; on a story its controls do."""
     width, height = canvas
-    left, top, right, bottom = 0.06, 0.06, 0.06, 0.06
+    side, top, bottom = 0.06, 0.06, 0.06
     if height / width >= _STORY_ASPECT:
-        left, top, right, bottom = 0.065, 0.13, 0.065, 0.16
-    elif width / height >= _BANNER_ASPECT:
-        left, top, right, bottom = 0.045, 0.09, 0.045, 0.09
-    x, y = round(left * width), round(top * height)
-    return x, y, width - x - round(right * width), height - y - round(bottom * height)
+        side, top, bottom = 0.065, 0.13, 0.16
+    elif is_banner(canvas):
+        side, top, bottom = 0.045, 0.09, 0.09
+    x, y = round(side * width), round(top * height)
+    return x, y, width - 2 * x, height - y - round(bottom * height)
 
 
 def is_banner(canvas: tuple[int, int]) -> bool:
@@ -54,32 +47,39 @@ def is_banner(canvas: tuple[int, int]) -> bool:
     return canvas[0] / canvas[1] >= _BANNER_ASPECT
 
 
-def text_area(canvas: tuple[int, int], product: Box | None, *, position: TextPosition, mode: CompositionMode) -> Box:
+def words_side(request: GenerateRequest) -> TextPosition | None:
+    """On which side of the product words are wanted, or None without any."""
+    # Words behind the product look over its top, wherever else they were wanted.
+    is_behind = request.composition_mode is CompositionMode.BEHIND
+    return None if request.text_content is None else TextPosition.TOP if is_behind else request.text_position
+
+
+def text_area(canvas: tuple[int, int], matte: Matte | None, *, position: TextPosition, is_behind: bool) -> Box:
     """The room in which words should be set: beside, above or below the product.
 
     Args:
         canvas: (width, height).
-        product: its box on the canvas, or None.
+        matte: the product's coverage of the canvas, or None.
         position: where the caller wants them.
-        mode: `behind` wants them to reach behind the product's top.
+        is_behind: whether they are to reach behind the product's top instead.
 
     Returns:
         A box inside the safe area.
     """
     x, y, width, height = safe_area(canvas)
     tall = round(min(0.30 * canvas[1], 0.42 * canvas[0]))
+    product = None if matte is None else box_of(matte > 0.1)
     if product is None:
         offset = {TextPosition.TOP: 0, TextPosition.BOTTOM: height - tall}.get(position, (height - tall) // 2)
         return x, y + max(0, offset), width, min(tall, height)
     gap = round(0.045 * math.sqrt(canvas[0] * canvas[1]))
-    if mode is CompositionMode.BEHIND:
+    if is_behind:
         reach = max(y + round(0.16 * canvas[1]), product[1] + round(0.16 * product[3]))
         return x, max(y, reach - tall), width, min(tall, reach - y)
     aside = round(1.4 * gap)
     left, right = product[0] - aside - x, x + width - (product[0] + product[2] + aside)
     above, below = product[1] - gap - y, y + height - (product[1] + product[3] + gap)
-    is_beside = is_banner(canvas) and max(left, right) >= 0.3 * canvas[0]
-    if is_beside:
+    if is_banner(canvas) and max(left, right) >= 0.3 * canvas[0]:
         side_x, side_width = (x, left) if left >= right else (x + width - right, right)
         high = height if position in (TextPosition.AUTO, TextPosition.CENTER) else round(0.85 * height)
         side_y = y + height - high if position is TextPosition.BOTTOM else y
@@ -106,7 +106,7 @@ def find_spots(
     position: TextPosition,
     tone: float = 1.0,
     is_behind: bool = False,
-) -> list[Spot]:
+) -> list[LettersLayout]:
     """The best places for letters of `size` (width, height of their ink), best first and apart from each other.
 
     Args:
@@ -125,21 +125,22 @@ def find_spots(
     safe = safe_area(canvas)
     widest = min(1.0, safe[2] / size[0], safe[3] / size[1])
     taken = np.zeros(picture.shape[:2], np.bool_) if product is None else product > 0.1
-    clutter = _integral(_clutter(picture, taken if is_behind else np.zeros_like(taken)))
+    clutter = _integral(_clutter(picture, taken & is_behind))
     light = _shrunk(luminance(picture))
     likeness = _integral(floats(np.maximum(0, np.log(MIN_RATIO / ratio(light, tone)))))
     covered = _integral(_shrunk(floats(dilate(taken, 3 if is_behind else round(0.012 * max(canvas))))))
-    found: list[tuple[float, float, Spot]] = []
+    found: list[tuple[float, float, LettersLayout]] = []
     for scale in _SCALES:
         width, height = round(size[0] * scale * widest), round(size[1] * scale * widest)
-        lefts = {area[0] + (area[2] - width) // 2, safe[0], safe[0] + safe[2] - width}
+        rightmost, lowest = safe[0] + safe[2] - width, safe[1] + safe[3] - height
+        lefts = {area[0] + (area[2] - width) // 2, safe[0], rightmost}
         step = max(4, round(0.02 * canvas[1]))
-        tops = {*range(safe[1], safe[1] + safe[3] - height + 1, step), area[1] + (area[3] - height) // 2}
+        tops = {*range(safe[1], lowest + 1, step), area[1] + (area[3] - height) // 2}
         for left in sorted(lefts):
             for top in sorted(tops):
-                if not _is_inside((left, top, width, height), safe):
+                if not (safe[0] <= left <= rightmost and safe[1] <= top <= lowest):
                     continue
-                spot = Spot((left, top, width, height), scale * widest)
+                spot = LettersLayout(box=(left, top, width, height), scale=scale * widest, is_behind=is_behind)
                 score = 2.5 * math.log(scale) - _dislike(spot.box, area, canvas, position)
                 score -= 3.0 * _mean(clutter, spot.box) + 0.5 * _mean(likeness, spot.box)
                 overlap = _mean(covered, spot.box)
@@ -147,14 +148,14 @@ def find_spots(
                 score -= 5.0 * max(0.0, overlap - 0.12) if is_behind else 8.0 * overlap + (1.5 if overlap else 0.0)
                 found.append((score, overlap, spot))
     found.sort(key=lambda scored: -scored[0])
-    spots: list[Spot] = []
+    spots: list[LettersLayout] = []
     for _, overlap, spot in found:
         # No other place is worth covering more of the product than the best one does.
         if overlap <= found[0][1] and all(_shared(spot.box, other.box) < _APART for other in spots):
             spots.append(spot)
         if len(spots) == _CHOICES:
             break
-    return spots or [Spot((safe[0], safe[1], round(size[0] * widest), round(size[1] * widest)), widest)]
+    return spots
 
 
 def ink_of(letters: Picture) -> Box:
@@ -185,18 +186,12 @@ def _dislike(box: Box, area: Box, canvas: tuple[int, int], position: TextPositio
     centre_x, centre_y = box[0] + box[2] / 2, box[1] + box[3] / 2
     away_x = abs(centre_x - area[0] - area[2] / 2) / canvas[0]
     away_y = abs(centre_y - area[1] - area[3] / 2) / canvas[1]
-    if position is TextPosition.AUTO:
-        return 0.6 * away_x + 0.3 * away_y + (_OFF_CENTRE if away_x > 0.02 else 0.0)
-    return 1.2 * away_x + 3.0 * away_y + (_OFF_CENTRE if away_x > 0.02 else 0.0)
+    aside, apart = (0.6, 0.3) if position is TextPosition.AUTO else (1.2, 3.0)
+    return aside * away_x + apart * away_y + (_OFF_CENTRE if away_x > 0.02 else 0.0)
 
 
 def _clutter(picture: Picture, ignored: Flags) -> Floats:
-    small = _shrunk(floats(picture))
-    lab = floats(cv2.cvtColor(floats(small / 255), cv2.COLOR_RGB2LAB))
-    steep = np.zeros(lab.shape[:2], np.float32)
-    for channel in range(3):
-        plane = np.ascontiguousarray(lab[..., channel])
-        steep += floats(cv2.magnitude(cv2.Scharr(plane, cv2.CV_32F, 1, 0), cv2.Scharr(plane, cv2.CV_32F, 0, 1))) / 32
+    steep = floats(slopes(lab_of(_shrunk(floats(picture)))).sum(axis=2))
     steep[_shrunk(floats(dilate(ignored, _GRID))) > 0.2] = 0
     return blur(floats(np.minimum(steep, 12)), 2) / np.float32(12)
 
@@ -223,17 +218,3 @@ def _shared(one: Box, other: Box) -> float:
     width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
     height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
     return max(0, width) * max(0, height) / max(1, min(one[2] * one[3], other[2] * other[3]))
-
-
-def _is_inside(box: Box, area: Box) -> bool:
-    return (
-        box[0] >= area[0]
-        and box[1] >= area[1]
-        and box[0] + box[2] <= area[0] + area[2]
-        and box[1] + box[3] <= area[1] + area[3]
-    )
-
-
-def matte_box(matte: Matte | None) -> Box | None:
-    """The tight box of what `matte` covers by more than a tenth, or None."""
-    return None if matte is None else box_of(matte > 0.1)

@@ -17,13 +17,14 @@ def step_edges(lab: Floats) -> Floats:
 
     A step stands out from the same picture seen blurred; a cast shadow or an unfocused shape does not.
     """
-    fine, coarse = _slope(blur(lab, 1)), _slope(blur(lab, 3))
+    fine, coarse = slopes(blur(lab, 1)).max(axis=2), slopes(blur(lab, 3)).max(axis=2)
     return floats(fine - 1.6 * coarse)
 
 
-def _slope(lab: Floats) -> Floats:
+def slopes(lab: Floats) -> Floats:
+    """How steep each channel of `lab` (H, W, 3) is, in Lab units per pixel."""
     across, down = cv2.Scharr(lab, cv2.CV_32F, 1, 0), cv2.Scharr(lab, cv2.CV_32F, 0, 1)
-    return floats(cv2.magnitude(across, down).max(axis=2) / 32)
+    return floats(cv2.magnitude(across, down) / 32)
 
 
 def opened(flags: Flags, radius_px: int) -> Flags:

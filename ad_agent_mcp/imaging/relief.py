@@ -6,7 +6,6 @@ fonts or jobs.
 """
 
 import functools
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,10 +14,10 @@ import numpy as np
 
 from . import surfaces
 from .picture import Flags, Floats, Matte, Picture, blur, box_of, floats, resize, to_bytes
-from .scenes.palette import Colour, named_colours, rgb_of
+from .scenes.palette import Colour, named_colours, places_of, rgb_of
 from .surfaces import Glyphs
 
-Tones = tuple[tuple[float, Colour], ...]
+Tones = tuple[tuple[float, Colour | Floats], ...]
 """Colours at lightness 0 to 1."""
 
 _GLOW_ALPHA = 0.47
@@ -35,8 +34,7 @@ class Style:
 
     Attributes:
         words: English and Korean words that ask for it.
-        colour: a metal's name, or `#rrggbb`, where the prompt names none.
-        tones: its own scale where the prompt names no colour; None makes one of `colour`.
+        tones: its colours where the prompt names none.
         height: the surface in pixels over the mask; None is flat.
         finish: lightness, 0-1, of a surface with the normal (right, up, towards the eye).
         depth: extrusion downwards, in stroke radii.
@@ -46,10 +44,9 @@ class Style:
     """
 
     words: tuple[str, ...]
-    colour: str = "gold"
-    tones: Tones | None = None
+    tones: Tones
     height: Callable[[Glyphs, np.random.Generator], Floats] | None = None
-    finish: Callable[[Floats, Floats, Floats], Floats] | None = None
+    finish: Callable[[Floats, Floats, Floats], Floats] = surfaces.matte
     depth: float = 0.0
     tilt: float = 0.0
     grain: Callable[[Glyphs, np.random.Generator], Floats] | None = None
@@ -73,48 +70,39 @@ def paint_letters(mask: Matte, prompt: str, *, seed: int) -> Picture:
     ink = box_of(mask > 0)
     if ink is None:
         return letters
-    stroke = 2 * float(cv2.distanceTransform((mask > 0.5).astype(np.uint8), cv2.DIST_L2, 3)[mask > 0.5].mean())
+    solid = mask > 0.5
+    # The thinnest strokes of tiny letters fill no pixel.
+    stroke = (
+        2 * float(cv2.distanceTransform(solid.astype(np.uint8), cv2.DIST_L2, 3)[solid].mean()) if solid.any() else 0
+    )
     reach = round(stroke * max(style.glow, 1.2 * style.depth)) + 4
     left, top = max(0, ink[0] - reach), max(0, ink[1] - reach)
     window = (slice(top, ink[1] + ink[3] + reach), slice(left, ink[0] + ink[2] + reach))
     face = np.ascontiguousarray(mask[window])
-    if style.height is None or style.finish is None:
-        letters[window] = _merged(face, np.broadcast_to(_table(tones)[_LEVELS // 2], (*face.shape, 3)))
-        return letters
-    letters[window] = _modelled(face, style, tones, np.random.default_rng(seed))
+    letters[window] = _painted(face, style, _table(tones), np.random.default_rng(seed))
     return letters
 
 
 def style_of(prompt: str) -> tuple[Style, Tones]:
     """The style that `prompt` asks for, and its colours from dark to light."""
     text = prompt.lower()
-    metal = next((name for name, (words, _) in _METALS.items() if _has(text, words)), None)
-    wanted = [
-        name for name, style in STYLES.items() if _has(text, style.words) and not (name == "flat" and "3d" in text)
-    ]
+    metal = next((name for name, (words, _) in _METALS.items() if places_of(words, text)), None)
+    named = [name for name, style in STYLES.items() if places_of(style.words, text)]
+    wanted = [name for name in named if not (name == "flat" and "3d" in text)]
     taken = {word for style in STYLES.values() for word in style.words}
     taken |= {word for words, _ in _METALS.values() for word in words}
     colours = [colour for word, colour in named_colours(prompt) if word not in taken]
     style = STYLES[wanted[0] if wanted else "chisel" if metal else "candy" if colours else "balloon"]
-    if metal == "chrome" and colours and not _has(text, _PURE_METALS):
+    if metal == "chrome" and colours and not places_of(_PURE_METALS, text):
         metal = None  # "metallic red" is a red surface that shines
     if metal is not None and not style.glow:
         return style, _METALS[metal][1]
     if colours or metal:
         return style, _tones_of(colours[0] if colours else rgb_of("#f0b43c"), is_light=style.glow > 0)
-    if style.tones is not None:
-        return style, style.tones
-    if style.colour in _METALS:
-        return style, _METALS[style.colour][1]
-    return style, _tones_of(rgb_of(style.colour), is_light=style.glow > 0)
+    return style, style.tones
 
 
-def _has(text: str, words: tuple[str, ...]) -> bool:
-    # Korean words take endings; English ones must stand alone.
-    return any(re.search(rf"\b{word}\b" if word.isascii() else rf"(?<![가-힣]){word}", text) for word in words)
-
-
-def _tones_of(colour: Colour, *, is_light: bool) -> Tones:
+def _tones_of(colour: Colour, *, is_light: bool = False) -> Tones:
     """A scale through `colour`: its shadows keep the hue; of light itself even the darkest tone shines."""
     base = floats(colour)
     if is_light:
@@ -122,33 +110,29 @@ def _tones_of(colour: Colour, *, is_light: bool) -> Tones:
         base = base / max(float(base.max()), 0.05)
     pale = float(base.min())
     shadow, half = (0.62, 0.85) if is_light else (0.16 + 0.34 * pale, 0.52 + 0.24 * pale)
-    steps = (
-        (0.0, base * shadow),
-        (0.25, base * half),
-        (0.5, base),
-        (0.78, base + (1 - base) * 0.5),
-        (1.0, base * 0 + 1),
-    )
-    return tuple((at, (float(rgb[0]), float(rgb[1]), float(rgb[2]))) for at, rgb in steps)
+    light = base + (1 - base) * 0.5
+    return (0.0, base * shadow), (0.25, base * half), (0.5, base), (0.78, light), (1.0, (1.0, 1.0, 1.0))
 
 
-def _modelled(face: Matte, style: Style, tones: Tones, rng: np.random.Generator) -> Picture:
-    assert style.height is not None  # noqa: S101
+def _painted(face: Matte, style: Style, table: Floats, rng: np.random.Generator) -> Picture:
+    """Letters that fill their picture, in the colours of `table` from dark to light."""
+    middle = table[_LEVELS // 2]
     scale = 2 if face.size <= _FINE_AREA_PX else 1
     size = (face.shape[1] * scale, face.shape[0] * scale)
     fine = floats(cv2.resize(face, size, interpolation=cv2.INTER_CUBIC)) if scale > 1 else face
     coverage = floats(np.clip(blur(fine, 0.5 * scale), 0, 1))
     inside = coverage > 0.5
-    distance = floats(cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
-    if not inside.any():
-        return _merged(face, np.broadcast_to(_table(tones)[_LEVELS // 2], (*face.shape, 3)))
+    if style.height is None or not inside.any():
+        return _merged(face, np.broadcast_to(middle, (*face.shape, 3)))
+    rough = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # The last bits of OpenCV's root differ with threads and memory; squares of distances are whole numbers.
+    distance = np.sqrt(np.rint(floats(rough) ** 2))
     glyphs = Glyphs(coverage, inside, distance, max(2.0, 2 * float(distance[inside].mean())))
-    value = _lightness(glyphs, style, rng)
+    value = _lightness(style.height(glyphs, rng), glyphs, style, rng)
     solid = inside
     if style.depth:
         value, solid = _extruded(value, glyphs, style.depth)
-    scale_of = _table(tones)
-    colour = scale_of[np.clip(value * (_LEVELS - 1), 0, _LEVELS - 1).astype(np.int32)]
+    colour = table[np.clip(value * (_LEVELS - 1), 0, _LEVELS - 1).astype(np.int32)]
     weight = solid.astype(np.float32)
     small = resize(floats(np.dstack([colour * weight[..., None], weight])), (face.shape[1], face.shape[0]))
     covered = small[..., 3]
@@ -158,7 +142,7 @@ def _modelled(face: Matte, style: Style, tones: Tones, rng: np.random.Generator)
     rgb = np.where((covered > 0.2)[..., None], rgb, near[..., :3] / np.maximum(near[..., 3], 1e-3)[..., None])
     alpha = np.maximum(face, covered) if style.depth else face
     if style.glow:
-        return _glowing(face, rgb, scale_of[_LEVELS // 2], stroke_px=glyphs.radius / scale)
+        return _glowing(face, rgb, middle, stroke_px=glyphs.radius / scale)
     return _merged(alpha, rgb)
 
 
@@ -178,9 +162,7 @@ def _merged(alpha: Matte, rgb: Floats) -> Picture:
     return letters
 
 
-def _lightness(glyphs: Glyphs, style: Style, rng: np.random.Generator) -> Floats:
-    assert style.height is not None  # noqa: S101
-    height = style.height(glyphs, rng)
+def _lightness(height: Floats, glyphs: Glyphs, style: Style, rng: np.random.Generator) -> Floats:
     right = -floats(cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=1 / 8))
     up = floats(cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=1 / 8))
     if style.tilt:
@@ -271,28 +253,31 @@ _METALS: dict[str, tuple[tuple[str, ...], Tones]] = {
 _PURE_METALS = ("chrome", "silver", "steel", "크롬", "은색", "은박", "실버", "스틸")
 
 STYLES: dict[str, Style] = {
-    "flat": Style(("flat", "simple", "minimal", "2d", "플랫", "평면", "심플", "단순"), colour="#2f313b"),
+    "flat": Style(("flat", "simple", "minimal", "2d", "플랫", "평면", "심플", "단순"), _tones_of(rgb_of("#2f313b"))),
     "balloon": Style(
-        ("balloon", "balloons", "inflated", "foil", "풍선", "벌룬", "포일"),
+        ("balloon", "balloons", "inflated", "foil", "풍선", "벌룬", "포일"), _METALS["gold"][1],
         height=surfaces.foil, finish=surfaces.mirror,
     ),
-    "neon": Style(("neon", "네온"), colour="#10ccff", height=surfaces.inflated, finish=surfaces.tube, glow=7.0),
+    "neon": Style(
+        ("neon", "네온"), _tones_of(rgb_of("#10ccff"), is_light=True),
+        height=surfaces.inflated, finish=surfaces.tube, glow=7.0,
+    ),
     "wood": Style(
         ("wood", "wooden", "timber", "나무", "원목", "우드", "목재"),
-        tones=_scale((0, "#1d0d05"), (0.25, "#4f2a12"), (0.5, "#8f5526"), (0.75, "#c58a4b"), (1, "#f0cd95")),
-        height=surfaces.rounded, finish=surfaces.matte, depth=0.8, grain=surfaces.fibres,
+        _scale((0, "#1d0d05"), (0.25, "#4f2a12"), (0.5, "#8f5526"), (0.75, "#c58a4b"), (1, "#f0cd95")),
+        height=surfaces.rounded, depth=0.8, grain=surfaces.fibres,
     ),
     "stone": Style(
         ("stone", "rock", "concrete", "marble", "granite", "돌", "석재", "바위", "콘크리트", "대리석"),
-        tones=_scale((0, "#1c1b19"), (0.25, "#55524c"), (0.5, "#9b978f"), (0.75, "#d2cec5"), (1, "#fbf9f4")),
-        height=surfaces.chiselled, finish=surfaces.matte, depth=0.8, grain=surfaces.speckle,
+        _scale((0, "#1c1b19"), (0.25, "#55524c"), (0.5, "#9b978f"), (0.75, "#d2cec5"), (1, "#fbf9f4")),
+        height=surfaces.chiselled, depth=0.8, grain=surfaces.speckle,
     ),
     "candy": Style(
         ("candy", "glossy", "jelly", "plastic", "gummy", "glass", "캔디", "사탕", "젤리", "유광", "광택", "플라스틱"),
-        colour="#ff4079", height=surfaces.inflated, finish=surfaces.gloss,
+        _tones_of(rgb_of("#ff4079")), height=surfaces.inflated, finish=surfaces.gloss,
     ),
     "chisel": Style(
-        ("chisel", "chiseled", "chiselled", "bevel", "beveled", "engraved", "각인", "조각"),
+        ("chisel", "chiseled", "chiselled", "bevel", "beveled", "engraved", "각인", "조각"), _METALS["gold"][1],
         height=surfaces.chiselled, finish=surfaces.mirror, depth=0.75, tilt=0.5, grain=surfaces.brushed,
     ),
 }  # fmt: skip

@@ -11,8 +11,10 @@ import numpy as np
 from .contrast import luminance, relit, rim, scrim, scrim_density
 from .picture import Matte, Picture, blur, floats, tinted
 
-_RECOLOURS = ((0.15, 0.0), (0.3, 0.0), (0.4, 0.0))
-_SCRIMS = (
+_REMEDIES = (
+    (0.15, 0.0),
+    (0.3, 0.0),
+    (0.4, 0.0),
     (0.0, 0.35),
     (0.3, 0.35),
     (0.0, 0.5),
@@ -62,30 +64,28 @@ def attempts(
     yield Attempt(letters, shadows(over_light=is_light), ())
     shaded = is_textured(letters)
     density = scrim_density(solid, font_size_px=font_size_px)
-    for amount, opacity in (*_RECOLOURS, *_SCRIMS):
+
+    def attempt(amount: float, opacity: float, under: tuple[Picture, ...], *, is_lighter: bool) -> Attempt:
+        changed, names = letters, ()
+        if amount:
+            changed = relit(letters, towards_light=is_lighter, amount=amount, is_shaded=shaded)
+            names = ("lighter letters" if is_lighter else "darker letters",)
+        if opacity:
+            veil = scrim(density, ground, opacity=opacity, is_dark=is_lighter)
+            under, names = (veil, *under), (*names, "scrim")
+        return Attempt(changed, under, names)
+
+    for amount, opacity in _REMEDIES:
         for is_lighter in (is_light, not is_light) if opacity >= _CONTRARY else (is_light,):
             # White paint would flatten what is shaded; less light on it does not.
-            if amount and (not may_recolour or (shaded and (is_lighter or amount > _MAX_SHADE))):
-                continue
-            changed = relit(letters, towards_light=is_lighter, amount=amount, is_shaded=shaded) if amount else letters
-            under = shadows(over_light=is_lighter)
-            names = (("lighter letters" if is_lighter else "darker letters"),) if amount else ()
-            if opacity:
-                veil = scrim(density, ground, opacity=opacity, is_dark=is_lighter)
-                under, names = (veil, *under), (*names, "scrim")
-            yield Attempt(changed, under, names)
+            if not amount or (may_recolour and not (shaded and (is_lighter or amount > _MAX_SHADE))):
+                yield attempt(amount, opacity, shadows(over_light=is_lighter), is_lighter=is_lighter)
     # Shading survives a mild shift of the whole better than letters survive a ground of their own tone.
+    for is_lighter in (is_light, not is_light) if may_recolour else ():
+        yield attempt(_LAST_SHADE, 0.92, (), is_lighter=is_lighter)
     for is_lighter in (is_light, not is_light):
-        if may_recolour:
-            veil = scrim(density, ground, opacity=0.92, is_dark=is_lighter)
-            names = ("lighter letters" if is_lighter else "darker letters", "scrim")
-            yield Attempt(
-                relit(letters, towards_light=is_lighter, amount=_LAST_SHADE, is_shaded=shaded), (veil,), names
-            )
-    for is_lighter in (is_light, not is_light):
-        veil = scrim(density, ground, opacity=0.8, is_dark=is_lighter)
         edge = rim(solid, ground, font_size_px=font_size_px, is_dark=is_lighter)
-        yield Attempt(letters, (veil, edge), ("scrim", "outline"))
+        yield attempt(0, 0.8, (edge,), is_lighter=is_lighter)._replace(names=("scrim", "outline"))
 
 
 def is_textured(letters: Picture) -> bool:

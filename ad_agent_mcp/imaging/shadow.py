@@ -10,9 +10,7 @@ _COLOUR = (22, 17, 15)
 _SQUASH = 0.24
 
 
-def product_shadow(
-    matte: Matte, *, product: Box, light_x: float, light_z: float = 1.0, cast: float = 1.0, opacity: float = 1.0
-) -> Picture:
+def product_shadow(matte: Matte, *, product: Box, light_x: float, light_z: float = 1.0, cast: float = 1.0) -> Picture:
     """The shadow of a product, to lie under it.
 
     Args:
@@ -20,8 +18,7 @@ def product_shadow(
         product: its box on the canvas; it stands on the box's lower edge.
         light_x: where the light comes from, -1 (left) to 1 (right); the shadow falls to the other side.
         light_z: 1 with the light before the product, whose shadow then falls behind it; -1 with the light behind it.
-        cast: 0-1, strength of the shadow along the floor alone.
-        opacity: 0-1, strength of both parts.
+        cast: 0-1, strength of the shadow along the floor.
 
     Returns:
         uint8 (H, W, 4), nearly black with straight alpha; cut at the border.
@@ -50,5 +47,5 @@ def product_shadow(
     contact[max(0, foot_row - thick) : foot_row + thick // 4] = touching
     span = max(4.0, 0.55 * half[0] * box_width / width + 0.2 * half[0])
     contact = blur(contact, 0.009 * span) * 0.8 + blur(contact, 0.04 * span) * 1.6
-    density = np.clip(0.42 * cast * fallen + 0.72 * np.clip(contact, 0, 1), 0, 0.85) * opacity
+    density = np.clip(0.42 * cast * fallen + 0.72 * np.clip(contact, 0, 1), 0, 0.85)
     return tinted(np.clip(resize(floats(density), (width, height)), 0, 1), _COLOUR)

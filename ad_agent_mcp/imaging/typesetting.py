@@ -3,10 +3,10 @@
 Shaping (kerning, joining, right-to-left order) is raqm's; it never changes which words there are.
 """
 
+import functools
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
@@ -58,10 +58,8 @@ class Typesetter:
     def __init__(self, catalog: FontCatalog, font_name: str) -> None:
         """Raises `AdAgentError` (`invalid_request`) when the catalogue does not list `font_name`."""
         catalog.path_of(font_name)
-        self._catalog = catalog
-        self._name = font_name
-        self._fonts: dict[tuple[Path, int], ImageFont.FreeTypeFont] = {}
-        self._runs: dict[str, list[tuple[str, Path]]] = {}
+        self._runs = functools.cache(functools.partial(catalog.runs, name=font_name))
+        self._font = functools.cache(ImageFont.truetype)
 
     def fit(
         self, text: str, box: tuple[int, int], *, max_lines: int = 8, min_size_px: int = 0
@@ -165,24 +163,13 @@ class Typesetter:
 
     def _pieces(self, line: str, size_px: int) -> list[tuple[str, ImageFont.FreeTypeFont]]:
         """The line's pieces from left to right."""
-        if line not in self._runs:
-            self._runs[line] = self._catalog.runs(line, self._name)
-        runs = [(piece, self._font(path, size_px)) for piece, path in self._runs[line]]
+        runs = [(piece, self._font(str(path), size_px)) for piece, path in self._runs(line)]
         return runs[::-1] if _is_right_to_left(line) else runs
-
-    def _font(self, path: Path, size_px: int) -> ImageFont.FreeTypeFont:
-        key = (path, size_px)
-        if key not in self._fonts:
-            self._fonts[key] = ImageFont.truetype(str(path), size_px)
-        return self._fonts[key]
 
 
 def _is_right_to_left(line: str) -> bool:
-    for character in line:
-        direction = unicodedata.bidirectional(character)
-        if direction in ("L", "R", "AL"):
-            return direction != "L"
-    return False
+    directions = map(unicodedata.bidirectional, line)
+    return next((direction for direction in directions if direction in ("L", "R", "AL")), "L") != "L"
 
 
 def _clusters(text: str) -> list[str]:

@@ -1,17 +1,16 @@
 """Step 1: the product cut out, a scene painted, and the product placed in it."""
 
-import numpy as np
 from PIL import Image
 
 from ..contract.errors import invalid
 from ..contract.layout import Box, ProductLayout
-from ..contract.schemas import CompositionMode, TextPosition
 from ..contract.stages import Stage
 from ..engines.base import CutOut, Picture, Scene
 from ..files import sha256_of
-from ..imaging.composite import assemble, merged, place_product, product_box, product_reflection
+from ..imaging.composite import merged, place_product, product_box, product_reflection
 from ..imaging.decode import decode_picture
-from ..imaging.picture import alpha_over, floats, from_image
+from ..imaging.picture import alpha_over, coverage, from_image
+from ..imaging.placement import words_side
 from ..imaging.shadow import product_shadow
 from . import checks
 from .workspace import Workspace, crop, pad, padded_size
@@ -21,7 +20,7 @@ _NOTICED_UPSCALE = 2.0
 
 
 def make_background(workspace: Workspace) -> None:
-    """Run step 1: writes `product cutout background shadow step1` and reports the step.
+    """Run step 1: writes `product cutout background shadow step1`.
 
     Raises:
         AdAgentError: the photo cannot be used; `check_failed` when the placed product differs from it.
@@ -52,25 +51,23 @@ def make_background(workspace: Workspace) -> None:
     background = crop(scene.image, workspace.canvas)
 
     report = workspace.events.open_stage(Stage.COMPOSITE)
-    report.iteration(0, 1)
     placed = _place(workspace, original, cut, scene)
     cutout = place_product(
         original, cut.rgba, source_box=placed.source_box, placed_box=placed.placed_box, canvas=workspace.canvas
     )
-    matte = floats(cutout[..., 3]) / np.float32(255)
     shadow = product_shadow(
-        matte, product=placed.placed_box, light_x=scene.light_x, light_z=scene.light_z, cast=scene.cast
+        coverage(cutout), product=placed.placed_box, light_x=scene.light_x, light_z=scene.light_z, cast=scene.cast
     )
     if scene.gloss > 0:
         shadow = merged(shadow, product_reflection(cutout, product=placed.placed_box, gloss=scene.gloss))
-    step1 = assemble(background, shadow, cutout)
+    step1 = alpha_over(background, shadow, cutout)
     report.iteration(1, 1)
 
     if workspace.is_planned(Stage.REFINE):
         step1 = _refine(workspace, step1, cutout)
     error = checks.source_error(original, placed, cutout)
     placed = placed.model_copy(update={"source_error": error})
-    workspace.step1, workspace.cutout, workspace.is_verified = step1, cutout, True
+    workspace.step1, workspace.cutout = step1, cutout
     workspace.layout = workspace.layout.model_copy(
         update={
             "product": placed,
@@ -79,28 +76,14 @@ def make_background(workspace: Workspace) -> None:
             "inputs": {**workspace.layout.inputs, "product_image": sha256_of(data)},
         }
     )
-    if workspace.request.product_lock:
-        checks.require_identity(checks.product_core_identity(step1, cutout, placed, covered=None))
+    checks.require_identity(checks.product_core_identity(step1, cutout, workspace.promised_product))
     workspace.write({"product": product, "cutout": cutout, "background": background, "shadow": shadow, "step1": step1})
-    if workspace.request.text_content is not None:
-        workspace.finish_step(1)
-        return
-    workspace.copy("step1", "final")
-    workspace.finish_step(1, checks.step1_checks(workspace))
 
 
 def _place(workspace: Workspace, original: Image.Image, cut: CutOut, scene: Scene) -> ProductLayout:
-    request = workspace.request
-    is_behind = request.composition_mode is CompositionMode.BEHIND
     source_box = _scaled(cut.box, original.width / cut.rgba.shape[1], (original.width, original.height))
-    placed_box = product_box(
-        (source_box[2], source_box[3]),
-        workspace.canvas,
-        floor_y=scene.floor_y,
-        has_text=request.text_content is not None,
-        # Words behind the product look over its top, wherever else they were wanted.
-        text_side=TextPosition.TOP if is_behind else request.text_position,
-    )
+    side = words_side(workspace.request)
+    placed_box = product_box((source_box[2], source_box[3]), workspace.canvas, floor_y=scene.floor_y, side=side)
     if placed_box[2] > _NOTICED_UPSCALE * source_box[2]:
         workspace.events.notice(
             "product_upscaled",
@@ -112,14 +95,8 @@ def _place(workspace: Workspace, original: Image.Image, cut: CutOut, scene: Scen
 
 def _refine(workspace: Workspace, image: Picture, cutout: Picture) -> Picture:
     report = workspace.events.open_stage(Stage.REFINE)
-    refined = workspace.engine.refine(
-        pad(image),
-        product=pad(floats(cutout[..., 3]) / np.float32(255), is_empty=True),
-        request=workspace.request,
-        seed=workspace.seed_for(Stage.REFINE),
-        report=report,
-    )
-    refined = crop(refined, workspace.canvas)
+    painted = workspace.engine.refine(pad(image), seed=workspace.seed_for(Stage.REFINE), report=report)
+    refined = crop(painted, workspace.canvas)
     return alpha_over(refined, cutout) if workspace.request.product_lock else refined
 
 

@@ -1,6 +1,6 @@
 """What is measured on a finished ad. Only the product's identity can fail a job."""
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -10,11 +10,10 @@ from ..contract.layout import Box, ProductLayout
 from ..contract.schemas import Check
 from ..engines.base import Matte, Picture
 from ..imaging.composite import resized_crop
-from ..imaging.contrast import MIN_RATIO, Legibility, legibility
-from ..imaging.picture import Flags, box_of, core_of, dilate, erode, floats, window_round
+from ..imaging.contrast import MIN_RATIO, Legibility
+from ..imaging.picture import Flags, box_of, core_of, dilate, erode, matte_of, window_round
 from ..imaging.placement import MAX_HIDDEN_GLYPH_SHARE, MAX_HIDDEN_SHARE, safe_area
 from .lettering import Glyphs, Placed
-from .workspace import Workspace
 
 IDENTITY_LIMIT = 1.0
 """Levels of 255 by which the placed core may differ from a resize of the original."""
@@ -24,39 +23,6 @@ _MAX_EXTRUSION_SHARE = 0.2
 _EDGE_SHARE = 0.02
 _OVERLAP_LIMIT = 0.30
 _RING_PX = 16
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A finished picture and what it was made of.
-
-    Attributes:
-        final: RGB.
-        lettering: RGBA, the lettering picture as it was painted.
-        placed: its letters on the canvas.
-        glyphs: the words that it should show, where they are known.
-        cutout: RGBA on the canvas, or None.
-        product: how it was placed.
-        is_locked: whether the product's identity was promised and can be known.
-        job_id: whose picture it is.
-    """
-
-    final: Picture
-    lettering: Picture
-    placed: Placed
-    glyphs: Glyphs | None
-    cutout: Picture | None
-    product: ProductLayout | None
-    is_locked: bool
-    job_id: str
-
-    @property
-    def canvas(self) -> tuple[int, int]:
-        return self.final.shape[1], self.final.shape[0]
-
-    @property
-    def product_matte(self) -> Matte | None:
-        return None if self.cutout is None else floats(self.cutout[..., 3]) / np.float32(255)
 
 
 def source_error(original: Image.Image, placed: ProductLayout, cutout: Picture) -> float:
@@ -70,21 +36,22 @@ def source_error(original: Image.Image, placed: ProductLayout, cutout: Picture) 
 
 
 def product_core_identity(
-    picture: Picture, cutout: Picture, placed: ProductLayout | None, *, covered: Flags | None
+    picture: Picture, cutout: Picture | None, product: ProductLayout | None, *, covered: Flags | None = None
 ) -> Check:
     """Whether the product's core in `picture` is the cut-out's, and the cut-out's the original's.
 
     Args:
         picture: RGB.
-        cutout: RGBA on the same canvas.
-        placed: how it was placed, with its measured `source_error`.
+        cutout: RGBA on the same canvas, or None.
+        product: how it was placed, with its measured `source_error`; None where no identity was promised.
         covered: pixels that letters lie on, which are not compared.
     """
+    if cutout is None or product is None:
+        return Check(name="product_core_identity", passed=None)
     core = core_of(cutout[..., 3])
     if covered is not None:
         core &= ~covered
-    drawn = _largest(picture, cutout[..., :3], core)
-    source = placed.source_error if placed is not None else None
+    drawn, source = _largest(picture, cutout[..., :3], core), product.source_error
     is_same = drawn == 0 and source is not None and source <= IDENTITY_LIMIT
     return Check(name="product_core_identity", passed=is_same, value=max(drawn, source or 0.0), limit=IDENTITY_LIMIT)
 
@@ -99,36 +66,38 @@ def require_identity(check: Check) -> None:
         )
 
 
-def not_applicable() -> tuple[Check, ...]:
-    """The checks of letters, for a picture that has none."""
+def wordless_checks(picture: Picture, cutout: Picture | None, product: ProductLayout | None) -> tuple[Check, ...]:
+    """Every check of an ad without words; see `product_core_identity`."""
     names = ("glyph_overlap", "text_contrast", "text_product_overlap", "safe_margins")
-    return tuple(Check(name=name, passed=None) for name in names)
+    return (product_core_identity(picture, cutout, product), *(Check(name=name, passed=None) for name in names))
 
 
-def step1_checks(workspace: Workspace) -> tuple[Check, ...]:
-    """The checks of an ad without words."""
-    identity = Check(name="product_core_identity", passed=None)
-    if workspace.request.product_lock and workspace.is_verified and workspace.step1 is not None:
-        assert workspace.cutout is not None  # noqa: S101
-        identity = product_core_identity(workspace.step1, workspace.cutout, workspace.layout.product, covered=None)
-    return (identity, *not_applicable())
+def all_checks(
+    final: Picture, placed: Placed, cutout: Picture | None, product: ProductLayout | None, *, job_id: str
+) -> tuple[Check, ...]:
+    """Every check of a finished ad; the first is the product's identity.
 
-
-def all_checks(finished: Finished) -> tuple[Check, ...]:
-    """Every check of a finished ad; the first is the product's identity."""
-    letters = finished.placed.in_front_of(finished.product_matte)
-    covered = letters[..., 3] > 0
-    if finished.placed.where.is_behind:
-        covered[:] = False
-    identity = Check(name="product_core_identity", passed=None)
-    if finished.is_locked and finished.cutout is not None:
-        identity = product_core_identity(finished.final, finished.cutout, finished.product, covered=covered)
+    Args:
+        final: RGB.
+        placed: its letters.
+        cutout: RGBA on the canvas, or None.
+        product: how the product was placed, where its identity was promised and can be known.
+        job_id: whose picture it is.
+    """
+    matte = matte_of(cutout)
+    letters = placed.in_front_of(matte)
+    covered = (letters[..., 3] > 0) & (not placed.where.is_behind)
+    seen = contrast_of(final, placed, letters, matte)
+    overlap = None if placed.glyphs is None else glyph_overlap(placed.picture, placed.glyphs)
+    hidden, most_hidden = _overlap_with(cutout, placed, covered)
+    anew = {"resume_job_id": job_id, "start_step": 2}
+    elsewhere = {"resume_job_id": job_id, "start_step": 3, "text_position": "auto", "composition_mode": "overlay"}
     return (
-        identity,
-        _glyph_overlap(finished),
-        _text_contrast(finished, letters),
-        _text_product_overlap(finished, covered),
-        _safe_margins(finished),
+        product_core_identity(final, cutout, product, covered=covered),
+        _judged("glyph_overlap", overlap, GLYPH_LIMIT, anew),
+        _judged("text_contrast", None if seen is None else seen.worst, MIN_RATIO, elsewhere, digits=2),
+        _judged("text_product_overlap", hidden, most_hidden, elsewhere, digits=4, is_most=True),
+        _judged("safe_margins", _margin(placed, final), 1.0, anew),
     )
 
 
@@ -142,26 +111,18 @@ def glyph_overlap(lettering: Picture, glyphs: Glyphs) -> float:
     return value
 
 
-def _glyph_overlap(finished: Finished) -> Check:
-    if finished.glyphs is None:
-        return Check(name="glyph_overlap", passed=None, limit=GLYPH_LIMIT)
-    value = glyph_overlap(finished.lettering, finished.glyphs)
-    passed = value >= GLYPH_LIMIT
-    fix = None if passed else _again(finished, 2)
-    return Check(name="glyph_overlap", passed=passed, value=round(value, 3), limit=GLYPH_LIMIT, fix=fix)
-
-
 def _overlap(drawn: Flags, wanted: Flags, cells: tuple[Box, ...]) -> float:
     both, either = drawn & wanted, drawn | wanted
     # An edge is a matter of style, a stroke is not: what is wrong by more than an edge's width weighs threefold.
     edge = max(1, round(_EDGE_SHARE * max(cell[3] for cell in cells)))
     wrong = dilate(erode(either & ~both, edge), edge)
     parts = [np.s_[:, :], *(np.s_[y : y + height, x : x + width] for x, y, width, height in cells)]
-    return min(
+    shares = (
         float(both[part].sum() / (int(either[part].sum()) + 2 * int(wrong[part].sum())))
         for part in parts
         if either[part].any()
     )
+    return min(shares, default=0.0)
 
 
 def _excess(drawn: Flags, wanted: Flags, longest: int) -> tuple[int, int]:
@@ -184,61 +145,46 @@ def _swept(letters: Flags, right: int, below: int) -> Flags:
 def contrast_of(picture: Picture, placed: Placed, letters: Picture, product: Matte | None) -> Legibility | None:
     """How well `letters`, as they are laid over `picture`, stand out in it; `product` may be in front of them."""
     window = window_round(letters, _RING_PX + round(0.2 * placed.font_size_px))
-    return legibility(
-        picture[window],
-        floats(letters[window][..., 3]) / np.float32(255),
-        faces=None if placed.faces is None else placed.faces[window],
-        front=product[window] if placed.where.is_behind and product is not None else None,
-        font_size_px=placed.font_size_px,
-    )
+    front = None if product is None else product[window]
+    return placed.legibility(picture[window], letters[window], front, window)
 
 
-def _text_contrast(finished: Finished, letters: Picture) -> Check:
-    seen = contrast_of(finished.final, finished.placed, letters, finished.product_matte)
-    if seen is None:
-        return Check(name="text_contrast", passed=None, limit=MIN_RATIO)
-    passed = seen.worst >= MIN_RATIO
-    fix = None if passed else _again(finished, 3, text_position="auto", composition_mode="overlay")
-    return Check(name="text_contrast", passed=passed, value=round(seen.worst, 2), limit=MIN_RATIO, fix=fix)
-
-
-def _text_product_overlap(finished: Finished, covered: Flags) -> Check:
-    """Share of the product's core under letters; `behind`: hidden share of all letters, or of the worst glyph."""
-    product = finished.product_matte
-    value, limit = 0.0, _OVERLAP_LIMIT
-    if finished.cutout is None or product is None or not product.any():
-        return Check(name="text_product_overlap", passed=None, limit=limit)
-    if finished.placed.where.is_behind:
-        total, worst = finished.placed.hidden_shares(product)
+def _overlap_with(cutout: Picture | None, placed: Placed, covered: Flags) -> tuple[float | None, float]:
+    """Share of the product's core under letters, or behind it of all letters or the worst glyph; and the limit."""
+    product = matte_of(cutout)
+    if cutout is None or product is None:
+        return None, _OVERLAP_LIMIT
+    if placed.where.is_behind:
+        total, worst = placed.hidden_shares(product)
         is_worse = worst / MAX_HIDDEN_GLYPH_SHARE > total / MAX_HIDDEN_SHARE
-        value, limit = (worst, MAX_HIDDEN_GLYPH_SHARE) if is_worse else (total, MAX_HIDDEN_SHARE)
-    else:
-        core = core_of(finished.cutout[..., 3])
-        value = float((core & covered).sum()) / max(1, int(core.sum()))
-    passed = value <= limit
-    fix = None if passed else _again(finished, 3, text_position="auto", composition_mode="overlay")
-    return Check(name="text_product_overlap", passed=passed, value=round(value, 4), limit=limit, fix=fix)
+        return (worst, MAX_HIDDEN_GLYPH_SHARE) if is_worse else (total, MAX_HIDDEN_SHARE)
+    core = core_of(cutout[..., 3])
+    return float((core & covered).sum()) / max(1, int(core.sum())), _OVERLAP_LIMIT
 
 
-def _safe_margins(finished: Finished) -> Check:
+def _margin(placed: Placed, final: Picture) -> float:
     """The ink's smallest distance from an edge, in units of the margin that this edge asks for."""
-    width, height = finished.canvas
-    x, y, safe_width, safe_height = safe_area(finished.canvas)
-    left, top, ink_width, ink_height = finished.placed.where.box
-    shares = (
+    height, width = final.shape[:2]
+    x, y, safe_width, safe_height = safe_area((width, height))
+    left, top, ink_width, ink_height = placed.where.box
+    return min(
         left / x,
         top / y,
         (width - left - ink_width) / (width - x - safe_width),
         (height - top - ink_height) / (height - y - safe_height),
     )
-    value = min(shares)
-    passed = value >= 1
-    fix = None if passed else _again(finished, 2)
-    return Check(name="safe_margins", passed=passed, value=round(value, 3), limit=1.0, fix=fix)
 
 
-def _again(finished: Finished, start_step: int, **arguments: str) -> Fix:
-    return Fix(tool="generate", arguments={"resume_job_id": finished.job_id, "start_step": start_step, **arguments})
+def _judged(
+    name: str, value: float | None, limit: float, fix: dict[str, Any], *, digits: int = 3, is_most: bool = False
+) -> Check:
+    """Whether `value` is within its least (or most) `limit`, and else the call that may help; None: not applicable."""
+    if value is None:
+        return Check(name=name, passed=None, limit=limit)
+    value = round(value, digits)
+    passed = value <= limit if is_most else value >= limit
+    again = None if passed else Fix(tool="generate", arguments=fix)
+    return Check(name=name, passed=passed, value=value, limit=limit, fix=again)
 
 
 def _largest(one: Picture, other: Picture, where: Flags) -> float:

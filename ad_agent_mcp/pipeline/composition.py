@@ -10,16 +10,13 @@ from ..contract.schemas import Check, CompositionMode, TextPosition
 from ..contract.stages import Stage
 from ..engines.base import Matte, Picture
 from ..imaging import contrast
-from ..imaging.composite import assemble
 from ..imaging.picture import Flags, alpha_over, blur, dilate, floats, mix, on_canvas, window_round
 from ..imaging.placement import (
     MAX_HIDDEN_GLYPH_SHARE,
     MAX_HIDDEN_SHARE,
-    Spot,
     clear_of,
     find_spots,
     ink_of,
-    matte_box,
     safe_area,
     text_area,
 )
@@ -50,7 +47,7 @@ class _Lettering(NamedTuple):
     worst: float
 
     @property
-    def coverage(self) -> Flags:
+    def covered(self) -> Flags:
         """Every pixel that a letter, its rim, scrim or shadow touches."""
         return np.logical_or.reduce([layer[..., 3] > 0 for layer in (self.letters, *self.under)])
 
@@ -63,40 +60,25 @@ def make_composition(workspace: Workspace) -> tuple[Check, ...]:
             would not be itself.
         Cancelled: the job is to stop.
     """
-    step1, picture = workspace.step1, workspace.letters
-    if step1 is None or picture is None:
-        raise invalid("Step 3 needs the pictures of steps 1 and 2.", field="step2_image")
+    picture = workspace.letters
     if not picture[..., 3].any():
         raise invalid("The lettering picture is empty. Start at step 2.", field="step2_image")
     report = workspace.events.open_stage(Stage.PLACEMENT)
-    report.iteration(0, 1)
     workspace.find_product(report)
     text = workspace.layout.text
-    glyphs = None
-    if text is not None and text.lines and workspace.letters_are_ours:
-        glyphs = glyphs_of(text, workspace.fonts, picture.shape[:2])
-    lettering = _arranged(workspace, step1, picture, glyphs)
+    glyphs = glyphs_of(text, workspace.fonts, picture.shape[:2]) if text is not None and text.lines else None
+    lettering = _arranged(workspace, glyphs)
     report.iteration(1, 1)
 
-    final = _fronted(workspace, _blended(workspace, step1, lettering), lettering)
+    final = _fronted(workspace, _blended(workspace, lettering), lettering)
     report = workspace.events.open_stage(Stage.FINISH)
-    report.iteration(0, 1)
     if lettering.remedies:
         workspace.events.notice(
             "text_contrast_remedy",
             f"The letters were too faint on the picture; changed: {', '.join(lettering.remedies)}.",
         )
     results = checks.all_checks(
-        checks.Finished(
-            final=final,
-            lettering=picture,
-            placed=lettering.placed,
-            glyphs=glyphs,
-            cutout=workspace.cutout,
-            product=workspace.layout.product,
-            is_locked=workspace.request.product_lock and workspace.is_verified,
-            job_id=workspace.job.job_id,
-        )
+        final, lettering.placed, workspace.cutout, workspace.promised_product, job_id=workspace.job.job_id
     )
     checks.require_identity(results[0])
     for missed in (check for check in results if check.passed is False):
@@ -105,31 +87,29 @@ def make_composition(workspace: Workspace) -> tuple[Check, ...]:
             f"{missed.name} is {missed.value:g}, and {missed.limit:g} was wanted; every remedy was tried. The check's "
             "fix is a call that may mend it.",
         )
-    _note(workspace, lettering.placed.where)
+    where = lettering.placed.where
+    if text is not None:
+        mode, position = _mode(workspace, where), workspace.request.text_position
+        text = text.model_copy(update={"placed_box": where.box, "mode": str(mode), "position": str(position)})
+    workspace.layout = workspace.layout.model_copy(update={"letters": where, "text": text})
     workspace.write({"final": final})
     report.iteration(1, 1)
     workspace.finish_step(3, results)
     return results
 
 
-def _arranged(workspace: Workspace, step1: Picture, picture: Picture, glyphs: Glyphs | None) -> _Lettering:
+def _arranged(workspace: Workspace, glyphs: Glyphs | None) -> _Lettering:
     """The letters at the best spot at which they can be read, with what that takes."""
-    product = workspace.product_matte
-    if product is not None and not product.any():
-        product = None
+    product, picture = workspace.product_matte, workspace.letters
     request, canvas, ink = workspace.request, workspace.canvas, ink_of(picture)
-    tone = float(np.median(contrast.luminance(picture[..., :3][picture[..., 3] > 127]))) if ink[2] > 1 else 1.0
+    solid = picture[..., :3][picture[..., 3] > 127]
+    tone = float(np.median(contrast.luminance(solid))) if solid.size else 1.0
 
-    def spots(mode: CompositionMode, position: TextPosition) -> list[Spot]:
-        is_behind = mode is CompositionMode.BEHIND
-        area = text_area(canvas, matte_box(product), position=position, mode=mode)
+    def spots(position: TextPosition, *, is_behind: bool) -> list[LettersLayout]:
+        area = text_area(canvas, product, position=position, is_behind=is_behind)
         return find_spots(
-            step1, product, (ink[2], ink[3]), area=area, position=position, tone=tone, is_behind=is_behind
+            workspace.step1, product, (ink[2], ink[3]), area=area, position=position, tone=tone, is_behind=is_behind
         )
-
-    def placed(spot: Spot, *, is_behind: bool = False) -> Placed:
-        where = LettersLayout(box=spot.box, scale=spot.scale, is_behind=is_behind)
-        return placed_letters(picture, where, canvas, text=workspace.layout.text, glyphs=glyphs)
 
     position = request.text_position
     if request.composition_mode is CompositionMode.BEHIND and product is not None:
@@ -138,21 +118,20 @@ def _arranged(workspace: Workspace, step1: Picture, picture: Picture, glyphs: Gl
                 "text_position_unused", f"Words behind a product stand at its top, so {position} had no effect."
             )
             position = TextPosition.AUTO
-        behind = _peeping(
-            workspace, placed(spots(CompositionMode.BEHIND, TextPosition.TOP)[0], is_behind=True), product
-        )
+        lowest = spots(TextPosition.TOP, is_behind=True)[0]
+        behind = _peeping(workspace, placed_letters(picture, lowest, canvas, glyphs), product)
         if behind is not None:
-            return _legible(workspace, step1, placed(behind, is_behind=True), product)
+            return _legible(workspace, placed_letters(picture, behind, canvas, glyphs))
         workspace.events.notice(
             "behind_unreadable",
             "Behind the product too much of the words would be hidden, so they were laid over the picture. "
             "One short line of text, or a narrower product, leaves them readable.",
         )
     best: _Lettering | None = None
-    for spot in spots(CompositionMode.OVERLAY, position):
+    for spot in spots(position, is_behind=False):
         if best is not None and not _obeys(spot.box, position, canvas):
             continue
-        candidate = _legible(workspace, step1, placed(spot), product)
+        candidate = _legible(workspace, placed_letters(picture, spot, canvas, glyphs))
         if best is None or candidate.worst > best.worst:
             moved = () if best is None else ("another place",)
             best = candidate._replace(remedies=(*candidate.remedies, *moved))
@@ -167,57 +146,41 @@ def _arranged(workspace: Workspace, step1: Picture, picture: Picture, glyphs: Gl
     return best
 
 
-def _peeping(workspace: Workspace, placed: Placed, product: Matte) -> Spot | None:
-    """The lowest spot from the given one upwards at which words behind the product stay readable."""
+def _peeping(workspace: Workspace, placed: Placed, product: Matte) -> LettersLayout | None:
+    """The lowest place from the given one upwards at which words behind the product stay readable."""
     text = workspace.layout.text
     if text is not None and len(text.lines) > 1:
         return None
-    left, top, width, height = placed.where.box
-    step, limit = max(2, round(_STEP_SHARE * workspace.canvas[1])), safe_area(workspace.canvas)[1]
-    while top >= limit:
-        rise = placed.where.box[1] - top
-        lower = np.roll(product, rise, axis=0)
-        lower[:rise] = 0
+    left, lowest, width, height = placed.where.box
+    step = max(2, round(_STEP_SHARE * workspace.canvas[1]))
+    for top in range(lowest, safe_area(workspace.canvas)[1] - 1, -step):
+        lower = np.roll(product, lowest - top, axis=0)
+        lower[: lowest - top] = 0
         total, worst = placed.hidden_shares(lower)
         if total <= MAX_HIDDEN_SHARE and worst <= MAX_HIDDEN_GLYPH_SHARE:
-            return Spot((left, top, width, height), placed.where.scale)
-        top -= step
+            return placed.where.model_copy(update={"box": (left, top, width, height)})
     return None
 
 
 def _obeys(box: Box, position: TextPosition, canvas: tuple[int, int]) -> bool:
     centre = (box[1] + box[3] / 2) / canvas[1]
-    match position:
-        case TextPosition.TOP:
-            return centre < 0.5
-        case TextPosition.BOTTOM:
-            return centre > 0.5
-        case _:
-            return True
+    return {TextPosition.TOP: centre < 0.5, TextPosition.BOTTOM: centre > 0.5}.get(position, True)
 
 
-def _legible(workspace: Workspace, step1: Picture, placed: Placed, product: Matte | None) -> _Lettering:
+def _legible(workspace: Workspace, placed: Placed) -> _Lettering:
     """`placed` with a shadow and, where the letters stand out too little, the mildest remedy that is enough."""
-    light_x = workspace.layout.light_x or 0.0
+    step1, product, light_x = workspace.step1, workspace.product_matte, workspace.layout.light_x or 0.0
+    may_recolour = workspace.layout.text is not None
     letters = placed.in_front_of(product)
     if workspace.request.composition_mode is CompositionMode.BLEND:
         letters = contrast.lit_by_scene(letters, step1, light_x=light_x)
-    size_px, is_behind = placed.font_size_px, placed.where.is_behind
+    size_px = placed.font_size_px
     window = window_round(letters, round(2.1 * size_px) + 4)
     base, local = step1[window], np.ascontiguousarray(letters[window])
     front = None if product is None else product[window]
     ground = base[window_round(local, round(0.5 * size_px))]
 
-    def measured(letters: Picture, under: tuple[Picture, ...]) -> contrast.Legibility | None:
-        return contrast.legibility(
-            assemble(base, *under, letters),
-            floats(letters[..., 3]) / np.float32(255),
-            faces=None if placed.faces is None else placed.faces[window],
-            front=front if is_behind else None,
-            font_size_px=size_px,
-        )
-
-    plain = measured(local, ())
+    plain = placed.legibility(alpha_over(base, local), local, front, window)
     is_light = plain is None or plain.is_light
     own = float(np.median(contrast.luminance(local[..., :3])[local[..., 3] > 127])) if plain is not None else 1.0
     if plain is not None and plain.worst < _CLEAR_RATIO and _DARK_INK < own < _LIGHT_INK:
@@ -225,11 +188,11 @@ def _legible(workspace: Workspace, step1: Picture, placed: Placed, product: Matt
         is_light = bool(np.median(contrast.luminance(ground)) < _MIDDLE_LUMINANCE)
     best: _Lettering | None = None
     for letters, layers, names in attempts(
-        local, ground, font_size_px=size_px, light_x=light_x, is_light=is_light, may_recolour=workspace.letters_are_ours
+        local, ground, font_size_px=size_px, light_x=light_x, is_light=is_light, may_recolour=may_recolour
     ):
         # A product stands before what is laid under letters.
         under = tuple(clear_of(layer, front) for layer in layers)
-        seen = measured(letters, under)
+        seen = placed.legibility(alpha_over(base, *under, letters), letters, front, window)
         worst = 21.0 if seen is None else seen.worst
         if best is None or worst > best.worst:
             best = _Lettering(placed, letters, under, names, worst)
@@ -241,32 +204,28 @@ def _legible(workspace: Workspace, step1: Picture, placed: Placed, product: Matt
     return best._replace(letters=on_canvas(best.letters, corner, canvas), under=under)
 
 
-def _blended(workspace: Workspace, step1: Picture, lettering: _Lettering) -> Picture:
+def _blended(workspace: Workspace, lettering: _Lettering) -> Picture:
     """The engine's blend near the letters, step 1 elsewhere and on the product that they do not cover.
 
     A blend that makes the letters fainter than they may be is taken back as far as that needs.
     """
-    base = assemble(step1, *lettering.under)
+    base = alpha_over(workspace.step1, *lettering.under)
     plain = alpha_over(base, lettering.letters)
     if not workspace.is_planned(Stage.BLEND):
         return plain
     report = workspace.events.open_stage(Stage.BLEND)
-    mode = workspace.request.composition_mode
-    if mode is CompositionMode.BEHIND and not lettering.placed.where.is_behind:
-        mode = CompositionMode.OVERLAY
     blended = crop(
         workspace.engine.blend_text(
             pad(base),
             pad(lettering.letters, is_empty=True),
-            mode=mode,
-            request=workspace.request,
+            mode=_mode(workspace, lettering.placed.where),
             seed=workspace.seed_for(Stage.BLEND),
             report=report,
         ),
         workspace.canvas,
     )
     product = workspace.product_matte
-    final = _near_letters(workspace, step1, blended, lettering.coverage, product)
+    final = _near_letters(workspace, blended, lettering.covered)
     kept = 1.0
     for fade in _FADES:
         seen = checks.contrast_of(_fronted(workspace, final, lettering), lettering.placed, lettering.letters, product)
@@ -289,26 +248,19 @@ def _fronted(workspace: Workspace, picture: Picture, lettering: _Lettering) -> P
     return alpha_over(picture, workspace.cutout)
 
 
-def _near_letters(
-    workspace: Workspace, step1: Picture, blended: Picture, coverage: Flags, product: Matte | None
-) -> Picture:
-    if not (blended != step1).any(axis=2)[~coverage].any():
+def _near_letters(workspace: Workspace, blended: Picture, covered: Flags) -> Picture:
+    step1, product = workspace.step1, workspace.product_matte
+    if not (blended != step1).any(axis=2)[~covered].any():
         return blended
     feather = max(2, round(_FEATHER_SHARE * min(workspace.canvas)))
-    weight = np.clip(blur(floats(dilate(coverage, feather)), feather / 2), 0, 1)
-    weight[coverage] = 1
+    weight = np.clip(blur(floats(dilate(covered, feather)), feather / 2), 0, 1)
+    weight[covered] = 1
     if workspace.request.product_lock and product is not None:
-        weight[(product > 0) & ~coverage] = 0
+        weight[(product > 0) & ~covered] = 0
     return mix(step1, blended, weight)
 
 
-def _note(workspace: Workspace, where: LettersLayout) -> None:
-    update: dict[str, object] = {"letters": where}
-    text = workspace.layout.text
-    if text is not None:
-        mode = workspace.request.composition_mode
-        if mode is CompositionMode.BEHIND and not where.is_behind:
-            mode = CompositionMode.OVERLAY
-        placed = {"placed_box": where.box, "mode": str(mode), "position": str(workspace.request.text_position)}
-        update["text"] = text.model_copy(update=placed)
-    workspace.layout = workspace.layout.model_copy(update=update)
+def _mode(workspace: Workspace, where: LettersLayout) -> CompositionMode:
+    """The mode as it was carried out: words that do not go behind the product lie over it."""
+    asked = workspace.request.composition_mode
+    return CompositionMode.OVERLAY if asked is CompositionMode.BEHIND and not where.is_behind else asked

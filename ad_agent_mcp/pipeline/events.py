@@ -10,7 +10,7 @@ class JobEvents(Protocol):
     """Where a running job tells what happens."""
 
     def open_stage(self, stage: Stage) -> StageReport:
-        """`stage` begins. Its report's last `iteration(total, total)` closes it."""
+        """`stage` begins, which is told. Its report's last `iteration(total, total)` closes it."""
         ...
 
     def notice(self, code: str, message: str) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 
 from ..contract.layout import Box, LettersLayout, TextLayout
 from ..engines.base import Matte, Picture
+from ..imaging.contrast import Legibility, legibility
 from ..imaging.fonts import FontCatalog
-from ..imaging.picture import Flags, floats, tinted
+from ..imaging.picture import Flags, Window, coverage, floats, tinted
 from ..imaging.placement import clear_of, ink_of, letters_at
 from ..imaging.typesetting import Typesetter
 
@@ -25,6 +26,7 @@ class Glyphs:
 
     mask: Flags
     cells: tuple[Box, ...]
+    font_size_px: int
 
 
 @dataclass(frozen=True)
@@ -32,32 +34,45 @@ class Placed:
     """Letters on the canvas.
 
     Attributes:
-        letters: RGBA, behind nothing yet.
-        faces: the letters without extruded sides, or None when it is not known which words they are.
+        picture: RGBA, the lettering picture as it was painted.
+        glyphs: its words, or None when it is not known which they are.
+        letters: RGBA on the canvas, behind nothing yet.
+        faces: the letters without extruded sides, or None as `glyphs`.
         cells: the boxes of their glyphs.
         font_size_px: on the canvas.
         where: their place.
     """
 
+    picture: Picture
+    glyphs: Glyphs | None
     letters: Picture
     faces: Flags | None
     cells: tuple[Box, ...]
     font_size_px: float
     where: LettersLayout
 
-    @property
-    def matte(self) -> Matte:
-        return floats(self.letters[..., 3]) / np.float32(255)
-
     def in_front_of(self, product: Matte | None) -> Picture:
         """The letters as they are laid over the picture: their glow passes behind a product that they do not touch."""
-        if product is None or self.where.is_behind or ((self.matte > 0.5) & (product > 0.5)).any():
+        if product is None or self.where.is_behind or ((coverage(self.letters) > 0.5) & (product > 0.5)).any():
             return self.letters
         return clear_of(self.letters, product)
 
+    def legibility(self, picture: Picture, letters: Picture, front: Matte | None, window: Window) -> Legibility | None:
+        """How well these letters, as they are in `letters`, stand out in `picture`; all of it cut to `window`.
+
+        Args:
+            picture: RGB with the letters in it.
+            letters: RGBA.
+            front: the product's coverage, which is before letters that go behind it.
+            window: rows and columns of the canvas.
+        """
+        faces = None if self.faces is None else self.faces[window]
+        front = front if self.where.is_behind else None
+        return legibility(picture, coverage(letters), faces=faces, front=front, font_size_px=self.font_size_px)
+
     def hidden_shares(self, product: Matte) -> tuple[float, float]:
         """How much of all letters, and of the glyph that suffers most, lies under `product`; 0-1."""
-        matte = self.matte
+        matte = coverage(self.letters)
         hidden = matte * product
         shares = [float(hidden.sum() / max(1.0, float(matte.sum())))]
         for x, y, width, height in self.cells:
@@ -88,18 +103,16 @@ def glyphs_of(text: TextLayout, fonts: FontCatalog, shape: tuple[int, int]) -> G
             if to_x - from_x >= _MIN_CELL_SHARE * text.font_size_px or (end == ends[-1] and to_x > from_x):
                 cells.append((from_x, y, to_x - from_x, height))
                 start = end
-    return Glyphs(mask, tuple(cells))
+    return Glyphs(mask, tuple(cells), text.font_size_px)
 
 
-def placed_letters(
-    picture: Picture, where: LettersLayout, canvas: tuple[int, int], *, text: TextLayout | None, glyphs: Glyphs | None
-) -> Placed:
-    """RGBA `picture` of letters on the canvas; `text` and `glyphs` when it is known which words they are."""
+def placed_letters(picture: Picture, where: LettersLayout, canvas: tuple[int, int], glyphs: Glyphs | None) -> Placed:
+    """RGBA `picture` of letters on the canvas; `glyphs` when it is known which words they are."""
     ink = ink_of(picture)
     faces, cells, size_px = None, (where.box,), 0.6 * where.box[3]
-    if text is not None and glyphs is not None:
+    if glyphs is not None:
         faces = letters_at(tinted(floats(glyphs.mask), (0, 0, 0)), ink, where.box, where.scale, canvas)[..., 3] > 127
-        size_px = text.font_size_px * where.scale
+        size_px = glyphs.font_size_px * where.scale
         cells = tuple(
             (
                 round(where.box[0] + (x - ink[0]) * where.scale),
@@ -110,4 +123,4 @@ def placed_letters(
             for x, y, width, height in glyphs.cells
         )
     letters = letters_at(picture, ink, where.box, where.scale, canvas)
-    return Placed(letters, faces, cells, max(12.0, size_px), where)
+    return Placed(picture, glyphs, letters, faces, cells, max(12.0, size_px), where)

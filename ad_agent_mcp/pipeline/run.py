@@ -37,16 +37,14 @@ def run_job(job: StartJob, engine: Engine, events: JobEvents, *, fonts: FontCata
     workspace.load_earlier_steps()
     if 1 in job.plan.steps:
         make_background(workspace)
-    if request.text_content is None:
-        return _without_words(workspace)
+    text = request.text_content
+    if text is None:
+        workspace.write({"final": workspace.step1})
+        results = checks.wordless_checks(workspace.step1, workspace.cutout, workspace.promised_product)
+        workspace.finish_step(1, results)
+        return results
+    if 1 in job.plan.steps:
+        workspace.finish_step(1)
     if 2 in job.plan.steps:
-        make_text_asset(workspace)
+        make_text_asset(workspace, text)
     return make_composition(workspace) if 3 in job.plan.steps else ()
-
-
-def _without_words(workspace: Workspace) -> tuple[Check, ...]:
-    """Step 1's picture is the ad."""
-    if 1 not in workspace.job.plan.steps:
-        workspace.copy("step1", "final")
-        workspace.finish_step(1, checks.step1_checks(workspace))
-    return workspace.layout.checks

@@ -5,7 +5,7 @@ from ..contract.layout import TextLayout
 from ..contract.schemas import CompositionMode
 from ..contract.stages import Stage
 from ..imaging.picture import Picture
-from ..imaging.placement import is_banner, matte_box, text_area
+from ..imaging.placement import is_banner, text_area
 from ..imaging.relief import paint_letters
 from ..imaging.typesetting import SetText, Typesetter, has_shaping, needs_shaping
 from . import checks
@@ -20,18 +20,14 @@ PADDING_SHARE = 0.3
 """Empty rim of the lettering picture, in font sizes: room for an extrusion or a glow."""
 
 
-def make_text_asset(workspace: Workspace) -> None:
-    """Run step 2: writes `step2` and reports the step.
+def make_text_asset(workspace: Workspace, text: str) -> None:
+    """Run step 2 for the words `text`: writes `step2` and reports the step.
 
     Raises:
         AdAgentError: `invalid_request`; the font is not listed, or no font covers a character.
         Cancelled: the job is to stop.
     """
-    text = workspace.request.text_content
-    if text is None:
-        raise invalid("Step 2 needs text_content.", field="text_content")
     report = workspace.events.open_stage(Stage.TEXT_LAYOUT)
-    report.iteration(0, 1)
     missing = workspace.fonts.uncovered(text, workspace.request.font_name)
     if missing:
         raise invalid(
@@ -44,17 +40,6 @@ def make_text_asset(workspace: Workspace) -> None:
     words = _set(workspace, text)
     report.iteration(1, 1)
 
-    report = workspace.events.open_stage(Stage.TEXT_PAINT)
-    mask = pad(words.mask, is_empty=True)
-    painted = workspace.engine.paint_text(
-        mask,
-        request=workspace.request,
-        seed=workspace.seed_for(Stage.TEXT_PAINT),
-        report=report,
-    )
-    if workspace.is_planned(Stage.TEXT_CUT_OUT):
-        report = workspace.events.open_stage(Stage.TEXT_CUT_OUT)
-        painted = workspace.engine.cut_out_text(painted, mask, report=report)
     size = (words.mask.shape[1], words.mask.shape[0])
     layout = TextLayout(
         content=text,
@@ -62,14 +47,17 @@ def make_text_asset(workspace: Workspace) -> None:
         font_size_px=words.font_size_px,
         lines=words.lines,
         size=size,
-        sha256="",
     )
-    letters: Picture = crop(painted, size)
-    if workspace.is_planned(Stage.TEXT_CUT_OUT) and not _is_whole(workspace, letters, layout):
-        drawn = paint_letters(mask, workspace.request.text_model_prompt, seed=workspace.seed_for(Stage.TEXT_PAINT))
-        letters = crop(drawn, size)
-    workspace.write({"step2": letters})
-    workspace.letters, workspace.letters_are_ours = letters, True
+    mask, seed = pad(words.mask, is_empty=True), workspace.seed_for(Stage.TEXT_PAINT)
+    report = workspace.events.open_stage(Stage.TEXT_PAINT)
+    painted = workspace.engine.paint_text(mask, request=workspace.request, seed=seed, report=report)
+    if workspace.is_planned(Stage.TEXT_CUT_OUT):
+        report = workspace.events.open_stage(Stage.TEXT_CUT_OUT)
+        painted = workspace.engine.cut_out_text(painted, mask, report=report)
+        if not _is_whole(workspace, crop(painted, size), layout):
+            painted = paint_letters(mask, workspace.request.text_model_prompt, seed=seed)
+    workspace.letters = crop(painted, size)
+    workspace.write({"step2": workspace.letters})
     layout = layout.model_copy(update={"sha256": workspace.written["step2"]})
     workspace.layout = workspace.layout.model_copy(update={"text": layout})
     workspace.finish_step(2)
@@ -106,9 +94,8 @@ def _do_without_shaping(workspace: Workspace, text: str) -> None:
 
 def _set(workspace: Workspace, text: str) -> SetText:
     request, canvas = workspace.request, workspace.canvas
-    mode = request.composition_mode
-    area = text_area(canvas, matte_box(workspace.product_matte), position=request.text_position, mode=mode)
-    is_behind = mode is CompositionMode.BEHIND
+    is_behind = request.composition_mode is CompositionMode.BEHIND
+    area = text_area(canvas, workspace.product_matte, position=request.text_position, is_behind=is_behind)
     typesetter = Typesetter(workspace.fonts, request.font_name)
     lines, size_px = typesetter.fit(
         text,

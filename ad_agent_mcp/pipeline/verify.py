@@ -14,8 +14,6 @@ from ..imaging.picture import Picture, from_image
 from . import checks
 from .lettering import glyphs_of, placed_letters
 
-IDENTITY = "product_core_identity"
-
 
 def job_folder(name: str, data_dir: Path) -> Path:
     """The folder of the job that `name` is: its path, one of its files, or its id in `data_dir`.
@@ -51,33 +49,18 @@ def verify_job(folder: Path, fonts: FontCatalog) -> tuple[Check, ...]:
         if picture is not None and picture.shape[1::-1] != layout.canvas:
             raise invalid(f"A picture in {folder} has another size than the job's canvas.", field="job")
     was_judged = {check.name for check in layout.checks if check.passed is not None}
-    is_locked = IDENTITY in was_judged and cutout is not None
-    product = layout.product
+    product = layout.product if "product_core_identity" in was_judged else None
     source = folder / "inputs" / "product_image"
-    if is_locked and cutout is not None and product is not None and source.is_file():
+    if cutout is not None and product is not None and source.is_file():
         error_now = checks.source_error(decode_picture(source.read_bytes()), product, cutout)
         product = product.model_copy(update={"source_error": error_now})
     if layout.letters is None or not (folder / "step2.png").is_file():
-        identity = Check(name=IDENTITY, passed=None)
-        if is_locked and cutout is not None:
-            identity = checks.product_core_identity(final, cutout, product, covered=None)
-        return (identity, *checks.not_applicable())
+        return checks.wordless_checks(final, cutout, product)
     lettering = _picture(folder / "step2.png", "RGBA")
     text = layout.text if "glyph_overlap" in was_judged else None
     glyphs = None if text is None else glyphs_of(text, fonts, (lettering.shape[0], lettering.shape[1]))
-    placed = placed_letters(lettering, layout.letters, layout.canvas, text=text, glyphs=glyphs)
-    return checks.all_checks(
-        checks.Finished(
-            final=final,
-            lettering=lettering,
-            placed=placed,
-            glyphs=glyphs,
-            cutout=cutout,
-            product=product,
-            is_locked=is_locked,
-            job_id=layout.job_id,
-        )
-    )
+    placed = placed_letters(lettering, layout.letters, layout.canvas, glyphs)
+    return checks.all_checks(final, placed, cutout, product, job_id=layout.job_id)
 
 
 def _picture(path: Path, mode: str) -> Picture:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..contract.errors import invalid
-from ..contract.layout import Layout
+from ..contract.layout import Layout, ProductLayout
 from ..contract.messages import StartJob
 from ..contract.schemas import Check, GenerateRequest, LayerName
 from ..contract.stages import Stage
@@ -23,7 +23,7 @@ from ..engines.base import Engine, Matte, Picture, StageReport
 from ..files import sha256_of, write_atomically
 from ..imaging.decode import decode_picture
 from ..imaging.fonts import FontCatalog
-from ..imaging.picture import encode_png, floats, from_image
+from ..imaging.picture import encode_png, from_image, matte_of
 from .events import JobEvents
 
 ScalarT = TypeVar("ScalarT", np.uint8, np.float32)
@@ -37,12 +37,11 @@ class Workspace:
     """Everything the steps of one job share; owned by `run_job`.
 
     Attributes:
-        layout: the document as far as it is known.
-        step1: RGB, the canvas with the product.
-        cutout: RGBA on the canvas, or None when there is no product.
-        letters: RGBA, the lettering picture.
-        is_verified: whether `cutout` comes from the original photo.
-        letters_are_ours: whether `layout.text` describes `letters`.
+        layout: the document as far as it is known: `product` when `cutout` comes from the original photo, `text`
+            when it describes `letters`.
+        step1: RGB, the canvas with the product; set when step 1 is over.
+        letters: RGBA, the lettering picture; set when step 2 is over.
+        cutout: RGBA on the canvas, or None as long as it is unknown.
         written: SHA-256 of the layers written since the last finished step.
     """
 
@@ -51,11 +50,9 @@ class Workspace:
     events: JobEvents
     fonts: FontCatalog
     layout: Layout
-    step1: Picture | None = None
+    step1: Picture = field(init=False)
+    letters: Picture = field(init=False)
     cutout: Picture | None = None
-    letters: Picture | None = None
-    is_verified: bool = False
-    letters_are_ours: bool = False
     written: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -68,7 +65,12 @@ class Workspace:
 
     @property
     def product_matte(self) -> Matte | None:
-        return None if self.cutout is None else floats(self.cutout[..., 3]) / np.float32(255)
+        return matte_of(self.cutout)
+
+    @property
+    def promised_product(self) -> ProductLayout | None:
+        """How the product was placed, where its identity is promised and can be known."""
+        return self.layout.product if self.request.product_lock else None
 
     def is_planned(self, stage: Stage) -> bool:
         """Whether the plan has this stage."""
@@ -91,12 +93,6 @@ class Workspace:
             list(pool.map(write_atomically, map(self.path, encoded), encoded.values()))
         for name, data in encoded.items():
             self.written[name] = sha256_of(data)
-
-    def copy(self, source: LayerName, target: LayerName) -> None:
-        """Make layer `target` the same bytes as `source`."""
-        data = self.path(source).read_bytes()
-        write_atomically(self.path(target), data)
-        self.written[target] = sha256_of(data)
 
     def path(self, name: LayerName) -> Path:
         """The file of a layer."""
@@ -129,48 +125,44 @@ class Workspace:
         """
         if 1 in self.job.plan.steps:
             return
-        document = self.job.out_dir / "layout.json"
-        stored = Layout.model_validate_json(document.read_bytes()) if document.is_file() else None
-        # Without step 1's layers the folder can still hold what this very job guessed before it was cut off.
-        has_layers = (
-            stored is not None
-            and (self.job.inputs.has_step1_layers or stored.product is None)
-            and self.path("cutout").is_file()
-        )
-        if stored is not None and has_layers:
-            own = stored.finished if stored.job_id == self.job.job_id else {}
-            self.layout = stored.model_copy(update={"finished": own, "checks": ()})
-            self.cutout = _rgba(decode_picture(self.path("cutout").read_bytes()))
-            self.is_verified = stored.product is not None and stored.product.source_error is not None
-            if not self.is_verified:
-                self._say_unverified()
         given = self.job.inputs.step1 or self.path("step1")
         if not given.is_file():
             raise invalid("Step 1's picture is missing. Give step1_image, or start at step 1.", field="step1_image")
         self.step1 = flat_rgb(decode_picture(given.read_bytes(), field="step1_image"))
-        if has_layers and self.step1.shape[1::-1] != self.canvas:
-            has_layers, self.cutout, self.is_verified = False, None, False
-        if not has_layers:
-            self.layout = self.layout.model_copy(
-                update={"canvas": (self.step1.shape[1], self.step1.shape[0]), "product": None, "text": None}
-            )
-        if self.job.inputs.step1 is not None and given.resolve() != self.path("step1").resolve():
+        canvas = (self.step1.shape[1], self.step1.shape[0])
+        stored = self._stored()
+        if stored is None or stored.canvas != canvas:
+            self.layout = self.layout.model_copy(update={"canvas": canvas})
+        else:
+            own = stored.finished if stored.job_id == self.job.job_id else {}
+            text = stored.text if self.request.text_content is not None else None
+            self.layout = stored.model_copy(update={"finished": own, "checks": (), "text": text, "letters": None})
+            self.cutout = from_image(decode_picture(self.path("cutout").read_bytes()).convert("RGBA"))
+            if stored.product is None:
+                self._say_unverified()
+        if given.resolve() != self.path("step1").resolve():
             self.write({"step1": self.step1})
         if 2 not in self.job.plan.steps and 3 in self.job.plan.steps:
             self._load_letters()
 
+    def _stored(self) -> Layout | None:
+        """The document of the layers that step 1 left."""
+        document = self.job.out_dir / "layout.json"
+        if not (document.is_file() and self.path("cutout").is_file()):
+            return None
+        stored = Layout.model_validate_json(document.read_bytes())
+        # Without step 1's layers the folder can still hold what this very job guessed before it was cut off.
+        return stored if self.job.inputs.has_step1_layers or stored.product is None else None
+
     def find_product(self, report: StageReport) -> None:
         """Cut the product out of a `step1` that came without layers, if that was not done yet."""
-        if self.cutout is not None or self.step1 is None:
+        if self.cutout is not None:
             return
         cut = self.engine.cut_out(self.step1, product_box=None, report=_Aside(report))
-        share = float((cut.rgba[..., 3] > 127).mean())
-        rgba = cut.rgba
-        if cut.confidence < _UNSURE_CONFIDENCE or share > _MAX_PRODUCT_SHARE:
-            rgba = np.zeros_like(rgba)
-        rgba[rgba[..., 3] == 0] = 0
-        self.cutout = rgba
-        self.write({"cutout": rgba})
+        alpha = cut.rgba[..., 3]
+        is_unsure = cut.confidence < _UNSURE_CONFIDENCE or (alpha > 127).mean() > _MAX_PRODUCT_SHARE
+        self.cutout = np.zeros_like(cut.rgba) if is_unsure else np.where(alpha[..., None] > 0, cut.rgba, np.uint8(0))
+        self.write({"cutout": self.cutout})
         self._say_unverified()
 
     def _say_unverified(self) -> None:
@@ -186,23 +178,23 @@ class Workspace:
             raise invalid("Step 2's picture is missing. Give step2_image, or start at step 2.", field="step2_image")
         data = given.read_bytes()
         image = decode_picture(data, field="step2_image")
-        self.letters = _rgba(image)
+        self.letters = from_image(image.convert("RGBA"))
         text = self.layout.text
-        self.letters_are_ours = text is not None and text.sha256 == sha256_of(data)
-        if not self.letters_are_ours:
+        if text is None or text.sha256 != sha256_of(data):
             self.layout = self.layout.model_copy(update={"text": None})
             self.events.notice(
                 "text_unverified",
                 "step2_image is no stored result, so its letters cannot be checked."
                 + ("" if image.mode == "RGBA" else " It has no transparency and is used as it is."),
             )
+            data = encode_png(self.letters)
         if given.resolve() != self.path("step2").resolve():
-            write_atomically(self.path("step2"), encode_png(self.letters) if not self.letters_are_ours else data)
-            self.written["step2"] = sha256_of(self.path("step2").read_bytes())
+            write_atomically(self.path("step2"), data)
+            self.written["step2"] = sha256_of(data)
 
 
 class _Aside:
-    """A report for work beside a stage: it can be cancelled and says nothing."""
+    """A report for a cut-out beside a stage: it can be cancelled, and how sure it is need not be told."""
 
     def __init__(self, report: StageReport) -> None:
         self._report = report
@@ -211,7 +203,8 @@ class _Aside:
         self._report.iteration(0, 1)
 
     def notice(self, code: str, message: str) -> None:
-        return None
+        if code != "cutout_uncertain":
+            self._report.notice(code, message)
 
     def model_moved(
         self, model: str, state: Literal["loading", "loaded", "unloaded"], *, size_bytes: int = 0, seconds: float = 0.0
@@ -245,7 +238,3 @@ def flat_rgb(image: Image.Image) -> Picture:
         return from_image(image.convert("RGB"))
     sheet = Image.new("RGBA", image.size, "white")
     return from_image(Image.alpha_composite(sheet, image).convert("RGB"))
-
-
-def _rgba(image: Image.Image) -> Picture:
-    return from_image(image.convert("RGBA"))

@@ -132,7 +132,7 @@ async def open_app(
     if not is_remote and settings.idle_unload_s is None:
         settings = settings.model_copy(update={"idle_unload_s": IDLE_UNLOAD_S})
     store = JobStore(settings.data_dir)
-    fonts = FontCatalog.with_user_folders(settings.font_dirs)
+    fonts = FontCatalog(settings.font_dirs)
     reader = ReferenceReader(settings, store, image_roots(settings, store, remote=is_remote))
     intake = Intake(settings, store, reader, fonts)
     async with open_service(settings, store, intake, command) as service:

@@ -49,7 +49,7 @@ def main() -> None:
     settings = Settings()
     configure_logging(settings.log_level, settings.log_format, process="worker")
 
-    fonts = FontCatalog.with_user_folders(settings.font_dirs)
+    fonts = FontCatalog(settings.font_dirs)
     engines = _Engines(settings, wire)
     engines.get(EngineName.DRAFT)
     ready = _introduction(settings)

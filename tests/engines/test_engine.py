@@ -585,19 +585,17 @@ def test_letters_larger_than_their_painting_are_smooth(engine, monkeypatch: pyte
     assert np.abs(np.diff(painted[..., 0].astype(int), axis=1)).max() <= np.ceil(256 / painted.shape[1]) + 1
 
 
-def blend(engine: DiffusionEngine, request: GenerateRequest, mode: CompositionMode, *, glow: int = 0):
+def blend(engine: DiffusionEngine, mode: CompositionMode, *, glow: int = 0):
     image = np.full((256, 256, 3), 120, np.uint8)
     letters = np.zeros((256, 256, 4), np.uint8)
     letters[50:100, 70:190] = (250, 20, 60, glow)
     letters[60:90, 80:180] = (250, 220, 60, 255)
-    blended = engine.blend_text(
-        image, letters, mode=mode, request=request, seed=3, report=Events().open_stage(Stage.BLEND)
-    )
+    blended = engine.blend_text(image, letters, mode=mode, seed=3, report=Events().open_stage(Stage.BLEND))
     return image, letters, blended
 
 
 def test_overlaid_letters_are_put_back_exactly_and_what_is_round_them_is_painted(engine, letters_job):
-    image, letters, blended = blend(engine, letters_job, CompositionMode.OVERLAY)
+    image, letters, blended = blend(engine, CompositionMode.OVERLAY)
     solid = letters[..., 3] == 255
     assert (blended[solid] == letters[solid][:, :3]).all()
     near = dilate(solid, 4) & ~solid
@@ -607,7 +605,7 @@ def test_overlaid_letters_are_put_back_exactly_and_what_is_round_them_is_painted
 
 
 def test_blended_letters_take_the_scenes_light_and_stay_themselves_for_the_most_part(engine, letters_job):
-    image, letters, blended = blend(engine, letters_job, CompositionMode.BLEND)
+    image, letters, blended = blend(engine, CompositionMode.BLEND)
     solid = letters[..., 3] == 255
     off = np.abs(blended[solid].astype(int) - letters[solid][:, :3])
     assert off.any()
@@ -621,7 +619,7 @@ def test_a_painter_that_changes_nothing_leaves_letters_and_their_glow_as_laid(
     engine, letters_job, monkeypatch: pytest.MonkeyPatch, mode: CompositionMode
 ):
     monkeypatch.setattr(engine, "_flux", lambda *_, image, mask_image: np.asarray(image))
-    image, letters, blended = blend(engine, letters_job, mode, glow=120)
+    image, letters, blended = blend(engine, mode, glow=120)
     assert np.abs(blended.astype(int) - alpha_over(image, letters)).max() <= 1
 
 

@@ -52,10 +52,9 @@ def test_laying_over_is_exact_where_alpha_is_full_or_none():
 
 @pytest.mark.parametrize("canvas", CANVASES)
 @pytest.mark.parametrize("source", [(300, 760), (900, 200), (40, 40)])
-@pytest.mark.parametrize("side", ["top", "bottom", "auto", "center"])
-@pytest.mark.parametrize("has_text", [True, False])
-def test_a_product_stands_inside_the_canvas_in_its_own_shape(canvas, source, side, has_text):
-    x, y, width, height = product_box(source, canvas, floor_y=0.7, has_text=has_text, text_side=side)
+@pytest.mark.parametrize("side", [None, *TextPosition])
+def test_a_product_stands_inside_the_canvas_in_its_own_shape(canvas, source, side):
+    x, y, width, height = product_box(source, canvas, floor_y=0.7, side=side)
     assert x >= 0
     assert y >= 0
     assert x + width <= canvas[0]

@@ -36,9 +36,10 @@ def png_header_only(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "AVIF"])
-def test_every_accepted_format_is_told_with_its_size(kind):
-    info = check_picture(file_bytes(plain(), kind), LIMITS, field="x")
-    assert (info.format, info.width, info.height, info.has_alpha) == (kind, 40, 30, False)
+def test_every_accepted_format_is_read_and_told_with_its_size(kind):
+    data = file_bytes(plain(), kind)
+    assert check_picture(data, LIMITS, field="x") == (40, 30)
+    assert decode_picture(data).size == (40, 30)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF"])
@@ -77,7 +78,7 @@ def test_a_cut_off_file_is_refused(kind):
 
 def test_a_phone_photo_with_a_second_frame_is_a_photo():
     data = file_bytes(plain(), "MPO", save_all=True, append_images=[plain(colour=(1, 2, 3))])
-    assert check_picture(data, LIMITS, field="x").format == "JPEG"
+    assert check_picture(data, LIMITS, field="x") == (40, 30)
     assert decode_picture(data).getpixel((5, 5))[0] > 150
 
 
@@ -98,7 +99,7 @@ def test_a_sideways_photo_is_told_and_decoded_upright():
     data = file_bytes(image, "PNG", exif=exif)
     info = check_picture(data, LIMITS, field="x")
     decoded = decode_picture(data)
-    assert (info.width, info.height) == decoded.size == (30, 40)
+    assert info == decoded.size == (30, 40)
     assert decoded.getpixel((28, 2)) == (0, 0, 255)
 
 
@@ -143,13 +144,11 @@ def test_a_palette_keeps_its_transparency():
     assert decoded.mode == "RGBA"
     assert decoded.getpixel((2, 2))[3] == 0
     assert decoded.getpixel((20, 20)) == (0, 255, 0, 255)
-    assert check_picture(data, LIMITS, field="x").has_alpha
 
 
 def test_fully_opaque_alpha_is_dropped():
     data = file_bytes(plain("RGBA", colour=(10, 20, 30, 255)))
     assert decode_picture(data).mode == "RGB"
-    assert not check_picture(data, LIMITS, field="x").has_alpha
 
 
 def test_decoding_and_fonts_load_no_array_library():

@@ -40,7 +40,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(catalog):
 
 def test_making_a_catalogue_reads_nothing():
     started = time.perf_counter()
-    FontCatalog.with_user_folders([bundled_font_root() / "nowhere"])
+    FontCatalog([bundled_font_root() / "nowhere"])
     assert time.perf_counter() - started < 0.05
 
 
@@ -65,12 +65,12 @@ def test_user_folders_add_fonts_and_nothing_from_outside(tmp_path, catalog):
     (tmp_path / "broken.ttf").write_bytes(b"not a font")
     (tmp_path / "leak.ttf").symlink_to(catalog.path_of(NAME))
     (tmp_path / "notes.txt").write_text("x")
-    names = {font.name for font in FontCatalog.with_user_folders([tmp_path]).fonts()}
+    names = {font.name for font in FontCatalog([tmp_path]).fonts()}
     assert names - {font.name for font in catalog.fonts()} == {"Mine.TTF"}
 
 
 def test_a_missing_user_folder_is_no_error(tmp_path):
-    assert FontCatalog.with_user_folders([tmp_path / "gone"]).fonts()
+    assert FontCatalog([tmp_path / "gone"]).fonts()
 
 
 BUNDLED = sorted(path.parent for path in bundled_font_root().glob("*/*.ttf"))

@@ -1,5 +1,6 @@
 import time
 
+import cv2
 import numpy as np
 import pytest
 
@@ -117,6 +118,20 @@ def test_the_same_seed_gives_the_same_bytes(mask, prompt):
     assert (paint_letters(mask, prompt, seed=4) == paint_letters(mask, prompt, seed=4)).all()
 
 
+def test_the_bytes_do_not_depend_on_how_many_threads_share_the_work():
+    setter = Typesetter(FontCatalog(), "NanumSquare/NanumSquareEB.ttf")
+    large = setter.draw(["여름 세일", "SALE 50%"], 210, padding_px=63).mask
+    threads = cv2.getNumThreads()
+    try:
+        painted: list[bytes] = []
+        for count in (1, 2, 4):
+            cv2.setNumThreads(count)
+            painted.append(paint_letters(large, DEFAULT, seed=3).tobytes())
+    finally:
+        cv2.setNumThreads(threads)
+    assert len(set(painted)) == 1
+
+
 @pytest.mark.parametrize("prompt", [prompt for name, prompt in PROMPTS.items() if name != "flat"])
 def test_letters_are_modelled(mask, prompt):
     letters = paint_letters(mask, prompt, seed=1)
@@ -161,3 +176,9 @@ def test_no_letters_and_tiny_letters_are_no_error(shape):
     empty[7:9, 7:9] = 1
     for prompt in PROMPTS.values():
         assert paint_letters(empty, prompt, seed=1)[..., 3].max() > 200
+
+
+@pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
+def test_strokes_too_thin_to_fill_a_pixel_are_painted_as_faint_as_they_are(mask, prompt):
+    faint = mask * np.float32(0.4)
+    assert np.abs(paint_letters(faint, prompt, seed=1)[..., 3] / 255 - faint).max() < 0.01

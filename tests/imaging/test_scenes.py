@@ -11,6 +11,7 @@ from ad_agent_mcp.imaging.composite import merged, product_reflection
 from ad_agent_mcp.imaging.picture import floats
 from ad_agent_mcp.imaging.scenes.palette import choose_palette, named_colours
 from ad_agent_mcp.imaging.scenes.routing import SCENES, SceneKind, choose_scene, paint_scene, scene_name
+from ad_agent_mcp.imaging.scenes.setting import Setting
 from ad_agent_mcp.imaging.shadow import product_shadow
 
 from .products import bottle
@@ -45,15 +46,8 @@ def picture(
 ) -> np.ndarray:
     choice = choose_scene(f"{kind.surfaces.split()[0]} {prompt}")
     subject: Box = (size[0] * 3 // 8, size[1] // 3, max(1, size[0] // 4), size[1] // 2)
-    return paint_scene(
-        choice,
-        choose_palette(prompt, PRODUCT),
-        np.random.default_rng(seed),
-        size=size,
-        light_x=light_x,
-        floor_y=kind.floor_y,
-        subject=subject,
-    )
+    setting = Setting(size, choose_palette(prompt, PRODUCT), light_x, kind.floor_y, subject, choice.props)
+    return paint_scene(choice.kind, setting, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize(
@@ -256,6 +250,14 @@ def test_a_reflection_hangs_from_the_foot_and_fades():
     assert column[300] > column[330] > column[360]
     assert abs(int(layer[290, 150, 0]) - 200) < 4
     assert not product_reflection(cutout, product=(100, 100, 100, 180), gloss=0.0).any()
+
+
+@pytest.mark.parametrize("tall", range(172, 182))
+def test_a_reflection_of_any_height_ends_in_nothing(tall: int):
+    cutout = np.full((400, 300, 4), 255, np.uint8)
+    cutout[20 + tall :] = 0
+    layer = product_reflection(cutout, product=(0, 20, 300, tall), gloss=1.0)
+    assert layer[20 + tall + round(0.55 * tall) - 1, 150, 3] < 3
 
 
 def test_a_reflection_survives_a_product_that_the_canvas_cuts():

@@ -1,5 +1,6 @@
 """Whole jobs of the draft engine in this process."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,7 +53,9 @@ class Events:
         return [code for code, _ in self.notices]
 
     def open_stage(self, stage: Stage) -> Report:
-        return Report(stage, self)
+        report = Report(stage, self)
+        report.iteration(0, 1)
+        return report
 
     def notice(self, code: str, message: str) -> None:
         self.notices.append((code, message))
@@ -225,6 +228,16 @@ def test_without_words_a_given_step_1_is_the_ad(tmp_path):
     assert all(check.passed is None for check in checks.values())
 
 
+def test_a_job_that_drops_the_words_of_an_earlier_one_describes_none(whole, tmp_path):
+    for name in ("step1.png", "cutout.png", "layout.json"):
+        shutil.copy(whole[0] / name, tmp_path / name)
+    _, checks = make(tmp_path, steps=(), text_content=None, inputs=Inputs(has_step1_layers=True))
+    layout = Layout.model_validate_json((tmp_path / "layout.json").read_bytes())
+    assert layout.product is not None
+    assert (layout.text, layout.letters) == (None, None)
+    assert checks["product_core_identity"].passed
+
+
 def test_a_pause_after_step_1_leaves_the_ad_unfinished(tmp_path):
     _, checks = make(tmp_path, steps=(1,))
     assert not checks
@@ -297,6 +310,26 @@ def test_foreign_letters_are_used_and_reported_unverified(whole, tmp_path):
     assert "text_unverified" in events.codes
     assert checks["glyph_overlap"].passed is None
     assert checks["product_core_identity"].passed
+
+
+def test_translucent_foreign_letters_stand_where_they_were_wanted(tmp_path):
+    letters = Image.new("RGBA", (200, 60), (0, 0, 0, 0))
+    letters.paste((20, 20, 60, 110), (10, 10, 190, 50))
+    given = tmp_path / "letters.png"
+    given.write_bytes(file_bytes(letters))
+    make(tmp_path, steps=(1,))
+    make(tmp_path, steps=(3,), inputs=Inputs(step2=given, has_step1_layers=True), text_position="top")
+    x, y, width, height = Layout.model_validate_json((tmp_path / "layout.json").read_bytes()).letters.box
+    assert abs(x + width / 2 - 200) <= 2
+    assert y + height < 192
+
+
+def test_words_too_small_for_a_solid_pixel_are_set_and_reported(tmp_path):
+    _, checks = make(
+        tmp_path, width=256, height=256, text_content="\n".join("·" * 60), font_name="NanumPen/NanumPen.ttf"
+    )
+    assert checks["product_core_identity"].passed
+    assert checks["glyph_overlap"].passed is False
 
 
 @pytest.mark.parametrize("steps", [(2, 3), (3,)])
@@ -374,6 +407,14 @@ def test_settings_without_effect_are_named_once(tmp_path):
     for name in ("guidance_scale", "composition_prompt", "negative_prompt"):
         assert name in messages[0]
     assert "composition_strength" not in messages[0]
+
+
+def test_settings_without_effect_are_named_for_a_foreign_step_1_too(tmp_path):
+    given = tmp_path / "edited.png"
+    given.write_bytes(file_bytes(photo(bottle(300), "stripes", (400, 384))))
+    events, _ = make(tmp_path, steps=(2, 3), inputs=Inputs(step1=given), negative_prompt="x")
+    assert events.codes.count("not_supported") == 1
+    assert "cutout_uncertain" not in events.codes
 
 
 def test_characters_without_a_glyph_are_refused(tmp_path):

@@ -136,9 +136,7 @@ class DiffusionEngine:
         image = self._flux(Stage.BACKGROUND, size, seed, report)
         return Scene(image, "flux", _FLOOR_Y, _light_x(image))
 
-    def refine(
-        self, image: Picture, *, product: Matte, request: GenerateRequest, seed: int, report: StageReport
-    ) -> Picture:
+    def refine(self, image: Picture, *, seed: int, report: StageReport) -> Picture:
         """See `Engine`."""
         return self._flux(Stage.REFINE, _size(image), seed, report, image=Image.fromarray(image))
 
@@ -184,14 +182,7 @@ class DiffusionEngine:
         return letters
 
     def blend_text(
-        self,
-        image: Picture,
-        letters: Picture,
-        *,
-        mode: CompositionMode,
-        request: GenerateRequest,
-        seed: int,
-        report: StageReport,
+        self, image: Picture, letters: Picture, *, mode: CompositionMode, seed: int, report: StageReport
     ) -> Picture:
         """See `Engine`: what is round the letters is painted anew; in `blend` mode their faces take its light too."""
         plain = alpha_over(image, letters)

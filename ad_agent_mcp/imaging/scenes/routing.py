@@ -1,17 +1,15 @@
 """Which scene a prompt asks for, in Korean or English, and how it is painted."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from ...contract.layout import Box
 from ..picture import Floats, Picture, to_bytes
 from .gradient import paint_gradient
 from .marble import paint_marble
 from .night import paint_night
-from .palette import Palette
+from .palette import Palette, places_of
 from .setting import Setting, shouldered, with_grain
 from .studio import paint_studio
 from .sunset import paint_sunset
@@ -135,12 +133,12 @@ def choose_scene(prompt: str) -> SceneChoice:
         text = text.replace(word, " ")
     best, best_rank, words = STUDIO, (0, 0), dict[int, str]()
     for kind in SCENES:
-        surfaces, moods = _places(text, kind.surfaces), _places(text, kind.moods)
+        surfaces, moods = places_of(kind.surfaces.split(), text), places_of(kind.moods.split(), text)
         found = surfaces | moods
         rank = (2 * len(surfaces) + len(moods), -min(found, default=0))
         if found and (best_rank == (0, 0) or rank > best_rank):
             best, best_rank, words = kind, rank, found
-    props = {name for name, known in _PROPS.items() if _places(text, known)}
+    props = {name for name, known in _PROPS.items() if places_of(known.split(), text)}
     if "dusk" in props:
         props.discard("day")
     return SceneChoice(best, frozenset(props), tuple(words[place] for place in sorted(words)))
@@ -161,27 +159,6 @@ def scene_name(choice: SceneChoice, palette: Palette) -> str:
     return f"{title}, {palette.name if palette.words or own is None else own}"
 
 
-def paint_scene(
-    choice: SceneChoice,
-    palette: Palette,
-    rng: np.random.Generator,
-    *,
-    size: tuple[int, int],
-    light_x: float,
-    floor_y: float,
-    subject: Box,
-) -> Picture:
-    """The empty scene of `choice`, RGB (H, W, 3); see `Setting` for the arguments."""
-    setting = Setting(size, palette, light_x, floor_y, subject, choice.props)
-    return to_bytes(with_grain(shouldered(choice.kind.paint(setting, rng)), rng))
-
-
-def _places(text: str, words: str) -> dict[int, str]:
-    """Where any of `words` begins in `text`. Korean words take endings; English ones must stand alone."""
-    found: dict[int, str] = {}
-    for word in words.split():
-        pattern = rf"\b{word}\b" if re.match("[a-z]", word) else rf"(?<![가-힣]){word}"
-        match = re.search(pattern, text)
-        if match and len(word) > len(found.get(match.start(), "")):
-            found[match.start()] = word
-    return found
+def paint_scene(kind: SceneKind, setting: Setting, rng: np.random.Generator) -> Picture:
+    """The empty scene, RGB (H, W, 3)."""
+    return to_bytes(with_grain(shouldered(kind.paint(setting, rng)), rng, 0.004))

@@ -9,7 +9,6 @@ from ...contract.layout import Box
 from ..picture import Floats, blur, floats, resize
 from .palette import Palette
 
-_GRAIN = 0.004
 _SHOULDER = np.float32(0.93)
 
 
@@ -163,7 +162,7 @@ def lights(
     return resize(blur(glow, 0.7), size)
 
 
-def podium(image: Floats, setting: Setting, stone: Floats, rng: np.random.Generator, *, rim: float = 0.16) -> Floats:
+def podium(image: Floats, setting: Setting, stone: Floats, rng: np.random.Generator, *, rim: float) -> Floats:
     """`image`, painted on in place, with a low round podium under the product.
 
     Args:
@@ -226,7 +225,7 @@ def shouldered(image: Floats) -> Floats:
     return floats(image - over + over / (1 + over / (1 - _SHOULDER)))
 
 
-def with_grain(image: Floats, rng: np.random.Generator, strength: float = _GRAIN) -> Floats:
+def with_grain(image: Floats, rng: np.random.Generator, strength: float) -> Floats:
     """`image` (values in [0, 1]) with film grain; it also keeps smooth gradients from banding."""
     grains = rng.standard_normal(image.shape[:2], dtype=np.float32)
     return floats(image + strength * 1.6 * blur(grains, 0.6)[..., None])

@@ -29,7 +29,7 @@ def paint_sunset(setting: Setting, rng: np.random.Generator) -> Floats:
     )
     warm = floats([1.0, 0.97, 0.90]) if is_day else mixed(floats([1.0, 0.80, 0.48]), stops[4], 0.3)
     sky = _sky(setting, rng, stops, sun, row, warm)
-    water = _water(setting, rng, stops, sun[0], height - row, warm, is_day=is_day)
+    water = _water(setting, rng, stops, sun[0], height - row, warm)
     image = joined(sky, water, softness_px=max(1.0, 0.0022 * height))
     stone = mixed(floats([0.95, 0.92, 0.88] if is_day else [0.86, 0.70, 0.66]), stops[2], 0.25)
     return vignetted(podium(image, setting, stone, rng, rim=0.3), 0.16)
@@ -60,17 +60,10 @@ def _sky(
 
 
 def _water(
-    setting: Setting,
-    rng: np.random.Generator,
-    stops: list[Floats],
-    sun_x: float,
-    rows: int,
-    warm: Floats,
-    *,
-    is_day: bool,
+    setting: Setting, rng: np.random.Generator, stops: list[Floats], sun_x: float, rows: int, warm: Floats
 ) -> Floats:
     """The sky seen in waves, row by row towards the camera: each wave tilts its piece of the mirror."""
-    width = setting.size[0]
+    width, is_day = setting.size[0], "day" in setting.props
     x, down = axes((width, rows))
     away = 1 / (down + 0.012)
     tilt = np.zeros((rows, width), np.float32)
