@@ -14,8 +14,6 @@ from ..contract.stages import EngineName, Plan
 from ..imaging.cutout import CutOut
 from ..imaging.picture import Matte, Picture
 
-__all__ = ["CutOut", "Engine", "Matte", "Picture", "Scene", "StageReport"]
-
 
 class StageReport(Protocol):
     """How a stage tells what it does."""

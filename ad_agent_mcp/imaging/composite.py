@@ -76,12 +76,9 @@ def place_product(
     size = (placed_box[2], placed_box[3])
     # Pillow premultiplies RGBA while it resizes, so colours of empty pixels do not bleed into the edge.
     layer = from_image(Image.fromarray(cut).resize(size, Image.Resampling.LANCZOS, box=region))
-    matte = Image.fromarray(np.ascontiguousarray(cut[..., 3]))
-    alpha = np.array(matte.resize(size, Image.Resampling.LANCZOS, box=region), dtype=np.uint8)
-    alpha[alpha < 3] = 0
-    layer[..., :3] = np.where((alpha == 255)[..., None], resized_crop(original, source_box, size), layer[..., :3])
-    layer[..., 3] = alpha
-    layer[alpha == 0] = 0
+    alpha = layer[..., 3:]
+    layer[..., :3] = np.where(alpha == 255, resized_crop(original, source_box, size), layer[..., :3])
+    layer[layer[..., 3] < 3] = 0
     return on_canvas(layer, (placed_box[0], placed_box[1]), canvas)
 
 
@@ -112,7 +109,7 @@ def product_reflection(cutout: Picture, *, product: Box, gloss: float) -> Pictur
     result[base : base + rows, left:right, :3] = np.clip(
         mirrored[..., :3] / np.maximum(alpha, 1e-3) * 255 + 0.5, 0, 255
     )
-    faded = np.clip(alpha, 0, 1) * gloss * (1 - away) ** 1.6
+    faded = np.clip(alpha, 0, 1) * gloss * np.maximum(0, 1 - away) ** 1.6
     result[base : base + rows, left:right, 3] = np.clip(faded[..., 0] * 255 + 0.5, 0, 255)
     result[result[..., 3] == 0] = 0
     return result

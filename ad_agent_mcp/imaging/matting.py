@@ -61,10 +61,8 @@ def _solve(work: Picture, mask: Flags, radius: int) -> tuple[Picture, Matte]:
     trust = np.clip((np.sqrt(power) - 8) / 10, 0, 1)
     matte = floats(trust * matte + (1 - trust) * blur(floats(mask), 0.8))
     matte[inner], matte[outer] = 1, 0
-    share = matte[..., None]
-    away = floats(cv2.cvtColor(behind, cv2.COLOR_LAB2RGB)) * 255
-    near = floats(cv2.cvtColor(product, cv2.COLOR_LAB2RGB)) * 255
-    return _unmixed(work, share, near, away), matte
+    near, away = (floats(cv2.cvtColor(colours, cv2.COLOR_LAB2RGB)) * 255 for colours in (product, behind))
+    return _unmixed(work, matte[..., None], near, away), matte
 
 
 def _unmixed(work: Picture, share: Floats, near: Floats, away: Floats) -> Picture:

@@ -46,9 +46,7 @@ def from_image(image: Image.Image) -> Picture:
 
 
 def blur(values: Floats | Picture, sigma_px: float) -> Floats:
-    """Gaussian blur; 0 leaves it as it is. Borders repeat."""
-    if sigma_px <= 0:
-        return floats(values)
+    """Gaussian blur. Borders repeat."""
     if sigma_px < 6:
         return floats(cv2.GaussianBlur(floats(values), (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE))
     # A wide blur holds no detail that half the resolution would lose, and costs a fraction there.
@@ -75,7 +73,7 @@ def at_most(picture: Picture, side_px: int) -> Picture:
 
 def disc(radius_px: int) -> Picture:
     """A round structuring element."""
-    side = 2 * max(0, radius_px) + 1
+    side = 2 * radius_px + 1
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), dtype=np.uint8)
 
 
@@ -148,13 +146,7 @@ def core_of(alpha: Picture) -> Flags:
 
 
 def encode_png(picture: Picture) -> bytes:
-    """RGB or RGBA as PNG, compressed fast rather than small.
-
-    Raises:
-        ValueError: it cannot be encoded.
-    """
+    """RGB or RGBA as PNG, compressed fast rather than small."""
     swap = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
-    done, data = cv2.imencode(".png", cv2.cvtColor(picture, swap), [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    if not done:
-        raise ValueError("the picture cannot be encoded as PNG")
+    _, data = cv2.imencode(".png", cv2.cvtColor(picture, swap), [cv2.IMWRITE_PNG_COMPRESSION, 1])
     return data.tobytes()

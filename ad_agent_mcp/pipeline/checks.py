@@ -73,22 +73,13 @@ def wordless_checks(picture: Picture, cutout: Picture | None, product: ProductLa
 
 
 def all_checks(
-    final: Picture,
-    *,
-    lettering: Picture,
-    placed: Placed,
-    glyphs: Glyphs | None,
-    cutout: Picture | None,
-    product: ProductLayout | None,
-    job_id: str,
+    final: Picture, placed: Placed, cutout: Picture | None, product: ProductLayout | None, *, job_id: str
 ) -> tuple[Check, ...]:
     """Every check of a finished ad; the first is the product's identity.
 
     Args:
         final: RGB.
-        lettering: RGBA, the lettering picture as it was painted.
-        placed: its letters on the canvas.
-        glyphs: the words that it should show, where they are known.
+        placed: its letters.
         cutout: RGBA on the canvas, or None.
         product: how the product was placed, where its identity was promised and can be known.
         job_id: whose picture it is.
@@ -97,12 +88,13 @@ def all_checks(
     letters = placed.in_front_of(matte)
     covered = (letters[..., 3] > 0) & (not placed.where.is_behind)
     seen = contrast_of(final, placed, letters, matte)
+    overlap = None if placed.glyphs is None else glyph_overlap(placed.picture, placed.glyphs)
     hidden, most_hidden = _overlap_with(cutout, placed, covered)
     anew = {"resume_job_id": job_id, "start_step": 2}
     elsewhere = {"resume_job_id": job_id, "start_step": 3, "text_position": "auto", "composition_mode": "overlay"}
     return (
         product_core_identity(final, cutout, product, covered=covered),
-        _judged("glyph_overlap", None if glyphs is None else glyph_overlap(lettering, glyphs), GLYPH_LIMIT, anew),
+        _judged("glyph_overlap", overlap, GLYPH_LIMIT, anew),
         _judged("text_contrast", None if seen is None else seen.worst, MIN_RATIO, elsewhere, digits=2),
         _judged("text_product_overlap", hidden, most_hidden, elsewhere, digits=4, is_most=True),
         _judged("safe_margins", _margin(placed, final), 1.0, anew),
@@ -189,9 +181,10 @@ def _judged(
     """Whether `value` is within its least (or most) `limit`, and else the call that may help; None: not applicable."""
     if value is None:
         return Check(name=name, passed=None, limit=limit)
+    value = round(value, digits)
     passed = value <= limit if is_most else value >= limit
     again = None if passed else Fix(tool="generate", arguments=fix)
-    return Check(name=name, passed=passed, value=round(value, digits), limit=limit, fix=again)
+    return Check(name=name, passed=passed, value=value, limit=limit, fix=again)
 
 
 def _largest(one: Picture, other: Picture, where: Flags) -> float:

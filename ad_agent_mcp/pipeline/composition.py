@@ -78,13 +78,7 @@ def make_composition(workspace: Workspace) -> tuple[Check, ...]:
             f"The letters were too faint on the picture; changed: {', '.join(lettering.remedies)}.",
         )
     results = checks.all_checks(
-        final,
-        lettering=picture,
-        placed=lettering.placed,
-        glyphs=glyphs,
-        cutout=workspace.cutout,
-        product=workspace.promised_product,
-        job_id=workspace.job.job_id,
+        final, lettering.placed, workspace.cutout, workspace.promised_product, job_id=workspace.job.job_id
     )
     checks.require_identity(results[0])
     for missed in (check for check in results if check.passed is False):

@@ -34,13 +34,17 @@ class Placed:
     """Letters on the canvas.
 
     Attributes:
-        letters: RGBA, behind nothing yet.
-        faces: the letters without extruded sides, or None when it is not known which words they are.
+        picture: RGBA, the lettering picture as it was painted.
+        glyphs: its words, or None when it is not known which they are.
+        letters: RGBA on the canvas, behind nothing yet.
+        faces: the letters without extruded sides, or None as `glyphs`.
         cells: the boxes of their glyphs.
         font_size_px: on the canvas.
         where: their place.
     """
 
+    picture: Picture
+    glyphs: Glyphs | None
     letters: Picture
     faces: Flags | None
     cells: tuple[Box, ...]
@@ -119,4 +123,4 @@ def placed_letters(picture: Picture, where: LettersLayout, canvas: tuple[int, in
             for x, y, width, height in glyphs.cells
         )
     letters = letters_at(picture, ink, where.box, where.scale, canvas)
-    return Placed(letters, faces, cells, max(12.0, size_px), where)
+    return Placed(picture, glyphs, letters, faces, cells, max(12.0, size_px), where)

@@ -40,17 +40,6 @@ def make_text_asset(workspace: Workspace, text: str) -> None:
     words = _set(workspace, text)
     report.iteration(1, 1)
 
-    report = workspace.events.open_stage(Stage.TEXT_PAINT)
-    mask = pad(words.mask, is_empty=True)
-    painted = workspace.engine.paint_text(
-        mask,
-        request=workspace.request,
-        seed=workspace.seed_for(Stage.TEXT_PAINT),
-        report=report,
-    )
-    if workspace.is_planned(Stage.TEXT_CUT_OUT):
-        report = workspace.events.open_stage(Stage.TEXT_CUT_OUT)
-        painted = workspace.engine.cut_out_text(painted, mask, report=report)
     size = (words.mask.shape[1], words.mask.shape[0])
     layout = TextLayout(
         content=text,
@@ -59,12 +48,16 @@ def make_text_asset(workspace: Workspace, text: str) -> None:
         lines=words.lines,
         size=size,
     )
-    letters: Picture = crop(painted, size)
-    if workspace.is_planned(Stage.TEXT_CUT_OUT) and not _is_whole(workspace, letters, layout):
-        drawn = paint_letters(mask, workspace.request.text_model_prompt, seed=workspace.seed_for(Stage.TEXT_PAINT))
-        letters = crop(drawn, size)
-    workspace.write({"step2": letters})
-    workspace.letters = letters
+    mask, seed = pad(words.mask, is_empty=True), workspace.seed_for(Stage.TEXT_PAINT)
+    report = workspace.events.open_stage(Stage.TEXT_PAINT)
+    painted = workspace.engine.paint_text(mask, request=workspace.request, seed=seed, report=report)
+    if workspace.is_planned(Stage.TEXT_CUT_OUT):
+        report = workspace.events.open_stage(Stage.TEXT_CUT_OUT)
+        painted = workspace.engine.cut_out_text(painted, mask, report=report)
+        if not _is_whole(workspace, crop(painted, size), layout):
+            painted = paint_letters(mask, workspace.request.text_model_prompt, seed=seed)
+    workspace.letters = crop(painted, size)
+    workspace.write({"step2": workspace.letters})
     layout = layout.model_copy(update={"sha256": workspace.written["step2"]})
     workspace.layout = workspace.layout.model_copy(update={"text": layout})
     workspace.finish_step(2)

@@ -135,7 +135,8 @@ class Workspace:
             self.layout = self.layout.model_copy(update={"canvas": canvas})
         else:
             own = stored.finished if stored.job_id == self.job.job_id else {}
-            self.layout = stored.model_copy(update={"finished": own, "checks": ()})
+            text = stored.text if self.request.text_content is not None else None
+            self.layout = stored.model_copy(update={"finished": own, "checks": (), "text": text, "letters": None})
             self.cutout = from_image(decode_picture(self.path("cutout").read_bytes()).convert("RGBA"))
             if stored.product is None:
                 self._say_unverified()

@@ -252,6 +252,14 @@ def test_a_reflection_hangs_from_the_foot_and_fades():
     assert not product_reflection(cutout, product=(100, 100, 100, 180), gloss=0.0).any()
 
 
+@pytest.mark.parametrize("tall", range(172, 182))
+def test_a_reflection_of_any_height_ends_in_nothing(tall: int):
+    cutout = np.full((400, 300, 4), 255, np.uint8)
+    cutout[20 + tall :] = 0
+    layer = product_reflection(cutout, product=(0, 20, 300, tall), gloss=1.0)
+    assert layer[20 + tall + round(0.55 * tall) - 1, 150, 3] < 3
+
+
 def test_a_reflection_survives_a_product_that_the_canvas_cuts():
     cutout = np.zeros((200, 200, 4), np.uint8)
     cutout[:, :, :] = 255

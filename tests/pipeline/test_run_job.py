@@ -1,5 +1,6 @@
 """Whole jobs of the draft engine in this process."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -225,6 +226,16 @@ def test_without_words_a_given_step_1_is_the_ad(tmp_path):
     assert (pixels(tmp_path / "final.png") == pixels(given)).all()
     assert set(events.steps[-1][1]) == {"step1", "final"}
     assert all(check.passed is None for check in checks.values())
+
+
+def test_a_job_that_drops_the_words_of_an_earlier_one_describes_none(whole, tmp_path):
+    for name in ("step1.png", "cutout.png", "layout.json"):
+        shutil.copy(whole[0] / name, tmp_path / name)
+    _, checks = make(tmp_path, steps=(), text_content=None, inputs=Inputs(has_step1_layers=True))
+    layout = Layout.model_validate_json((tmp_path / "layout.json").read_bytes())
+    assert layout.product is not None
+    assert (layout.text, layout.letters) == (None, None)
+    assert checks["product_core_identity"].passed
 
 
 def test_a_pause_after_step_1_leaves_the_ad_unfinished(tmp_path):

@@ -13,6 +13,7 @@ from ad_agent_mcp.contract.messages import Inputs
 from ad_agent_mcp.contract.schemas import CompositionMode
 from ad_agent_mcp.imaging.fonts import FontCatalog
 from ad_agent_mcp.imaging.picture import core_of
+from ad_agent_mcp.pipeline import checks
 from ad_agent_mcp.pipeline.verify import verify_job
 
 from ..imaging.products import bottle, file_bytes, photo
@@ -63,6 +64,15 @@ def test_a_finished_job_measures_the_same_again(tmp_path: Path, mode: Compositio
     results = verify_job(folder, FontCatalog())
     assert results == Layout.model_validate_json((folder / "layout.json").read_bytes()).checks
     assert all(check.passed for check in results)
+
+
+@pytest.mark.parametrize("words", [WORDS, "SALE", "여름"])
+def test_a_check_is_judged_by_the_value_that_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str):
+    folder = job(tmp_path / "job", text_content=words)
+    shown = {check.name: check.value for check in verify_job(folder, FontCatalog())}
+    monkeypatch.setattr(checks, "MIN_RATIO", shown["text_contrast"])
+    monkeypatch.setattr(checks, "GLYPH_LIMIT", shown["glyph_overlap"])
+    assert failed(folder) == []
 
 
 def test_one_changed_pixel_of_the_product_is_found(copy: Path):

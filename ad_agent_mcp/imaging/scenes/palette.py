@@ -65,6 +65,7 @@ _ADJECTIVES = {
     "soft 부드러운": (0.25, 0.7), "bright": (0.2, 1.1), "vivid 비비드 선명한 쨍한": (0.0, 1.35),
     "muted 차분한 뮤트": (0.0, 0.5),
 }  # fmt: skip
+_AS_IT_IS = (0.0, 1.0)
 _SHIFTS = {word: shift for words, shift in _ADJECTIVES.items() for word in words.split()}
 _CALLED = {word: words.split()[0] for words in _ADJECTIVES for word in words.split()}
 _PREFIXES = {"연": _SHIFTS["연한"], "진": _SHIFTS["진한"]}
@@ -143,7 +144,7 @@ def mixed(colour: Floats, other: Floats, share: float) -> Floats:
 
 def turned(colour: Floats, *, lightness: float, chroma: float, degrees: float = 0.0) -> Floats:
     """`colour` turned around the hue circle, at another lightness (0-100) and chroma, as RGB."""
-    _, a, b = _lab((float(colour[0]), float(colour[1]), float(colour[2])))
+    _, a, b = _lab(colour)
     a, b = _calmed(a, b, chroma)
     cos, sin = float(np.cos(np.radians(degrees))), float(np.sin(np.radians(degrees)))
     return _rgb(lightness, a * cos - b * sin, a * sin + b * cos)
@@ -167,7 +168,7 @@ def _mood(prompt: str) -> tuple[float, float]:
     for word, following in zip(words, [*words[1:], ""], strict=False):
         if word in _SHIFTS and (word not in ("light", "soft", "부드러운") or following in _SURFACES):
             return _SHIFTS[word]
-    return 0.0, 1.0
+    return _AS_IT_IS
 
 
 def _found(prompt: str) -> list[tuple[str, str, Colour]]:
@@ -176,7 +177,7 @@ def _found(prompt: str) -> list[tuple[str, str, Colour]]:
     while index < len(words):
         pair = "".join(words[index : index + 2])
         is_pair = pair in _NAMES and words[index] not in _SHIFTS and index + 1 < len(words)
-        name, shift = (pair, None) if is_pair else _plain(words[index])
+        name, shift = (pair, _AS_IT_IS) if is_pair else _plain(words[index])
         said = " ".join(words[index : index + 2]) if is_pair else name or ""
         if name:
             before = [word for word in words[max(0, index - 2) : index] if word in _SHIFTS]
@@ -184,26 +185,26 @@ def _found(prompt: str) -> list[tuple[str, str, Colour]]:
             between = words[index - 1]
             if before and (between in _SHIFTS or (between.isalpha() and _plain(between)[0] is None)):
                 shift, said = _SHIFTS[before[-1]], f"{_CALLED[before[-1]]} {said}"
-            found.setdefault(name, (said, name, _shifted(rgb_of(_NAMES[name]), *(shift or (0.0, 1.0)))))
+            found.setdefault(name, (said, name, _shifted(rgb_of(_NAMES[name]), *shift)))
         index += 2 if is_pair else 1
     return list(found.values())
 
 
-def _plain(word: str) -> tuple[str | None, tuple[float, float] | None]:
+def _plain(word: str) -> tuple[str | None, tuple[float, float]]:
     """The colour that one word names, and what a Korean prefix does to it."""
     if word.isascii():
-        return (word if word in _NAMES else "gold" if word == "golden" else None), None
+        return (word if word in _NAMES else "gold" if word == "golden" else None), _AS_IT_IS
     # Korean words take endings.
-    endings = sorted((known for known in _KOREAN_NAMES if word.startswith(known)), key=len)
-    if endings:
-        return _KOREAN_NAMES[endings[-1]], None
+    known = max((known for known in _KOREAN_NAMES if word.startswith(known)), key=len, default=None)
+    if known:
+        return _KOREAN_NAMES[known], _AS_IT_IS
     if word[0] in _PREFIXES and len(word) > 2:
         return _plain(word[1:])[0], _PREFIXES[word[0]]
-    return None, None
+    return None, _AS_IT_IS
 
 
 def _shifted(colour: Colour, lift: float, saturation: float) -> Colour:
-    if lift == 0 and saturation == 1:
+    if (lift, saturation) == _AS_IT_IS:
         return colour
     lightness, a, b = _lab(colour)
     lightness += lift * (100 - lightness) if lift > 0 else lift * lightness
@@ -227,7 +228,7 @@ def _dominant(product: Picture) -> tuple[float, float, float]:
     return float(np.median(lab[:, 0])), share * 2, float((edges[peak] + edges[peak + 1]) / 2)
 
 
-def _lab(colour: Colour) -> tuple[float, float, float]:
+def _lab(colour: Colour | Floats) -> tuple[float, float, float]:
     values = floats(cv2.cvtColor(np.array([[colour]], np.float32), cv2.COLOR_RGB2LAB))[0, 0]
     return float(values[0]), float(values[1]), float(values[2])
 
