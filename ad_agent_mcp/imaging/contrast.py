@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..contract.layout import Box
 from .picture import Flags, Floats, Matte, Picture, blur, box_of, dilate, erode, floats, tinted
 
 MIN_RATIO = 3.0
@@ -32,6 +33,10 @@ def ratio(one: Floats | float, other: Floats | float) -> Floats:
     return floats((np.maximum(one, other) + 0.05) / (np.minimum(one, other) + 0.05))
 
 
+_SCRIM_PAD = 0.3
+"""What lies round letters like what lies under them, in font sizes."""
+_NEAR_BORDER, _SCRIM_FADE = 0.4, 0.38
+"""Shares of the canvas: how near a border is that a scrim reaches, and over how much it fades elsewhere."""
 _DEEP = 34.0
 """Brightest channel of a very dark tone."""
 
@@ -134,18 +139,29 @@ def tone_of(around: Picture, *, is_dark: bool, deep: float = _DEEP) -> tuple[int
     return int(red), int(green), int(blue)
 
 
-def scrim_density(letters: Matte, *, font_size_px: float) -> Matte:
-    """Where a scrim lies under `letters`: full at them, fading out widely."""
-    near = blur(floats(dilate(letters > 0.3, max(1 + _RING_PX, round(0.07 * font_size_px)))), 0.14 * font_size_px)
-    wide = blur(letters, 0.5 * font_size_px)
-    density = 1 - (1 - np.clip(1.3 * near, 0, 1)) * (1 - 0.7 * wide / max(float(wide.max()), 1e-6))
-    # Nothing may end in a line where the window does.
-    return floats(np.clip(density - 0.02, 0, 1))
+def scrim_density(box: Box, canvas: tuple[int, int], *, font_size_px: float) -> Matte:
+    """Where a scrim lies under letters in `box` of a `canvas` (width, height).
+
+    It reaches to the borders that are near and fades out where the picture goes on, as light does: a cloud that
+    follows the letters looks like soot.
+    """
+    across, down = (_reach(box[axis], box[axis + 2], canvas[axis], pad_px=_SCRIM_PAD * font_size_px) for axis in (0, 1))
+    return floats(down[:, None] * across)
+
+
+def _reach(start: int, length: int, whole: int, *, pad_px: float) -> Floats:
+    """A scrim's density along one side of the canvas, which is `whole` pixels long."""
+    at, end = np.arange(whole), start + length
+    before = start - pad_px - at if start > _NEAR_BORDER * whole else 0
+    after = at - end - pad_px if whole - end > _NEAR_BORDER * whole else 0
+    left = np.clip(1 - np.maximum(before, after) / (_SCRIM_FADE * whole), 0, 1)
+    return floats(np.broadcast_to(left * left * (3 - 2 * left), whole))
 
 
 def scrim(density: Matte, around: Picture, *, opacity: float, is_dark: bool) -> Picture:
     """The ground made darker or lighter in its own hue, the deeper the denser: RGBA."""
-    return tinted(floats(density * opacity), tone_of(around, is_dark=is_dark, deep=_DEEP + 100 * (1 - opacity)))
+    tone = tone_of(around, is_dark=is_dark, deep=_DEEP + 150 * (1 - opacity))
+    return tinted(floats(density * (0.5 + 0.48 * opacity)), tone)
 
 
 def rim(letters: Matte, around: Picture, *, font_size_px: float, is_dark: bool) -> Picture:

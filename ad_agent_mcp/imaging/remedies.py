@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .contrast import luminance, relit, rim, scrim, scrim_density
+from .contrast import luminance, relit, rim
 from .picture import Matte, Picture, blur, floats, tinted
 
 _REMEDIES = (
@@ -33,12 +33,20 @@ _MAX_SHADE, _LAST_SHADE = 0.4, 0.45
 _TEXTURED = 0.16
 
 
+class Veil(NamedTuple):
+    """How dense a scrim is, 0-1, and whether it is darker than its ground."""
+
+    opacity: float
+    is_dark: bool
+
+
 class Attempt(NamedTuple):
-    """`letters` over the RGBA layers `under`; `names` say what was changed."""
+    """`letters` over the RGBA layers `under` over a scrim; `names` say what was changed."""
 
     letters: Picture
     under: tuple[Picture, ...]
     names: tuple[str, ...]
+    veil: Veil | None = None
 
 
 def attempts(
@@ -47,7 +55,7 @@ def attempts(
     """Letters with their shadow, then with ever stronger remedies.
 
     Args:
-        letters: RGBA, with room around them for a scrim.
+        letters: RGBA, with room around them for a shadow.
         ground: RGB near the letters, without them.
         font_size_px: on `letters`.
         light_x: where the scene's light comes from, -1 (left) to 1 (right).
@@ -63,17 +71,15 @@ def attempts(
 
     yield Attempt(letters, shadows(over_light=is_light), ())
     shaded = is_textured(letters)
-    density = scrim_density(solid, font_size_px=font_size_px)
 
     def attempt(amount: float, opacity: float, under: tuple[Picture, ...], *, is_lighter: bool) -> Attempt:
         changed, names = letters, ()
         if amount:
             changed = relit(letters, towards_light=is_lighter, amount=amount, is_shaded=shaded)
             names = ("lighter letters" if is_lighter else "darker letters",)
-        if opacity:
-            veil = scrim(density, ground, opacity=opacity, is_dark=is_lighter)
-            under, names = (veil, *under), (*names, "scrim")
-        return Attempt(changed, under, names)
+        if not opacity:
+            return Attempt(changed, under, names)
+        return Attempt(changed, under, (*names, "scrim"), Veil(opacity, is_lighter))
 
     for amount, opacity in _REMEDIES:
         for is_lighter in (is_light, not is_light) if opacity >= _CONTRARY else (is_light,):

@@ -10,7 +10,7 @@ from ..contract.schemas import Check, CompositionMode, TextPosition
 from ..contract.stages import Stage
 from ..engines.base import Matte, Picture
 from ..imaging import contrast
-from ..imaging.picture import Flags, alpha_over, blur, dilate, floats, mix, on_canvas, window_round
+from ..imaging.picture import Flags, Window, alpha_over, blur, dilate, floats, mix, on_canvas, window_round
 from ..imaging.placement import (
     MAX_HIDDEN_GLYPH_SHARE,
     MAX_HIDDEN_SHARE,
@@ -20,13 +20,13 @@ from ..imaging.placement import (
     safe_area,
     text_area,
 )
-from ..imaging.remedies import attempts
+from ..imaging.remedies import Attempt, attempts
 from . import checks
 from .lettering import Glyphs, Placed, glyphs_of, placed_letters
 from .workspace import Workspace, crop, pad
 
 _CLEAR_RATIO = 1.5
-_WANTED_RATIO = 3.15
+_WANTED_RATIO = 3.5
 """A remedy that is taken at all aims a little higher than the limit."""
 _DARK_INK, _LIGHT_INK = 0.06, 0.75
 _MIDDLE_LUMINANCE = 0.18
@@ -186,22 +186,33 @@ def _legible(workspace: Workspace, placed: Placed) -> _Lettering:
     if plain is not None and plain.worst < _CLEAR_RATIO and _DARK_INK < own < _LIGHT_INK:
         # Letters of the picture's own lightness may go either way: take the one with more room.
         is_light = bool(np.median(contrast.luminance(ground)) < _MIDDLE_LUMINANCE)
-    best: _Lettering | None = None
-    for letters, layers, names in attempts(
+    density = contrast.scrim_density(placed.where.box, workspace.canvas, font_size_px=size_px)
+
+    def veiled(tried: Attempt, part: Window) -> tuple[Picture, ...]:
+        if tried.veil is None:
+            return ()
+        opacity, is_dark = tried.veil
+        layer = contrast.scrim(density[part], ground, opacity=opacity, is_dark=is_dark)
+        return (clear_of(layer, None if product is None else product[part]),)
+
+    best: tuple[float, Attempt] | None = None
+    for attempt in attempts(
         local, ground, font_size_px=size_px, light_x=light_x, is_light=is_light, may_recolour=may_recolour
     ):
         # A product stands before what is laid under letters.
-        under = tuple(clear_of(layer, front) for layer in layers)
-        seen = placed.legibility(alpha_over(base, *under, letters), letters, front, window)
+        tried = attempt._replace(under=tuple(clear_of(layer, front) for layer in attempt.under))
+        picture = alpha_over(base, *veiled(tried, window), *tried.under, tried.letters)
+        seen = placed.legibility(picture, tried.letters, front, window)
         worst = 21.0 if seen is None else seen.worst
-        if best is None or worst > best.worst:
-            best = _Lettering(placed, letters, under, names, worst)
-        if worst >= (_WANTED_RATIO if names else contrast.MIN_RATIO):
+        if best is None or worst > best[0]:
+            best = worst, tried
+        if worst >= (_WANTED_RATIO if tried.names else contrast.MIN_RATIO):
             break
     assert best is not None  # noqa: S101
+    worst, tried = best
     corner, canvas = (window[1].start, window[0].start), workspace.canvas
-    under = tuple(on_canvas(layer, corner, canvas) for layer in best.under)
-    return best._replace(letters=on_canvas(best.letters, corner, canvas), under=under)
+    under = (*veiled(tried, np.s_[:, :]), *(on_canvas(layer, corner, canvas) for layer in tried.under))
+    return _Lettering(placed, on_canvas(tried.letters, corner, canvas), under, tried.names, worst)
 
 
 def _blended(workspace: Workspace, lettering: _Lettering) -> Picture:
