@@ -81,7 +81,12 @@ class ModelLibrary:
         kept = platformdirs.user_cache_path("ad-agent-mcp", appauthor=False) / "models"
         self.models_dir = settings.models_dir or kept
         self.offline = settings.offline
-        self.overrides: dict[str, str | None] = {role: getattr(settings, f"{role}_model") for role in ROLES}
+        self.overrides = {
+            "flux": settings.flux_model,
+            "sdxl": settings.sdxl_model,
+            "controlnet": settings.controlnet_model,
+            "segmentation": settings.segmentation_model,
+        }
 
     def locate(self, preset: Preset, role: str) -> Location:
         """Where the source of `role` is.
