@@ -6,7 +6,7 @@ from PIL import Image
 
 from ad_agent_mcp.contract.schemas import TextPosition
 from ad_agent_mcp.imaging.composite import place_product, product_box
-from ad_agent_mcp.imaging.contrast import legibility, luminance, ratio, relit
+from ad_agent_mcp.imaging.contrast import legibility, luminance, ratio, relit, scrim_density
 from ad_agent_mcp.imaging.cutout import cut_out
 from ad_agent_mcp.imaging.picture import alpha_over, core_of, encode_png
 from ad_agent_mcp.imaging.placement import find_spots, safe_area
@@ -71,6 +71,24 @@ def test_a_shadow_lies_under_the_product_and_away_from_the_light():
     assert right[:, 350:].sum() > right[:, :250].sum()
     assert left[280:320, 250:350].max() > 100
     assert left[:150].max() < 5
+
+
+@pytest.mark.parametrize(
+    ("box", "full", "clear"),
+    [
+        ((60, 10, 80, 40), np.s_[:50, :], np.s_[150:, :]),  # at the top, in the middle: as wide as the picture
+        ((60, 150, 80, 40), np.s_[150:, :], np.s_[:50, :]),  # at the bottom
+        ((5, 5, 60, 190), np.s_[:, :65], np.s_[:, 160:]),  # beside the product of a banner
+        ((90, 90, 20, 20), np.s_[90:110, 90:110], np.s_[:, :5]),  # far from every border
+    ],
+)
+def test_a_scrim_reaches_to_the_borders_near_the_letters_and_fades_elsewhere(box, full, clear):
+    density = scrim_density(box, (200, 200), font_size_px=20)
+    assert density.shape == (200, 200)
+    assert (density[full] == 1).all()
+    assert (density[clear] == 0).all()
+    steps = np.abs(np.concatenate([np.diff(density, axis=0).ravel(), np.diff(density, axis=1).ravel()]))
+    assert steps.max() < 0.03
 
 
 def test_contrast_ratios_are_those_of_wcag():
