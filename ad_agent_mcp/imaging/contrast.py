@@ -145,15 +145,22 @@ def scrim_density(box: Box, canvas: tuple[int, int], *, font_size_px: float) -> 
     It reaches to the borders that are near and fades out where the picture goes on, as light does: a cloud that
     follows the letters looks like soot.
     """
-    across, down = (_reach(box[axis], box[axis + 2], canvas[axis], pad_px=_SCRIM_PAD * font_size_px) for axis in (0, 1))
+    pad_px = _SCRIM_PAD * font_size_px
+    across = _reach(box[0], box[2], canvas[0], pad_px=pad_px, is_band=True)
+    down = _reach(box[1], box[3], canvas[1], pad_px=pad_px, is_band=False)
     return floats(down[:, None] * across)
 
 
-def _reach(start: int, length: int, whole: int, *, pad_px: float) -> Floats:
-    """A scrim's density along one side of the canvas, which is `whole` pixels long."""
+def _reach(start: int, length: int, whole: int, *, pad_px: float, is_band: bool) -> Floats:
+    """A scrim's density along one side of the canvas, which is `whole` pixels long.
+
+    It is full as far as a near border; as far as both only when it `is_band`, so that something of the picture stays.
+    """
     at, end = np.arange(whole), start + length
-    before = start - pad_px - at if start > _NEAR_BORDER * whole else 0
-    after = at - end - pad_px if whole - end > _NEAR_BORDER * whole else 0
+    gaps = start, whole - end
+    near = [gap <= _NEAR_BORDER * whole and (is_band or 2 * gap <= max(gaps)) for gap in gaps]
+    before = 0 if near[0] else start - pad_px - at
+    after = 0 if near[1] else at - end - pad_px
     left = np.clip(1 - np.maximum(before, after) / (_SCRIM_FADE * whole), 0, 1)
     return floats(np.broadcast_to(left * left * (3 - 2 * left), whole))
 

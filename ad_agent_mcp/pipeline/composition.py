@@ -193,7 +193,13 @@ def _legible(workspace: Workspace, placed: Placed) -> _Lettering:
             return ()
         opacity, is_dark = tried.veil
         layer = contrast.scrim(density[part], ground, opacity=opacity, is_dark=is_dark)
-        return (clear_of(layer, None if product is None else product[part]),)
+        if workspace.cutout is None:
+            return (layer,)
+        # The old ground shines through a product's soft edge: it takes the scrim, and the product comes over it again.
+        edge = workspace.cutout[part].copy()
+        is_soft = edge[..., 3] < 255
+        edge[..., 3] = np.where(is_soft, edge[..., 3].astype(np.uint16) * layer[..., 3] // 255, 0)
+        return clear_of(layer, floats(~is_soft)), edge
 
     best: tuple[float, Attempt] | None = None
     for attempt in attempts(

@@ -29,9 +29,8 @@ def plan_segment(job: Job, *, preset: str, ready: Ready | None = None) -> tuple[
         steps = tuple(step for step in steps if step <= request.pause_after_step)
     if job.engine is EngineName.DRAFT:
         return plan_stages(engine=job.engine, preset="draft", steps=steps, iterations={}), ()
-    default = ready.steps if ready else DEFAULT_STEPS
-    count = request.num_inference_steps or default
-    blend_count = request.composition_steps if "composition_steps" in request.model_fields_set else default
+    count = request.num_inference_steps or (ready.steps if ready else DEFAULT_STEPS)
+    blend_count = request.composition_steps
     text_count = request.num_inference_steps or (ready.text_steps if ready else DEFAULT_STEPS)
     refining = _iterations(count, request.strength)
     blending = _iterations(blend_count, request.composition_strength)

@@ -68,7 +68,13 @@ class JobService:
     """All that happens to jobs in one server process. Made by `open_service`."""
 
     def __init__(
-        self, settings: Settings, store: JobStore, intake: Intake, command: Sequence[str], tasks: TaskGroup
+        self,
+        settings: Settings,
+        store: JobStore,
+        intake: Intake,
+        command: Sequence[str],
+        neighbours: Neighbours,
+        tasks: TaskGroup,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -77,7 +83,7 @@ class JobService:
         self.intake = intake
         self._tasks = tasks
         self._times = StageTimes(store.root / "stage_times.json")
-        self._neighbours = Neighbours(store, settings.device_lock, resume_max_age_s=settings.resume_max_age_s)
+        self._neighbours = neighbours
         self.server_id = self._neighbours.server_id
         self._warm: set[EngineName] = set()
         """What the worker has run a job on since it, or its models, came."""
@@ -98,7 +104,8 @@ class JobService:
     @property
     def current(self) -> Job | None:
         """The job that has the worker, if one has."""
-        return self._run.job if self._run is not None else None
+        run = self._run  # asked for by other threads, too
+        return run.job if run is not None else None
 
     @property
     def queue_length(self) -> int:
@@ -293,7 +300,8 @@ class JobService:
     # starting and ending jobs
 
     def _mine(self) -> list[Job]:
-        return [*([self._run.job] if self._run else []), *self._queue]
+        current = self.current
+        return [*([current] if current else []), *self._queue]
 
     @asynccontextmanager
     async def _accept(self) -> AsyncGenerator[None]:
@@ -326,9 +334,13 @@ class JobService:
         async with self._starting:
             if self._run is not None or not self._queue:
                 return
-            if not await anyio.to_thread.run_sync(self._neighbours.take_device, self._queue[0].id):
-                return  # the watch tries again
-            job = await self._next_of_queue()
+            try:
+                if not await anyio.to_thread.run_sync(self._neighbours.take_device, self._queue[0].id):
+                    return  # the watch tries again
+                job = await self._next_of_queue()
+            except OSError as error:
+                logger.warning("the next job was not started: %s", error)
+                return  # it is still queued
             if job is None:
                 self._release_device()
                 return
@@ -489,8 +501,8 @@ class JobService:
                     await self._write(job, durable=True)
             run = self._run
             if run is None:
-                await self._start_next()
                 await self._unload_when_idle()
+                await self._start_next()
             elif run.is_sent and self.worker.silent_s >= limit_s:
                 run.end_as = stalled(run.job, limit_s)
                 self.worker.kill()
@@ -579,8 +591,7 @@ class JobService:
             await self._start_next()
 
     async def open(self) -> None:
-        """Take part: be seen alive, start the worker, adopt what dead servers left."""
-        await anyio.to_thread.run_sync(self._neighbours.join)
+        """Start the worker, adopt what dead servers left."""
         self._tasks.start_soon(
             partial(
                 self.worker.keep,
@@ -604,8 +615,10 @@ async def open_service(
     settings: Settings, store: JobStore, intake: Intake, command: Sequence[str]
 ) -> AsyncGenerator[JobService]:
     """A running job service, whose workers are started by `command`; the last one ends with the block."""
+    neighbours = Neighbours(store, settings.device_lock, resume_max_age_s=settings.resume_max_age_s)
+    await anyio.to_thread.run_sync(neighbours.join)  # a task group would wrap what it raises
     async with anyio.create_task_group() as tasks:
-        service = JobService(settings, store, intake, command, tasks)
+        service = JobService(settings, store, intake, command, neighbours, tasks)
         await service.open()
         try:
             yield service

@@ -107,6 +107,14 @@ def test_wrong_settings_are_named(settings: dict[str, str], message: str, tmp_pa
     assert "Value error" not in failed.stderr
 
 
+def test_a_data_folder_that_cannot_be_locked_is_told_in_a_sentence(tmp_path: Path):
+    (tmp_path / "locks" / "adoption.lock").mkdir(parents=True)
+    failed = run("serve", data=tmp_path)
+    assert failed.returncode == 2
+    assert "adoption.lock" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
 def test_a_misspelt_setting_is_pointed_out(tmp_path: Path):
     assert "AD_AGENT_DATADIR is no setting" in run("doctor", data=tmp_path, AD_AGENT_DATADIR="x").stderr
 

@@ -137,7 +137,7 @@ def test_schnell_takes_its_own_number_of_steps_and_says_that_guidance_has_no_eff
     ready = Ready(pid=1, engine=job.engine, device="", presets=("schnell",), steps=4, text_steps=28)
     planned = {one.stage: one.iterations for one in plan_segment(job, preset="schnell", ready=ready)[0].stages}
     assert {stage: len(events.of(stage)) for stage in GENERATIVE} == {stage: planned[stage] for stage in GENERATIVE}
-    assert [planned[stage] for stage in GENERATIVE] == [4, 3, 28, 2]
+    assert [planned[stage] for stage in GENERATIVE] == [4, 3, 28, 12]
     assert "guidance_scale" in events.text_of("not_supported")
     assert "composition_guidance_scale" not in events.text_of("not_supported")
 

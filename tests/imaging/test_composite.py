@@ -73,6 +73,12 @@ def test_a_shadow_lies_under_the_product_and_away_from_the_light():
     assert left[:150].max() < 5
 
 
+def test_a_scrim_leaves_something_of_the_picture_round_words_in_its_middle():
+    for box, canvas in (((61, 384, 902, 256), (1024, 1024)), ((100, 600, 880, 500), (1080, 1920))):
+        density = scrim_density(box, canvas, font_size_px=100)
+        assert max(density[0].max(), density[-1].max()) < 0.2
+
+
 @pytest.mark.parametrize(
     ("box", "full", "clear"),
     [

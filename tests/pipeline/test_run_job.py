@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -138,6 +139,21 @@ def test_layers_have_the_canvas_size_and_the_document_describes_them(whole):
     rows, columns = np.nonzero(edges & free & np.roll(free, 1, axis=1))
     assert x - 2 <= columns.min() <= columns.max() <= x + width + 2
     assert y - 2 <= rows.min() <= rows.max() <= y + height + 2
+
+
+def test_no_old_ground_shines_round_a_dark_product_on_a_darkened_ground(tmp_path: Path):
+    product = np.zeros((1200, 1200, 4), np.uint8)
+    cv2.circle(product, (600, 600), 560, (20, 40, 70, 255), -1, cv2.LINE_AA)
+    picture = Image.fromarray(product).resize((300, 300), Image.Resampling.LANCZOS)
+    look = {"bg_prompt": "bright white studio", "text_model_prompt": "silver chrome", "text_content": "SUMMER\nSALE"}
+    events, _ = make(tmp_path, picture=picture, text_position="center", **look)
+    assert "scrim" in dict(events.notices)["text_contrast_remedy"]
+    final, alpha = pixels(tmp_path / "final.png").mean(axis=2), pixels(tmp_path / "cutout.png", "RGBA")[..., 3]
+    top = np.flatnonzero((alpha == 255).any(axis=1))[0]
+    near = np.s_[top - 4 : top + 30, :]
+    soft, ground = (alpha[near] > 20) & (alpha[near] < 235), final[top - 12 : top - 8].mean()
+    assert ground < 90 < pixels(tmp_path / "step1.png").mean()
+    assert final[near][soft].mean() < ground
 
 
 def test_every_planned_stage_is_closed_in_order(whole):

@@ -70,7 +70,7 @@ async def test_a_job_runs_on_the_engine_and_with_the_steps_of_the_worker_even_if
         assert (job.status, job.engine) == (JobState.COMPLETED, EngineName.DIFFUSION)
         assert job.plan is not None
         assert job.plan.preset == "schnell"
-        wanted = {Stage.BACKGROUND: 4, Stage.REFINE: 3, Stage.TEXT_PAINT: 20, Stage.BLEND: 2}
+        wanted = {Stage.BACKGROUND: 4, Stage.REFINE: 3, Stage.TEXT_PAINT: 20, Stage.BLEND: 12}
         assert {stage: iterations(job)[stage] for stage in wanted} == wanted
         drafted = await settled(app, await app.service.generate(request_.model_copy(update={"test_mode": True})))
         assert drafted.engine is EngineName.DRAFT

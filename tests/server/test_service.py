@@ -239,6 +239,26 @@ async def test_a_full_disk_is_logged_once_and_the_job_is_saved_when_there_is_roo
                 await anyio.sleep(0.01)
 
 
+async def test_a_queued_job_that_cannot_be_read_for_a_while_starts_when_it_can(
+    settings: Settings, request_: GenerateRequest, monkeypatch: pytest.MonkeyPatch
+):
+    tries: list[str] = []
+
+    def refuse(job_id: str) -> Job:
+        tries.append(job_id)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with app_with(settings, WORKER_COMMAND) as app:
+        with monkeypatch.context() as starved:
+            starved.setattr(app.service.store, "load", refuse)
+            job = await app.service.generate(request_)
+            with anyio.fail_after(20):
+                while len(tries) < 3:
+                    await anyio.sleep(0.01)
+            assert app.service.queue_length == 1
+        assert (await settled(app, job)).status is JobState.COMPLETED
+
+
 async def test_what_the_disk_refused_is_not_saved_over_what_came_later(
     settings: Settings, request_: GenerateRequest, monkeypatch: pytest.MonkeyPatch
 ):

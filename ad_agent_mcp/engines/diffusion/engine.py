@@ -87,12 +87,12 @@ class DiffusionEngine:
         stages = tuple(planned.stage for planned in plan.stages)
         prompts = prompts_of(request)
         steps = request.num_inference_steps or self._preset.steps
-        is_set = "composition_steps" in request.model_fields_set
-        blend_steps = request.composition_steps if is_set else self._preset.steps
         passes = {
             Stage.BACKGROUND: _Pass(steps, request.guidance_scale),
             Stage.REFINE: _Pass(steps, request.guidance_scale, request.strength),
-            Stage.BLEND: _Pass(blend_steps, request.composition_guidance_scale, request.composition_strength),
+            Stage.BLEND: _Pass(
+                request.composition_steps, request.composition_guidance_scale, request.composition_strength
+            ),
         }
         self._job = _JobState(
             {stage: run for stage, run in passes.items() if stage in stages},

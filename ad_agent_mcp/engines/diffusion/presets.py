@@ -82,7 +82,7 @@ class Preset:
     """A choice of models and of how they run.
 
     Attributes:
-        steps: FLUX steps where the caller names none, in each of its passes.
+        steps: FLUX steps of the scene where the caller names none.
         text_steps: the same for SDXL.
         text_guidance: classifier-free guidance of SDXL.
         edge_scale: how strongly the letters' outlines steer SDXL; 1 is full.
