@@ -30,16 +30,16 @@ def plan_segment(job: Job, *, preset: str, ready: Ready | None = None) -> tuple[
     if job.engine is EngineName.DRAFT:
         return plan_stages(engine=job.engine, preset="draft", steps=steps, iterations={}), ()
     count = request.num_inference_steps or (ready.steps if ready else DEFAULT_STEPS)
-    blend_count = request.composition_steps
     text_count = request.num_inference_steps or (ready.text_steps if ready else DEFAULT_STEPS)
     refining = _iterations(count, request.strength)
-    blending = _iterations(blend_count, request.composition_strength)
+    blending = _iterations(request.composition_steps, request.composition_strength)
     skip: dict[Stage, str] = {}
     if refining < 1 and 1 in steps:
         skip[Stage.REFINE] = f"strength {request.strength} x {count} steps is less than one iteration"
     if blending < 1 and 3 in steps:
         skip[Stage.BLEND] = (
-            f"composition_strength {request.composition_strength} x {blend_count} steps is less than one iteration"
+            f"composition_strength {request.composition_strength} x {request.composition_steps} steps is less than "
+            "one iteration"
         )
     plan = plan_stages(
         engine=job.engine,

@@ -27,6 +27,7 @@ from ad_agent_mcp.engines.diffusion.library import ModelLibrary
 from ad_agent_mcp.engines.diffusion.prepare import prepare
 from ad_agent_mcp.engines.diffusion.presets import ENCODE, TABLE
 from ad_agent_mcp.engines.diffusion.schedule import Schedule
+from ad_agent_mcp.imaging import contrast
 from ad_agent_mcp.imaging.picture import alpha_over, core_of, dilate
 from ad_agent_mcp.server.job import Job
 from ad_agent_mcp.server.planning import plan_segment
@@ -623,12 +624,24 @@ def test_a_painter_that_changes_nothing_leaves_letters_and_their_glow_as_laid(
     assert np.abs(blended.astype(int) - alpha_over(image, letters)).max() <= 1
 
 
-def test_the_finished_ad_differs_from_step_1_only_towards_the_letters(whole):
-    out_dir, _, _ = whole
+def test_the_finished_ad_differs_from_step_1_only_near_letters_that_need_no_scrim(engine, started: Path, monkeypatch):
+    monkeypatch.setattr(contrast, "MIN_RATIO", 0)
+    events, _ = make(engine, started, steps=(3,))
+    assert "text_contrast_remedy" not in dict(events.notices)
+    x, y, width, height = Layout.model_validate_json((started / "layout.json").read_bytes()).text.placed_box
+    changed = (pixels(started / "final.png") != pixels(started / "step1.png")).any(axis=2)
+    assert changed.any()
+    reach = 60  # shadow and feather
+    changed[max(0, y - reach) : y + height + reach, max(0, x - reach) : x + width + reach] = False
+    assert not changed.any()
+
+
+def test_a_scrim_fades_towards_the_other_side_of_the_picture(whole):
+    out_dir, events, _ = whole
+    assert "scrim" in events.text_of("text_contrast_remedy")
     _, y, _, height = Layout.model_validate_json((out_dir / "layout.json").read_bytes()).text.placed_box
     changed = (pixels(out_dir / "final.png") != pixels(out_dir / "step1.png")).any(axis=2)
-    assert changed[y : y + height].any()
-    assert not changed[y + height + round(0.45 * len(changed)) :].any()  # a scrim fades
+    assert not changed[y + height + round(0.45 * len(changed)) :].any()
 
 
 @pytest.mark.parametrize(
