@@ -1,6 +1,7 @@
 # pyright: basic
 """Whole jobs of the diffusion engine in this process, with tiny models, on the CPU."""
 
+import dataclasses
 import os
 import re
 import shutil
@@ -315,6 +316,19 @@ def test_a_negative_prompt_without_effect_on_flux_is_told_once_and_only_if_it_wa
     assert "not_supported" not in silent.codes
     assert told.codes.count("not_supported") == 1
     assert "bg_negative_prompt" in told.text_of("not_supported")
+
+
+def test_a_negative_prompt_acts_on_flux_with_true_guidance(tiny_settings, engine, monkeypatch: pytest.MonkeyPatch):
+    settings = tiny_settings("exact")
+    preset = dataclasses.replace(engine._preset, true_cfg_scale=4.0)
+    monkeypatch.setattr(engine_module, "preset_named", lambda name: preset)
+    guided = open_engine(settings)
+    events = Events()
+    plain, other = (scene(guided, events, bg_negative_prompt=words) for words in ("dust", "green leaves and moss"))
+    assert (plain != other).any()
+    assert "not_supported" not in events.codes
+    assert guided._models.modulation.calls_made == 2 * STEPS
+    assert events.of(Stage.BACKGROUND) == [(done, STEPS) for done in range(1, STEPS + 1)] * 2
 
 
 # long prompts

@@ -85,7 +85,8 @@ class DiffusionEngine:
     def prepare(self, plan: Plan, request: GenerateRequest) -> None:
         """See `Engine`."""
         stages = tuple(planned.stage for planned in plan.stages)
-        prompts = prompts_of(request)
+        has_negative = self._preset.true_cfg_scale > 1
+        prompts = prompts_of(request, has_negative=has_negative)
         steps = request.num_inference_steps or self._preset.steps
         passes = {
             Stage.BACKGROUND: _Pass(steps, request.guidance_scale),
@@ -97,7 +98,7 @@ class DiffusionEngine:
         self._job = _JobState(
             {stage: run for stage, run in passes.items() if stage in stages},
             prompts,
-            unused_fields(request, stages, has_guidance=self._models.has_guidance),
+            unused_fields(request, stages, has_negative=has_negative, has_guidance=self._models.has_guidance),
         )
         for encoder, its_stages in (
             (self._models.flux_text, FLUX_STAGES),
@@ -303,7 +304,7 @@ class DiffusionEngine:
         def body() -> None:
             rows: list[Row] = []
             for stage, run in state.passes.items():
-                (words,) = self._embeddings(stage)
+                words, *negative = self._embeddings(stage)
                 made = flux_rows(
                     self._models.flux_scheduler_config,
                     steps=run.steps,
@@ -311,6 +312,7 @@ class DiffusionEngine:
                     image_tokens=self._models.image_tokens(size),
                     guidance=run.guidance if self._models.has_guidance else None,
                     pooled=words["pooled"],
+                    negative_pooled=negative[0]["pooled"] if negative else None,
                 )
                 state.rows[stage] = range(len(rows), len(rows) + len(made))
                 rows += made
@@ -326,13 +328,23 @@ class DiffusionEngine:
         self._tabulate(size, report)
         state = self._state
         run, rows = state.passes[stage], state.rows[stage]
+        steps = len(rows) // len(state.prompts[stage])
         strength = {} if run.strength is None else {"strength": run.strength}
 
         def body() -> Picture:
-            report.iteration(0, len(rows))  # nothing is loading any more
+            report.iteration(0, steps)  # nothing is loading any more
             if self._models.begins_compiling(size):
                 report.model_moved(COMPILING, "loading")  # until the first step is told
-            (words,) = self._embeddings(stage)
+            words, *negative = self._embeddings(stage)
+            guided = (
+                {
+                    "true_cfg_scale": self._preset.true_cfg_scale,
+                    "negative_prompt_embeds": negative[0]["embeds"],
+                    "negative_pooled_prompt_embeds": negative[0]["pooled"],
+                }
+                if negative
+                else {}
+            )
             with self._models.modulation.reading(rows):
                 result = self._models.flux[stage](
                     prompt_embeds=words["embeds"],
@@ -342,8 +354,9 @@ class DiffusionEngine:
                     num_inference_steps=run.steps,
                     guidance_scale=run.guidance,
                     generator=_generator(seed),
-                    callback_on_step_end=_step_callback(report, len(rows), self._models.device),
+                    callback_on_step_end=_step_callback(report, steps, self._models.device),
                     output_type="np",
+                    **guided,
                     **strength,
                     **pictures,
                 )

@@ -86,6 +86,7 @@ class Preset:
         text_steps: the same for SDXL.
         text_guidance: classifier-free guidance of SDXL.
         edge_scale: how strongly the letters' outlines steer SDXL; 1 is full.
+        true_cfg_scale: above 1, negative prompts act on FLUX, and each of its steps takes twice as long.
         max_sequence_length: tokens of a FLUX prompt, always filled up, so that compiled code is used again.
         vae_tiles: side of a VAE tile in pixels, and the smaller ones to try when memory is short.
     """
@@ -96,6 +97,7 @@ class Preset:
     sources: tuple[Source, ...]
     steps: int = 28
     text_steps: int = 28
+    true_cfg_scale: float = 1.0
     text_guidance: float = 7.0
     edge_scale: float = 0.8
     max_sequence_length: int = 512
