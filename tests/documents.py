@@ -109,17 +109,16 @@ def _shown(value: object) -> str:
 
 
 def _values(field: dict[str, Any]) -> str:
-    options = [option for option in field.get("anyOf", [field]) if option["type"] != "null"]
-    (kind,) = options
-    if "enum" in kind:
-        return ", ".join(f"`{value}`" for value in kind["enum"])
-    if "minimum" in kind:
-        return f"{kind['minimum']} to {kind['maximum']}"
-    return {"array": "4 whole numbers", "boolean": "`true`, `false`", "string": "text"}[kind["type"]]
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"] if value is not None)
+    if "minimum" in field:
+        return f"{field['minimum']} to {field['maximum']}"
+    kind = field["type"] if isinstance(field["type"], str) else field["type"][0]
+    return {"array": "4 whole numbers", "boolean": "`true`, `false`", "string": "text"}[kind]
 
 
 def _default(field: dict[str, Any]) -> str:
-    default = field["default"]
+    default = field.get("default")
     return "" if default in (None, "") else f"`{json.dumps(default).strip(chr(34))}`"
 
 

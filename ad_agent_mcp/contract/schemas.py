@@ -6,7 +6,7 @@ file exists or a font covers a word is the server's business.
 
 import unicodedata
 from enum import StrEnum
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import (
     BaseModel,
@@ -76,37 +76,55 @@ class GenerateRequest(Record):
         Field(description="Photo: file path, ad:// URI, data: URI or base64. Needed for start_step 1"),
     ] = None
     product_box: Annotated[
-        ProductBox | None, Field(description="[x, y, w, h] px of the product in the photo, a hint")
+        ProductBox | None, Field(description="[x, y, w, h] px: where the product is in the photo")
     ] = None
     text_content: Annotated[
         str | None,
-        Field(description="The ad's words, any language"),
+        Field(description="The ad's words, any language; a line break is \\n"),
         WithJsonSchema({"anyOf": [{"type": "string", "maxLength": MAX_WORDS}, {"type": "null"}]}),
     ] = None
-    bg_prompt: Annotated[Prompt, Field(description="The scene, in English. Empty: a clean studio")] = ""
+    bg_prompt: Annotated[
+        Prompt,
+        Field(
+            description="The scene, in English. Empty: a clean studio. The draft engine has studio, wood, water, "
+            "night, marble, gradient; colours, day or dusk"
+        ),
+    ] = ""
     bg_negative_prompt: Prompt = "blurry, low quality, distorted"
     bg_composition_prompt: Annotated[Prompt | None, Field(description="Product in scene; null: bg_prompt")] = None
     bg_composition_negative_prompt: Prompt = "floating, disconnected, unrealistic shadows"
     step1_image: Annotated[ImageReference | None, Field(description="Step 1 picture to reuse, maybe edited")] = None
     step2_image: Annotated[ImageReference | None, Field(description="Step 2 lettering (RGBA) to reuse")] = None
-    text_model_prompt: Annotated[Prompt, Field(description="Look of the letters, in English")] = (
-        "3D render of Gold foil balloon text, inflated, shiny metallic texture"
-    )
+    text_model_prompt: Annotated[
+        Prompt,
+        Field(
+            description="Look of the letters, in English. The draft engine has balloon, gold, rose gold, chrome, "
+            "candy, neon, wood, stone, flat; any colour"
+        ),
+    ] = "3D render of Gold foil balloon text, inflated, shiny metallic texture"
     negative_prompt: Prompt = "floor, ground, dirt, debris, ugly, low quality"
     font_name: Annotated[str, Field(max_length=200, description="A name from `fonts`")] = "NanumSquare/NanumSquareB.ttf"
-    composition_mode: CompositionMode = CompositionMode.OVERLAY
-    text_position: TextPosition = TextPosition.TOP
-    composition_prompt: Prompt | None = None
+    composition_mode: Annotated[
+        CompositionMode, Field(description="Letters on top, mixed into the scene, or behind the product")
+    ] = CompositionMode.OVERLAY
+    text_position: Annotated[
+        TextPosition, Field(description="auto: the largest free area. From step 1 on the product makes room")
+    ] = TextPosition.TOP
+    composition_prompt: Annotated[Prompt | None, Field(description="Style of the blend")] = None
     composition_negative_prompt: Prompt = "floating, disconnected, bad integration"
     composition_strength: Annotated[float, Field(ge=0, le=1)] = 0.4
     composition_steps: Annotated[int, Field(ge=1, le=100)] = 28
     composition_guidance_scale: Annotated[float, Field(ge=0, le=20)] = 3.5
-    strength: Annotated[float, Field(ge=0, le=1)] = 0.6
+    strength: Annotated[float, Field(ge=0, le=1, description="How far the scene is painted over round the product")] = (
+        0.6
+    )
     guidance_scale: Annotated[float, Field(ge=0, le=20)] = 3.5
-    num_inference_steps: Annotated[int | None, Field(ge=1, le=100, description="null: the preset's")] = None
+    num_inference_steps: Annotated[int | None, Field(ge=1, le=100, description="Of the scene; null: the preset's")] = (
+        None
+    )
     width: Annotated[int, Field(ge=256, le=2048)] = 1024
     height: Annotated[int, Field(ge=256, le=2048)] = 1024
-    seed: Annotated[int | None, Field(ge=0, le=2**32 - 1)] = None
+    seed: Annotated[int | None, Field(ge=0, le=2**32 - 1, description="null: any. Another one, another ad")] = None
     product_lock: Annotated[bool, Field(description="Never change the product's pixels")] = True
     pause_after_step: Annotated[Literal[1, 2] | None, Field(description="Wait for approve_step")] = None
     resume_job_id: Annotated[str | None, Field(max_length=64, description="Take results and settings from")] = None
@@ -117,6 +135,14 @@ class GenerateRequest(Record):
     def _only_what_was_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What was given travels and is stored; the rest stays default, so that it is known which is which."""
         return {name: value for name, value in handler(self).items() if name in self.model_fields_set}
+
+    @field_validator("text_content", mode="before")
+    @classmethod
+    def _said_in_other_types(cls, words: object) -> object:
+        """A number is its digits, a list its lines."""
+        lines = cast(list[object], words) if isinstance(words, list) else [words]
+        is_words = all(isinstance(line, str | int | float) and not isinstance(line, bool) for line in lines)
+        return "\n".join(str(line) for line in lines) if is_words else cast(object, words)
 
     @field_validator("text_content")
     @classmethod

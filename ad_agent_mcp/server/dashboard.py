@@ -24,8 +24,8 @@ from starlette.routing import Route
 from ..contract.errors import AdAgentError, ErrorCode, invalid
 from ..contract.schemas import LAYER_NAMES, SystemMetrics
 from .app import App
+from .arguments import invalid_arguments
 from .bodies import read_body
-from .intake import invalid_arguments
 from .job import Job
 from .pictures import encode_fitting
 from .results import dump, job_status
@@ -110,14 +110,16 @@ class Dashboard:
     async def stop(self, request: Request) -> Response:
         """What the tool `stop` does."""
         given = _checked(StopArguments, await _body(request))
-        return self._answer(await self._desk.service.stop(given.job_id, force=given.force))
+        return self._answer(await self._desk.service.stop(request.path_params["job_id"], force=given.force))
 
     async def approve(self, request: Request) -> Response:
         """What the tool `approve_step` does, decided by a person."""
         given = _checked(ApproveArguments, await _body(request))
         action = given.action or "approve"
         return self._answer(
-            await self._desk.service.approve(given.job_id, action=action, changes=given.changes, by="person")
+            await self._desk.service.approve(
+                request.path_params["job_id"], action=action, changes=given.changes, by="person"
+            )
         )
 
     async def picture(self, request: Request) -> Response:

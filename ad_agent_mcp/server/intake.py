@@ -2,27 +2,26 @@
 
 import logging
 import random
+from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from ..config import Settings
 from ..contract.errors import AdAgentError, Fix, invalid
+from ..contract.fields import GENERATE, first_step, inherited
 from ..contract.schemas import GenerateRequest, Notice
 from ..files import sha256_of
 from ..imaging.decode import PictureInfo, PictureLimits, check_picture
 from ..imaging.fonts import FontCatalog
+from .arguments import read_arguments
 from .job import Job, steps_to_run
+from .job_lookup import find_job_id
 from .references import ReferenceReader
 from .store import JobStore
 
 logger = logging.getLogger(__name__)
 
-PICTURE_FIELDS = ("product_image", "step1_image", "step2_image")
-CONTROL_FIELDS = ("start_step", "resume_job_id", "pause_after_step", "wait_seconds", "test_mode")
-_STEP2_FIELDS = ("text_content", "text_model_prompt", "negative_prompt", "font_name")
 MIN_CANVAS, MAX_CANVAS = 256, 2048
 
 
@@ -66,14 +65,14 @@ class Intake:
         Raises:
             AdAgentError: it cannot run as it stands; the message says what to change.
         """
+        given = frozenset(request.model_fields_set)
         earlier = self._earlier(request.resume_job_id) if request.resume_job_id else None
-        given = request.model_fields_set
         draft = Prepared(_resumed(request, earlier) if earlier else request)
         request = draft.request
         if request.start_step == 1:
             self._take_product(draft, earlier)
         else:
-            self._take_step1(draft, earlier)
+            self._take_step1(draft, earlier, given)
         if request.start_step == 3 and request.text_content:
             self._take_step2(draft, earlier)
         _report_unused(draft, given, earlier)
@@ -85,13 +84,13 @@ class Intake:
             name: f"ad://jobs/{job_id}/{name.removesuffix('_image')}.png" for name in draft.inputs
         }
         if draft.request.seed is None:
-            changes["seed"] = random.SystemRandom().randrange(2**32)
+            changes["seed"] = _any_seed()
         draft.request = draft.request.model_copy(update=changes)
         return draft
 
-    def _earlier(self, job_id: str) -> Job:
+    def _earlier(self, named: str) -> Job:
         try:
-            return self._store.load(job_id)
+            return self._store.load(find_job_id(named, self._store, field="resume_job_id"))
         except AdAgentError as error:
             error.info = error.info.model_copy(update={"field": "resume_job_id"})
             raise
@@ -110,36 +109,41 @@ class Intake:
         return {"uri": uri, "sha256": sha256_of(content), "width": info.width, "height": info.height}
 
     def changed(self, job: Job, changes: dict[str, Any]) -> GenerateRequest:
-        """The request of a paused job with some fields changed, to redo its last finished step.
+        """The request of a paused job with some fields changed, to make its last finished step again.
+
+        Args:
+            job: as it waits.
+            changes: fields with their new values; without any, the step is made again with another seed.
 
         Raises:
             AdAgentError: a field is unknown, out of range, a picture, or belongs to an earlier step.
         """
         from_step = max(job.finished)
-        for name in changes:
-            if name in (*PICTURE_FIELDS, *CONTROL_FIELDS, "width", "height"):
+        if "text_content" in changes and not changes["text_content"]:
+            raise invalid(
+                "The words cannot be taken away here; stop the job to keep the picture as it is.",
+                field="text_content",
+            )
+        given = _read_changes(job, changes).model_dump(exclude_unset=True)
+        for name in given:
+            row, resumed = GENERATE[name], {"resume_job_id": job.id, name: changes[name]}
+            if row.is_picture or row.part == "call" or name in ("width", "height"):
                 raise invalid(
                     f"{name} cannot be changed while redoing a step; start a new job with resume_job_id instead.",
                     field=name,
-                    fix=Fix(tool="generate", arguments={"resume_job_id": job.id, name: changes[name]}),
+                    fix=None if row.part == "call" else Fix(tool="generate", arguments=resumed),
                 )
-            if (step := _step_of(name)) < from_step:
+            if name != "seed" and (step := first_step(name)) < from_step:
                 raise invalid(
                     f"{name} belongs to step {step}, which is finished; to change it, call generate with resume_job_id "
                     f"and start_step {step}.",
                     field=name,
-                    fix=Fix(
-                        tool="generate", arguments={"resume_job_id": job.id, "start_step": step, name: changes[name]}
-                    ),
+                    fix=Fix(tool="generate", arguments={**resumed, "start_step": step}),
                 )
-        try:
-            request = GenerateRequest.model_validate({**job.request.model_dump(), **changes})
-        except ValidationError as error:
-            raise invalid_arguments(error) from error
+        update = given or {"seed": _any_seed()}
+        request = GenerateRequest.model_validate({**job.request.model_dump(), **update})
         if request.text_content:
             self._check_words(request)
-        elif job.request.text_content and from_step > 1:
-            raise invalid("text_content cannot be removed here; stop the job to keep the picture as it is.")
         return request
 
     def _take_product(self, draft: Prepared, earlier: Job | None) -> None:
@@ -153,14 +157,10 @@ class Intake:
         if earlier and reference == earlier.request.product_image:
             reference = f"ad://jobs/{earlier.id}/product.png"
         info = self._take(draft, "product_image", reference)
-        box = draft.request.product_box
-        if box is not None and (box[0] >= info.width or box[1] >= info.height):
-            raise invalid(
-                f"product_box {list(box)} lies outside the photo, which is {info.width} x {info.height} pixels.",
-                field="product_box",
-            )
+        if draft.request.product_box is not None:
+            _check_box(draft.request, draft.request.product_box, info)
 
-    def _take_step1(self, draft: Prepared, earlier: Job | None) -> None:
+    def _take_step1(self, draft: Prepared, earlier: Job | None, given: Set[str]) -> None:
         """Step 1's picture: as given, or an earlier job's; its layers too where it is one we painted."""
         request = draft.request
         reference = request.step1_image
@@ -184,7 +184,7 @@ class Intake:
                 field="step1_image",
             )
         size = {"width": info.width, "height": info.height}
-        if any(name in request.model_fields_set and getattr(request, name) != value for name, value in size.items()):
+        if any(name in given and getattr(request, name) != value for name, value in size.items()):
             draft.notices.append(
                 Notice(
                     code="size_ignored",
@@ -204,7 +204,7 @@ class Intake:
                 raise invalid(
                     "step2_image is missing: start_step 3 needs the lettering of step 2. Give it, or start at step 2.",
                     field="step2_image",
-                    fix=Fix(tool="generate", arguments={**small(request), "start_step": 2}),
+                    fix=_again(request, start_step=2),
                 )
             if request.text_content != earlier.request.text_content:
                 raise invalid(
@@ -235,68 +235,96 @@ class Intake:
             )
 
 
-def invalid_arguments(error: ValidationError) -> AdAgentError:
-    """A validation failure in words for an agent: every field, what is wrong with it, no library jargon."""
-    problems: list[str] = []
-    first: str | None = None
-    for detail in error.errors(include_url=False):
-        name = str(detail["loc"][0]) if detail["loc"] else "request"
-        first = first or name
-        value = detail.get("input")
-        shown = "" if isinstance(value, str) and len(value) > 40 else f" (got {value!r})"
-        message = detail["msg"].removeprefix("Value error, ")
-        problems.append(f"{name}: {message[0].lower()}{message[1:]}{'' if detail['type'] == 'missing' else shown}")
-    return invalid("; ".join(dict.fromkeys(problems))[:1500] + ".", field=first)
+def _check_box(request: GenerateRequest, box: tuple[int, int, int, int], info: PictureInfo) -> None:
+    """Refuse a box that reaches outside the photo, which is what two corners look like.
+
+    Raises:
+        AdAgentError: it does; the fix holds the box that was probably meant.
+    """
+    x, y, right, bottom = box
+    if x + right <= info.width and y + bottom <= info.height:
+        return
+    message = f"product_box {list(box)} reaches outside the photo, which is {info.width} x {info.height} pixels."
+    meant: list[int] | None = None
+    if x < right <= info.width and y < bottom <= info.height:
+        meant = [x, y, right - x, bottom - y]
+        message += f" It is [x, y, width, height]; as the corners [x1, y1, x2, y2] it would be {meant}."
+    elif x < info.width and y < info.height:
+        meant = [x, y, min(right, info.width - x), min(bottom, info.height - y)]
+        message += f" The part of it inside is {meant}."
+    raise invalid(
+        message if meant else f"{message} Give [x, y, width, height], counted from the top left.",
+        field="product_box",
+        fix=_again(request, product_box=meant) if meant else None,
+    )
+
+
+def _read_changes(job: Job, changes: dict[str, Any]) -> GenerateRequest:
+    """Changes like the arguments of `generate`; what was probably meant comes back as the redo that it is."""
+    try:
+        return read_arguments("generate", GenerateRequest, changes)
+    except AdAgentError as error:
+        if error.info.fix is not None:
+            redo = {"job_id": job.id, "action": "redo", "changes": error.info.fix.arguments}
+            error.info = error.info.model_copy(update={"fix": Fix(tool="approve_step", arguments=redo)})
+        raise
+
+
+def _any_seed() -> int:
+    return random.SystemRandom().randrange(2**32)
 
 
 def _resumed(request: GenerateRequest, earlier: Job) -> GenerateRequest:
     """`request` with what it does not say taken from an earlier job."""
     given = request.model_fields_set
-    inherited = {
-        name: getattr(earlier.request, name)
-        for name in earlier.request.model_fields_set - {*CONTROL_FIELDS, "step1_image", "step2_image"}
-        if name not in given
-    }
-    inherited["start_step"] = request.start_step if "start_step" in given else _first_affected(given, earlier)
-    return request.model_copy(update=inherited)
+    update = {name: getattr(earlier.request, name) for name in (inherited() - given) & earlier.request.model_fields_set}
+    update["resume_job_id"] = earlier.id
+    update["start_step"] = request.start_step if "start_step" in given else _first_affected(given, earlier)
+    return request.model_copy(update=update)
 
 
-def _first_affected(given: set[str], earlier: Job) -> int:
+def _first_affected(given: Set[str], earlier: Job) -> int:
     """The first step that a resumed job has to run when the caller did not say."""
     unfinished = earlier.remaining_steps
-    changed = [_step_of(name) for name in given if name not in (*CONTROL_FIELDS, *PICTURE_FIELDS)]
-    if "product_image" in given:
-        changed.append(1)
-    if "step1_image" in given:
-        changed.append(2)
-    return min([*changed, unfinished[0] if unfinished else 3])
+    return min([unfinished[0] if unfinished else 3, *(first_step(name) for name in given)])
 
 
-def _step_of(name: str) -> int:
-    """The first step that a request's field has an effect on."""
-    if name in _STEP2_FIELDS:
-        return 2
-    return 3 if name == "text_position" or name.startswith("composition_") else 1
-
-
-def _report_unused(draft: Prepared, given: set[str], earlier: Job | None) -> None:
+def _report_unused(draft: Prepared, given: Set[str], earlier: Job | None) -> None:
+    """Tell what the caller set for steps that the job does not run; a picture among it is let go of."""
     request = draft.request
-    used = {"product_image": request.start_step == 1, "step1_image": request.start_step >= 2}
-    used["step2_image"] = request.start_step == 3 and bool(request.text_content)
-    for name, is_used in used.items():
-        if getattr(request, name) is not None and not is_used and name in given:
-            no_words = name == "step2_image" and not request.text_content
-            why = "there are no words" if no_words else f"the job starts at step {request.start_step}"
-            draft.notices.append(Notice(code="unused_argument", message=f"{name} was not used, because {why}."))
-            draft.request = draft.request.model_copy(
-                update={name: getattr(earlier.request, name) if earlier and name == "product_image" else None}
-            )
-    if not steps_to_run(request):
+    running = steps_to_run(request)
+    for name in sorted(given, key=list(GENERATE).index):
+        row, value = GENERATE[name], getattr(request, name)
+        is_used = not set(row.steps).isdisjoint(running) or (name == "step1_image" and request.start_step > 1)
+        is_size = name in ("width", "height")  # step 1's picture decides, and tells
+        if not row.steps or is_used or is_size or value == _default(name):
+            continue
+        why = (
+            f"the job starts at step {request.start_step}"
+            if max(row.steps) < request.start_step
+            else "there are no words"
+        )
+        draft.notices.append(Notice(code="unused_argument", message=f"{name} was not used, because {why}."))
+        if row.is_picture:
+            kept = getattr(earlier.request, name) if earlier and name == "product_image" else None
+            draft.request = draft.request.model_copy(update={name: kept})
+    if not running:
         draft.notices.append(
             Notice(code="no_text", message="There are no words, so the picture of step 1 is the finished ad.")
         )
 
 
+def _default(name: str) -> object:
+    return GenerateRequest.model_fields[name].default
+
+
 def small(request: GenerateRequest) -> dict[str, Any]:
     """What the caller set, without pictures typed in as base64."""
     return {name: value for name, value in request.model_dump(mode="json").items() if len(str(value)) < 500}
+
+
+def _again(request: GenerateRequest, **changes: Any) -> Fix | None:
+    """The call once more with changes; None where it held a picture that is too large to repeat."""
+    arguments = small(request)
+    is_whole = len(arguments) == len(request.model_fields_set)
+    return Fix(tool="generate", arguments={**arguments, **changes}) if is_whole else None

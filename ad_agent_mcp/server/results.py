@@ -48,11 +48,16 @@ def job_status(job: Job, *, store: JobStore, locate: FileLocator, metrics: Syste
         final_result=_uri(job, "final") if there["final"] else None,
         files={name: locate(job.id, name) if there[name] else None for name in RESULTS.values()},
         engine=job.engine,
-        created_at=datetime.datetime.fromtimestamp(job.created_at, datetime.UTC).isoformat(timespec="milliseconds"),
+        created_at=created_at(job),
         warnings=list(job.warnings),
         checks=list(job.checks),
         error=job.error,
     )
+
+
+def created_at(job: Job) -> str:
+    """When the job was accepted, as ISO 8601 in UTC."""
+    return datetime.datetime.fromtimestamp(job.created_at, datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def status_result(status: JobStatus, *, preview: bytes | None = None, note: str = "") -> CallToolResult:

@@ -24,12 +24,14 @@ from ..contract.errors import AdAgentError, ErrorCode, Fix
 from ..contract.schemas import FontInfo, GenerateRequest, JobState, JobStatus, LayerName, SystemMetrics
 from .desk import Desk, HealthReport
 from .job import Job
+from .job_lookup import ANY, FINISHED, UNFINISHED, WAITING, Latest, which_job
 from .pictures import PictureFormat, encode_fitting, encode_preview, size_of
 from .results import (
     ENVELOPE_BYTES,
     MAX_MESSAGE_BYTES,
     MAX_PICTURE_BYTES,
     RESULTS,
+    created_at,
     data_result,
     dump,
     picture,
@@ -40,6 +42,8 @@ from .tool_schema import ToolMetadata, input_schema, output_schema
 
 logger = logging.getLogger(__name__)
 
+_PUBLISHED = ("job_id", "status", "final_result")
+"""What the output schema names of a status; a model reads the rest in the result itself."""
 IncludeImages = Literal["none", "preview", "full"]
 WaitSeconds = Annotated[int, Field(ge=0, le=50, description="How long this call may wait for the job")]
 
@@ -55,7 +59,7 @@ class Nothing(_Arguments):
 class StatusArguments(_Arguments):
     """Which job, how long to wait, which pictures."""
 
-    job_id: Annotated[str | None, Field(description="null: the latest job")] = None
+    job_id: Annotated[str | None, Field(description="null: the latest")] = None
     wait_seconds: WaitSeconds = 0
     include_images: Annotated[
         IncludeImages | None, Field(description="null: preview when finished, else none. full: base64 JPEGs")
@@ -65,14 +69,14 @@ class StatusArguments(_Arguments):
 class StopArguments(_Arguments):
     """Which job, and how firmly."""
 
-    job_id: str
+    job_id: Annotated[str | None, Field(description="null: the latest that runs or is queued")] = None
     force: Annotated[bool, Field(description="Do not wait for the worker; replace it")] = False
 
 
 class ApproveArguments(_Arguments):
     """What to do with a job that waits."""
 
-    job_id: str
+    job_id: Annotated[str | None, Field(description="null: the latest that waits")] = None
     action: Annotated[
         Literal["approve", "redo", "stop"] | None, Field(description="null: ask the person, where the client can")
     ] = None
@@ -93,7 +97,7 @@ class Answer(BaseModel):
 class ImageArguments(_Arguments):
     """Which picture, how large."""
 
-    job_id: str
+    job_id: Annotated[str | None, Field(description="null: the latest finished")] = None
     name: LayerName = "final"
     max_side: Annotated[int, Field(ge=16, le=2048, description="Longest side in px")] = 1024
     format: PictureFormat = "jpeg"
@@ -135,6 +139,9 @@ def make_tools(desk: Desk) -> list[Tool]:
     """The tools of one server."""
     service, store = desk.service, desk.store
 
+    async def meant(job_id: str | None, latest: Latest) -> str:
+        return await anyio.to_thread.run_sync(which_job, job_id, store, latest, service.find_all)
+
     async def generate(arguments: GenerateRequest, ctx: Context) -> CallToolResult:
         """Make an ad from a product photo: cut the product out, paint a scene, set the words, compose.
         Answers at once with a job_id; follow it with `status`. One job runs at a time.
@@ -147,11 +154,7 @@ def make_tools(desk: Desk) -> list[Tool]:
 
     async def status(arguments: StatusArguments, ctx: Context) -> CallToolResult:
         """Progress, result and checks of a job. With wait_seconds it waits for the job to finish."""
-        job_id = arguments.job_id
-        if job_id is None and (job_id := await anyio.to_thread.run_sync(store.latest_id)) is None:
-            raise AdAgentError(
-                ErrorCode.NOT_FOUND, "There is no job yet. Call generate with a product_image to make an ad."
-            )
+        job_id = await meant(arguments.job_id, ANY)
         if arguments.wait_seconds:
             job = await service.wait(job_id, arguments.wait_seconds, on_change=_progress_of(ctx))
         else:
@@ -160,7 +163,7 @@ def make_tools(desk: Desk) -> list[Tool]:
 
     async def stop(arguments: StopArguments, ctx: Context) -> CallToolResult:
         """Stop a job. Finished steps are kept and can be resumed; a finished job is left as it is."""
-        job = await service.stop(arguments.job_id, force=arguments.force)
+        job = await service.stop(await meant(arguments.job_id, UNFINISHED), force=arguments.force)
         return status_result(await desk.status_of(job, ctx))
 
     async def ask_person(arguments: ApproveArguments, ctx: Context) -> Answer | Elicit[Answer]:
@@ -169,7 +172,7 @@ def make_tools(desk: Desk) -> list[Tool]:
             return Answer(action=arguments.action)
         if not _can_ask(ctx):
             return Answer(action="approve")
-        job = await service.find_fresh(arguments.job_id)
+        job = await service.find_fresh(await meant(arguments.job_id, WAITING))
         if job.waiting_for is None:
             return Answer(action="approve")  # refused in the tool, in its own words
         return Elicit(f"Step {max(job.finished)} of the ad is finished (job {job.id}). Go on with it?", Answer)
@@ -178,11 +181,12 @@ def make_tools(desk: Desk) -> list[Tool]:
         arguments: ApproveArguments, ctx: Context, answer: Annotated[ElicitationResult[Answer], Resolve(ask_person)]
     ) -> CallToolResult:
         """Continue a job that pause_after_step holds: approve, redo the step with changes, or stop."""
+        job_id = await meant(arguments.job_id, WAITING)
         if answer.action != "accept":
-            job = await service.find_fresh(arguments.job_id)
+            job = await service.find_fresh(job_id)
             return status_result(await desk.status_of(job, ctx), note="The person did not decide; the job still waits.")
         job = await service.approve(
-            arguments.job_id,
+            job_id,
             action=answer.data.action,
             changes=arguments.changes,
             by="person" if arguments.action is None and _can_ask(ctx) else "client",
@@ -191,7 +195,7 @@ def make_tools(desk: Desk) -> list[Tool]:
 
     async def get_image(arguments: ImageArguments, ctx: Context) -> CallToolResult:
         """One picture of a job: product, cutout, background, shadow, step1, step2 (letters) or final."""
-        job = await service.find_fresh(arguments.job_id)
+        job = await service.find_fresh(await meant(arguments.job_id, FINISHED))
         path = store.layer(job.id, arguments.name)
         if path is None:
             raise AdAgentError(
@@ -235,12 +239,15 @@ def make_tools(desk: Desk) -> list[Tool]:
                 "waiting_for": job.waiting_for,
                 "progress_percent": int(job.percent),
                 "text_content": job.request.text_content,
+                "width": job.request.width,
+                "height": job.request.height,
+                "created_at": created_at(job),
                 "engine": job.engine,
                 "final_result": f"ad://jobs/{job.id}/final.png" if job.status is JobState.COMPLETED else None,
             }
             for job in jobs
         ]
-        text = "\n".join(f"{row['job_id']} {row['status']} {row['progress_percent']} %" for row in rows)
+        text = "\n".join(_row_text(row) for row in rows)
         return data_result(JobList(jobs=rows, total=total).model_dump(mode="json"), text or "There are no jobs yet.")
 
     async def health(arguments: Nothing, ctx: Context) -> CallToolResult:
@@ -267,10 +274,10 @@ def make_tools(desk: Desk) -> list[Tool]:
     stops = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
     reads = ToolAnnotations(read_only_hint=True, open_world_hint=False)
     return [
-        _tool(generate, "Make an ad", GenerateRequest, JobStatus, makes),
-        _tool(status, "Job status", StatusArguments, JobStatus, reads),
-        _tool(stop, "Stop a job", StopArguments, JobStatus, stops),
-        _tool(approve_step, "Approve a step", ApproveArguments, JobStatus, makes),
+        _tool(generate, "Make an ad", GenerateRequest, JobStatus, makes, _PUBLISHED),
+        _tool(status, "Job status", StatusArguments, JobStatus, reads, _PUBLISHED),
+        _tool(stop, "Stop a job", StopArguments, JobStatus, stops, _PUBLISHED),
+        _tool(approve_step, "Approve a step", ApproveArguments, JobStatus, makes, _PUBLISHED),
         _tool(get_image, "Get a picture", ImageArguments, ImageReport, reads),
         _tool(list_jobs, "List jobs", ListArguments, JobList, reads),
         _tool(fonts, "List fonts", Nothing, FontList, reads),
@@ -285,9 +292,10 @@ def _tool(
     arguments: type[BaseModel],
     result: type[BaseModel],
     annotations: ToolAnnotations,
+    published: tuple[str, ...] = (),
 ) -> Tool:
     name = function.__name__
-    schema = output_schema(result)
+    schema = output_schema(result, published)
     resolved = find_resolved_parameters(function)
     return Tool(
         fn=function,
@@ -343,6 +351,13 @@ async def _with_pictures(desk: Desk, job: Job, ctx: Context, include: IncludeIma
             images[name] = base64.b64encode(data).decode()
     full = status_result(status)
     return full.model_copy(update={"structured_content": {**dump(status), "images": images}})
+
+
+def _row_text(row: dict[str, Any]) -> str:
+    """One job in a line, for hosts that show a model nothing but text."""
+    words = (row["text_content"] or "no words").replace("\n", " / ")[:80]
+    state = "waits for approval" if row["waiting_for"] else f"{row['status']}, {row['progress_percent']} %"
+    return f"{row['job_id']} {row['created_at'][:16]}Z {state}, {row['width']} x {row['height']}: {words}"
 
 
 def _list(service: JobService, limit: int, state: JobState | None) -> tuple[list[Job], int]:

@@ -263,7 +263,7 @@ BAD_VALUES = {
     "an escape sequence": (given(text_content="\x1b[31mred"), "text_content"),
     "a direction override": (given(text_content="abc\u202edef"), "text_content"),
     "a private character": (given(text_content="\ue000"), "text_content"),
-    "words as a number": (given(text_content=50), "text_content"),
+    "words as an object": (given(text_content={"line": "Hi"}), "text_content"),
     "a prompt of 2001 characters": (given(bg_prompt="a" * 2001), "bg_prompt"),
     "a lettering prompt of 2001 characters": (given(text_model_prompt="a" * 2001), "text_model_prompt"),
 }
@@ -271,11 +271,12 @@ BAD_VALUES = {
 BAD_IDS = {
     "unknown": (UNKNOWN_ID, "not_found"),
     "a way up": ("../../etc/passwd", "invalid_request"),
-    "upper case": (UNKNOWN_ID.upper(), "invalid_request"),
-    "braces": ("{" + UNKNOWN_ID + "}", "invalid_request"),
-    "no hyphens": (UNKNOWN_ID.replace("-", ""), "invalid_request"),
+    "upper case": (UNKNOWN_ID.upper(), "not_found"),
+    "braces": ("{" + UNKNOWN_ID + "}", "not_found"),
+    "no hyphens": (UNKNOWN_ID.replace("-", ""), "not_found"),
+    "a beginning": (UNKNOWN_ID[:13], "not_found"),
     "a null character": (UNKNOWN_ID[:-1] + "\0", "invalid_request"),
-    "a line end": (UNKNOWN_ID + "\n", "invalid_request"),
+    "a line end": (UNKNOWN_ID + "\n", "not_found"),
     "a word": ("latest", "invalid_request"),
 }
 
@@ -283,13 +284,11 @@ OTHER_BAD_CALLS = {
     "get_image of a layer that is none": ("get_image", {"job_id": UNKNOWN_ID, "name": "../job"}, "name"),
     "get_image too small": ("get_image", {"job_id": UNKNOWN_ID, "max_side": 15}, "max_side"),
     "get_image in another format": ("get_image", {"job_id": UNKNOWN_ID, "format": "gif"}, "format"),
-    "get_image without a job": ("get_image", {}, "job_id"),
     "list_jobs with no limit": ("list_jobs", {"limit": 0}, "limit"),
     "list_jobs in no state": ("list_jobs", {"status": "done"}, "status"),
     "status of a number": ("status", {"job_id": 7}, "job_id"),
     "approve_step with another action": ("approve_step", {"job_id": UNKNOWN_ID, "action": "yes"}, "action"),
     "approve_step with changes that are none": ("approve_step", {"job_id": UNKNOWN_ID, "changes": "x"}, "changes"),
-    "fonts with an argument": ("fonts", {"language": "ko"}, "language"),
 }
 
 
@@ -384,6 +383,27 @@ async def test_the_other_tools_check_their_arguments_too(name: str, client: Clie
     tool, arguments, field = OTHER_BAD_CALLS[name]
     error = await refuse(client, place, tool, arguments, "invalid_request")
     assert error["field"] == field
+
+
+async def test_a_tool_without_arguments_takes_what_a_client_makes_up_for_it(client: Client, place: Place):
+    for tool in ("fonts", "health", "resources"):
+        assert await call(client, tool, random_string="x", language=None)
+
+
+async def test_without_an_id_the_call_is_about_the_job_that_fits_it(client: Client, place: Place):
+    done = await call(client, "generate", product_image=place.photo, wait_seconds=40, **QUICK)
+    words = {"text_content": ["봄", 50], "pause_after_step": 1, "bg_prompt": "", "resume_job_id": None}
+    held = await call(client, "generate", product_image=place.photo, wait_seconds=40, **words, **QUICK)
+    assert held["parameters"]["text_content"] == "봄\n50"
+    assert (await call(client, "status"))["job_id"] == held["job_id"]
+    assert (await call(client, "status", job_id=f"ad://jobs/{held['job_id'].upper()}"))["job_id"] == held["job_id"]
+    assert (await call(client, "get_image", max_side=64))["job_id"] == done["job_id"]
+    again = await call(client, "approve_step", action="redo")
+    assert again["parameters"]["seed"] != QUICK["seed"]
+    assert (await finish(client, held["job_id"]))["waiting_for"] == "approval"
+    assert (await call(client, "stop"))["job_id"] == held["job_id"]
+    error = await refuse(client, place, "approve_step", {"action": "approve"}, "not_found")
+    assert error["fix"]["tool"] == "list_jobs"
 
 
 async def test_an_unknown_tool_is_told_the_known_ones(client: Client, place: Place):

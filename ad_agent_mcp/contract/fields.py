@@ -1,0 +1,130 @@
+"""What is true of each argument, in one table. Admission, resume, redo, notices and hints read it.
+
+Knows nothing about how a value is checked (schemas.py) or what a step does with it.
+"""
+
+from typing import Literal, NamedTuple
+
+
+class FieldRow(NamedTuple):
+    """One argument of `generate`.
+
+    Attributes:
+        part: whether it speaks of the call, of the ad, or of how an engine works on it.
+        steps: the steps on which it acts, in order; a job that runs none of them has no use for it.
+        aliases: what callers call it who have not read its name.
+        is_picture: whether it is a reference to a picture, which only `generate` takes.
+    """
+
+    part: Literal["call", "ad", "knobs"]
+    steps: tuple[int, ...] = ()
+    aliases: tuple[str, ...] = ()
+    is_picture: bool = False
+
+
+GENERATE: dict[str, FieldRow] = {
+    "start_step": FieldRow("call", aliases=("step", "from_step")),
+    "product_image": FieldRow(
+        "ad",
+        (1,),
+        (
+            "image",
+            "photo",
+            "picture",
+            "image_path",
+            "photo_path",
+            "path",
+            "file",
+            "image_url",
+            "product",
+            "product_photo",
+        ),
+        is_picture=True,
+    ),
+    "product_box": FieldRow("ad", (1,), ("box", "bbox", "bounding_box", "crop")),
+    "text_content": FieldRow(
+        "ad",
+        (2, 3),
+        ("text", "headline", "title", "words", "copy", "caption", "slogan", "message", "ad_text", "main_text"),
+    ),
+    "bg_prompt": FieldRow("ad", (1, 3), ("scene", "background", "background_prompt", "scene_prompt", "bg")),
+    "bg_negative_prompt": FieldRow("ad", (1,), ("background_negative_prompt", "scene_negative_prompt")),
+    "bg_composition_prompt": FieldRow("ad", (1,)),
+    "bg_composition_negative_prompt": FieldRow("ad", (1,)),
+    "step1_image": FieldRow("ad", (2, 3), ("step1", "step1_result"), is_picture=True),
+    "step2_image": FieldRow("ad", (3,), ("step2", "step2_result"), is_picture=True),
+    "text_model_prompt": FieldRow("ad", (2, 3), ("text_style", "text_prompt", "letters", "lettering", "font_style")),
+    "negative_prompt": FieldRow("ad", (2,), ("text_negative_prompt",)),
+    "font_name": FieldRow("ad", (2,), ("font", "font_family", "typeface")),
+    "composition_mode": FieldRow("ad", (3,), ("mode", "blend_mode", "text_mode")),
+    "text_position": FieldRow("ad", (3,), ("position", "text_location", "placement_of_text", "headline_position")),
+    "composition_prompt": FieldRow("ad", (3,), ("blend_prompt",)),
+    "composition_negative_prompt": FieldRow("ad", (3,)),
+    "composition_strength": FieldRow("knobs", (3,), ("blend_strength",)),
+    "composition_steps": FieldRow("knobs", (3,), ("blend_steps",)),
+    "composition_guidance_scale": FieldRow("knobs", (3,)),
+    "strength": FieldRow("knobs", (1,), ("denoising_strength", "denoise")),
+    "guidance_scale": FieldRow("knobs", (1,), ("cfg", "cfg_scale", "guidance")),
+    "num_inference_steps": FieldRow("knobs", (1,), ("steps", "inference_steps", "num_steps")),
+    "width": FieldRow("ad", (1,), ("w",)),
+    "height": FieldRow("ad", (1,), ("h",)),
+    "seed": FieldRow("knobs", (1, 2, 3), ("random_seed",)),
+    "product_lock": FieldRow("ad", (1, 3), ("lock_product", "keep_product")),
+    "pause_after_step": FieldRow("call", aliases=("pause", "pause_after", "stop_after_step")),
+    "resume_job_id": FieldRow("call", aliases=("resume", "job_id", "resume_from", "previous_job_id", "parent_job_id")),
+    "test_mode": FieldRow("call", aliases=("draft", "dry_run", "test")),
+    "wait_seconds": FieldRow("call", aliases=("wait", "timeout", "timeout_seconds", "wait_s")),
+}
+
+OTHER_TOOLS: dict[str, tuple[str, ...]] = {
+    "job_id": ("id", "job", "uuid", "resume_job_id"),
+    "force": ("kill",),
+    "action": ("decision", "answer"),
+    "changes": ("change", "updates", "edits"),
+    "name": ("layer", "image", "picture", "image_name", "which"),
+    "max_side": ("size", "max_size", "width", "max_width"),
+    "format": ("image_format", "type", "picture_format"),
+    "limit": ("n", "count", "max", "max_results", "page_size"),
+    "status": ("state",),
+    "include_images": ("images", "include", "include_image", "with_images"),
+    "wait_seconds": GENERATE["wait_seconds"].aliases,
+}
+"""The aliases of the other tools' arguments."""
+
+WIDE_AS = ("size", "image_size", "resolution", "dimensions", "canvas_size", "aspect_ratio", "ratio", "aspect")
+"""What callers call width and height together."""
+
+HINTS: dict[str, str] = {
+    "prompt": "say the scene in bg_prompt, and the ad's words in text_content",
+    "description": "say the scene in bg_prompt, and the ad's words in text_content",
+    "style": "say the look of the letters in text_model_prompt, and that of the scene in bg_prompt",
+    **dict.fromkeys(
+        ("color", "colour", "text_color", "text_colour", "font_color", "letter_color"),
+        "say the colour of the letters in text_model_prompt, e.g. 'red balloon'",
+    ),
+    **dict.fromkeys(
+        ("n", "count", "num_images", "num_outputs", "batch_size", "variants", "number_of_images"),
+        "one call makes one ad; for another proposal call again with another seed",
+    ),
+    "font_size": "the words are made as large as their place allows; fewer words become larger",
+    "model": "which models paint is a setting of the server, AD_AGENT_PRESET",
+    "output_path": "the answer tells where the file is; AD_AGENT_OUTPUT_DIR names a folder for copies",
+}
+"""What callers ask `generate` for that no one argument means."""
+
+AT_MOST = frozenset({"wait_seconds", "max_side", "limit"})
+"""Numbers of which one over the limit asks for as much as there may be."""
+
+
+def inherited() -> frozenset[str]:
+    """What a resumed job takes from the earlier one where the caller says nothing."""
+    return frozenset(
+        name
+        for name, row in GENERATE.items()
+        if row.part != "call" and name not in ("step1_image", "step2_image")  # those are the earlier job's results
+    )
+
+
+def first_step(name: str) -> int:
+    """The first step that an argument acts on; 3 for what speaks of the call alone."""
+    return min(GENERATE[name].steps, default=3)
