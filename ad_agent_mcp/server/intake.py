@@ -131,7 +131,9 @@ class Intake:
                 raise invalid(
                     f"{name} cannot be changed while redoing a step; start a new job with resume_job_id instead.",
                     field=name,
-                    fix=None if row.part == "call" else Fix(tool="generate", arguments=resumed),
+                    fix=None
+                    if row.part == "call" or _is_long(changes[name])
+                    else Fix(tool="generate", arguments=resumed),
                 )
             if name != "seed" and (step := first_step(name)) < from_step:
                 raise invalid(
@@ -320,7 +322,11 @@ def _default(name: str) -> object:
 
 def small(request: GenerateRequest) -> dict[str, Any]:
     """What the caller set, without pictures typed in as base64."""
-    return {name: value for name, value in request.model_dump(mode="json").items() if len(str(value)) < 500}
+    return {name: value for name, value in request.model_dump(mode="json").items() if not _is_long(value)}
+
+
+def _is_long(value: object) -> bool:
+    return len(str(value)) >= 500
 
 
 def _again(request: GenerateRequest, **changes: Any) -> Fix | None:
