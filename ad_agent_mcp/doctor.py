@@ -126,7 +126,7 @@ def _engine(settings: Settings) -> Iterator[Finding]:
 
 def _model(standing: Standing, *, is_mine: bool) -> Finding:
     source = standing.source
-    licence = "" if is_mine else f"{source.licence}{'' if source.is_commercial else ', not for commercial use'}; "
+    licence = "" if is_mine else f"{source.terms}{'' if source.is_commercial else ', not for commercial use'}; "
     text = f"{standing.location.name}: {licence}{standing.state}, {standing.size_bytes / 1e9:.1f} GB on disk"
     return Finding(f"model {source.role}", "ok" if standing.state is State.PREPARED else "note", text)
 

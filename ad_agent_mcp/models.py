@@ -32,9 +32,7 @@ def list_models(settings: Settings, preset_name: str | None) -> int:
         standing = library.standing(preset, source.role)
         mine = bool(library.overrides.get(source.role))
         licence = (
-            ("yours to check", "")
-            if mine
-            else (escape(source.licence), "yes" if source.is_commercial else "[red]no[/]")
+            ("yours to check", "") if mine else (escape(source.terms), "yes" if source.is_commercial else "[red]no[/]")
         )
         coming = f"{source.download_gb:.1f} GB" if standing.state is State.ABSENT and not mine else ""
         sources.add_row(
@@ -66,9 +64,7 @@ def fetch_models(settings: Settings, preset_name: str | None, roles: Sequence[st
             continue
         if not library.overrides.get(source.role):
             note = "" if source.is_commercial else ": not for commercial use"
-            Console().print(
-                f"{source.repo}, {source.licence}{note} ({source.licence_url})", soft_wrap=True, markup=False
-            )
+            Console().print(f"{source.repo}, {source.terms}{note} ({source.licence_url})", soft_wrap=True, markup=False)
         with _alone(library), _bar(f"fetch {source.role}") as tell:
             fetch(library, preset, source.role, progress=tell)
     return 0

@@ -1,5 +1,8 @@
 """`models list | fetch | prepare` and what `doctor` says of models, as a person uses them."""
 
+import random
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from ad_agent_mcp.engines.diffusion.gpu import Gpu
 from ad_agent_mcp.files import FileLock
 
 from ..engines.hub import COMMIT, serve
-from .test_commands import run
+from .test_commands import run, started
 
 OFFLINE = {"AD_AGENT_OFFLINE": "1"}
 
@@ -28,7 +31,7 @@ def test_list_shows_licences_states_and_the_next_command(tmp_path: Path):
     for word in ("[dev]", "Non-Commercial", "MIT", "33.9 GB", "absent", "models fetch --preset exact"):
         assert word in listed.stdout
     free = run("models", "list", "--preset", "schnell", data=tmp_path, AD_AGENT_MODELS_DIR=str(tmp_path / "models"))
-    assert "Apache-2.0" in free.stdout
+    assert "Apache-2.0, gated" in free.stdout
     assert "Non-Commercial" not in free.stdout
 
 
@@ -52,6 +55,40 @@ def test_fetch_downloads_and_is_seen_by_list(tmp_path: Path):
     assert (models / "hub" / "models--me--net" / "snapshots" / COMMIT / "config.json").is_file()
     listed = run("models", "list", data=tmp_path, **settings, **OFFLINE).stdout
     assert [line for line in listed.splitlines() if "controlnet" in line and "fetched" in line]
+
+
+def test_a_fetch_that_was_killed_goes_on_where_it_was(tmp_path: Path):
+    models, repo = tmp_path / "models", folder(tmp_path / "hub" / "me" / "net", "config.json")
+    weights = random.Random(1).randbytes(25 << 20)
+    (repo / "diffusion_pytorch_model.safetensors").write_bytes(weights)
+    with serve(tmp_path / "hub") as hub:
+        settings = {
+            "AD_AGENT_MODELS_DIR": str(models),
+            "AD_AGENT_CONTROLNET_MODEL": "me/net",
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_OFFLINE": "0",
+        }
+        hub.hang_after["diffusion_pytorch_model.safetensors"] = 22 << 20
+        arguments = ("models", "fetch", "--source", "controlnet")
+        with started(*arguments, data=tmp_path, **settings) as process:
+            assert hub.hangs.wait(60)
+            while sum(path.stat().st_size for path in models.rglob("*.incomplete")) < 20 << 20:
+                with suppress(subprocess.TimeoutExpired):
+                    pytest.fail(f"it ended with {process.wait(0.02)}")
+            process.kill()
+        listed = run("models", "list", data=tmp_path, **settings, **OFFLINE).stdout
+        assert [line for line in listed.splitlines() if "me/net" in line and " 0.0 GB" in line]
+        assert [line for line in listed.splitlines() if "controlnet" in line and "absent" in line]
+        assert "absent, 0.0 GB on disk" in run("doctor", data=tmp_path, **settings, **OFFLINE).stdout
+        refused = run("models", "prepare", "controlnet", data=tmp_path, **settings, **OFFLINE)
+        assert "no whole weights" in refused.stderr
+        done = run(*arguments, data=tmp_path, **settings)
+    assert done.returncode == 0, done.stderr
+    assert len(hub.begun_at) == 2
+    assert hub.begun_at[1] == 20 << 20  # the library hands over 10 MiB at a time
+    snapshot = models / "hub" / "models--me--net" / "snapshots" / COMMIT
+    assert (snapshot / "diffusion_pytorch_model.safetensors").read_bytes() == weights
 
 
 def test_prepare_makes_what_was_asked_for_and_refuses_what_there_is_not(tmp_path: Path):
@@ -78,7 +115,14 @@ def test_doctor_tells_models_and_memory_and_fails_when_diffusion_is_asked_for(tm
     settings = {"AD_AGENT_MODELS_DIR": str(tmp_path / "models"), "AD_AGENT_PRESET": "fast"}
     told = run("doctor", data=tmp_path, AD_AGENT_ENGINE="diffusion", **settings)
     assert told.returncode == 1
-    for word in ("model flux", "[dev]", "not for commercial use", "models prepare --preset fast", "text_paint", "CPU"):
+    for word in (
+        "model flux",
+        "[dev]",
+        "gated, not for commercial use",
+        "models prepare --preset fast",
+        "text_paint",
+        "CPU",
+    ):
         assert word in told.stdout
     auto = run("doctor", data=tmp_path, **settings)
     assert auto.returncode == 0, auto.stdout

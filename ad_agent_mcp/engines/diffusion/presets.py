@@ -29,6 +29,7 @@ class Source:
         role: `flux`, `sdxl`, `controlnet` or `segmentation`; each has a setting that overrides it.
         repo: `owner/name` on the model hub.
         revision: a commit, or a branch; a branch's commit is looked up at the first download and kept from then on.
+        is_gated: the hub gives it only to people who are logged in and have accepted its terms.
         download_gb: about how much is downloaded, in 10^9 bytes.
     """
 
@@ -40,6 +41,11 @@ class Source:
     is_commercial: bool
     is_gated: bool
     download_gb: float
+
+    @property
+    def terms(self) -> str:
+        """Its licence, and whether that has to be accepted before anything can be downloaded."""
+        return f"{self.licence}, gated" if self.is_gated else self.licence
 
 
 @dataclass(frozen=True)
@@ -184,7 +190,7 @@ _OTHERS = (
 _EXACT = Preset("exact", "FLUX.1-dev as published, in bfloat16", "transformer-bf16", (_FLUX_DEV, *_OTHERS))
 _SCHNELL = Source(
     "flux", "black-forest-labs/FLUX.1-schnell", "main", "Apache-2.0",
-    f"{_HUB}black-forest-labs/FLUX.1-schnell", is_commercial=True, is_gated=False, download_gb=33.9,
+    f"{_HUB}black-forest-labs/FLUX.1-schnell", is_commercial=True, is_gated=True, download_gb=33.9,
 )  # fmt: skip
 
 PRESETS: Mapping[str, Preset] = {
@@ -196,7 +202,7 @@ PRESETS: Mapping[str, Preset] = {
             flux_activation=Activation(0.17, 0.88, 0.6),
         ),
         replace(
-            _EXACT, name="schnell", title="FLUX.1-schnell in bfloat16: 4 steps, free for commercial use",
+            _EXACT, name="schnell", title="FLUX.1-schnell in bfloat16: 4 steps, may be used commercially",
             sources=(_SCHNELL, *_OTHERS), steps=4, max_sequence_length=256,
         ),
     )
