@@ -178,4 +178,5 @@ def _signal(process: Process, number: int) -> None:
 def _environment(settings: Settings) -> dict[str, str]:
     """The worker's environment: its settings and what its libraries need, not the server's secrets."""
     passed = {name: value for name, value in os.environ.items() if _PASSED.fullmatch(name)}
-    return {**passed, **settings.to_environment()}
+    # CUDA would count the fastest GPU first, and what the driver tells of memory be another one's.
+    return {**passed, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", **settings.to_environment()}

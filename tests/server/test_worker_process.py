@@ -33,6 +33,20 @@ async def test_a_worker_killed_the_moment_it_ends_is_told_by_its_own_exit_code(
     assert caplog.text == ""
 
 
+async def test_cuda_counts_gpus_as_the_driver_does_in_a_worker(settings: Settings, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    tells = (
+        "import os; from tests.workers import wire; "
+        "wire.ready(note=os.environ['CUDA_DEVICE_ORDER'] + ' ' + os.environ['CUDA_VISIBLE_DEVICES'])"
+    )
+    async with (
+        anyio.create_task_group() as tasks,
+        WorkerProcess.spawn(settings, tasks, (sys.executable, "-c", tells)) as (_, ready),
+    ):
+        assert ready.note == "PCI_BUS_ID 1"
+
+
 async def test_a_worker_is_told_which_c_compiler_to_use_and_no_secret(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ):
