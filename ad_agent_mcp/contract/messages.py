@@ -16,6 +16,8 @@ from .stages import EngineName, Plan, Stage
 
 PROTOCOL_VERSION = 1
 MAX_FRAME_BYTES = 4 << 20
+UNREADABLE_EXIT = 76
+"""Exit status of a worker that could not read what the server sent; sysexits.h calls it EX_PROTOCOL."""
 EVERY_MODEL = "all"
 """In place of a model's name: nothing is on the device any more."""
 FRAME_HEADER = struct.Struct(">I")
