@@ -379,6 +379,61 @@ def test_a_stop_while_denoising_keeps_finished_steps_and_harms_no_later_job(engi
     assert_same(tmp_path, whole[0], LAYERS)
 
 
+class CarelessPipeline:
+    """A pipeline of diffusers that takes what its callback raises for a passing trouble, and goes on."""
+
+    def __init__(self, pipeline) -> None:
+        self.pipeline = pipeline
+
+    def __getattr__(self, name: str):
+        return getattr(self.pipeline, name)
+
+    def __call__(self, *, callback_on_step_end, **arguments):
+        def guarded(pipe, index, timestep, tensors):
+            try:
+                return callback_on_step_end(pipe, index, timestep, tensors)
+            except Exception:  # noqa: BLE001  # what libraries do
+                return tensors
+
+        return self.pipeline(callback_on_step_end=guarded, **arguments)
+
+
+@pytest.mark.parametrize("stage", GENERATIVE)
+def test_no_pipeline_that_swallows_exceptions_of_a_callback_swallows_a_stop(
+    stage: Stage, engine, device, whole, tmp_path: Path, monkeypatch
+):
+    models = engine._models
+    if stage is Stage.TEXT_PAINT:
+        monkeypatch.setattr(models, "sdxl", CarelessPipeline(models.sdxl))
+    else:
+        monkeypatch.setitem(models.flux, stage, CarelessPipeline(models.flux[stage]))
+    step = {Stage.TEXT_PAINT: 2, Stage.BLEND: 3}.get(stage, 1)
+    for layer in LAYERS if step > 1 else ():
+        shutil.copy(whole[0] / f"{layer}.png", tmp_path)
+    shutil.copy(whole[0] / "layout.json", tmp_path)
+    with pytest.raises(Cancelled):
+        make(
+            engine,
+            tmp_path,
+            steps=(step,),
+            events=Events(on_iteration=lambda at, done: raise_if(at is stage and done == 1)),
+        )
+    assert_nothing_leaks(engine, device)
+
+
+def test_each_pass_paints_from_noise_of_its_own(engine, whole, tmp_path: Path, monkeypatch):
+    seeds: list[int] = []
+    make_generator = engine_module._generator
+
+    def noted(seed: int) -> torch.Generator:
+        seeds.append(seed)
+        return make_generator(seed)
+
+    monkeypatch.setattr(engine_module, "_generator", noted)
+    make(engine, tmp_path)
+    assert len(seeds) == len(set(seeds)) == len(GENERATIVE)
+
+
 def raise_if(is_stopped: bool) -> None:
     if is_stopped:
         raise Cancelled
