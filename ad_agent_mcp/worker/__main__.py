@@ -138,7 +138,11 @@ def _introduction(settings: Settings) -> Ready:
     if choice.engine is EngineName.DRAFT:
         return ready
     preset = PRESETS.get(settings.preset)
-    steps = {"steps": preset.steps, "text_steps": preset.text_steps} if preset else {}
+    steps: dict[str, object] = (
+        {"steps": preset.steps, "text_steps": preset.text_steps, "own_values": dict(preset.own_values)}
+        if preset
+        else {}
+    )
     refusal = None if choice.is_ready else choice.reason
     device = gpu.name if gpu else "cpu"
     return ready.model_copy(update={"device": device, "presets": (settings.preset,), "refusal": refusal, **steps})
