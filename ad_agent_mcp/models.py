@@ -11,7 +11,7 @@ from rich.table import Table
 from .config import Settings
 from .contract.errors import invalid
 from .engines.diffusion.download import fetch
-from .engines.diffusion.library import ROLES, ModelLibrary, State, remedy
+from .engines.diffusion.library import INSTALL, ROLES, ModelLibrary, State, remedy
 from .engines.diffusion.presets import Preset, preset_named
 from .files import FileLock
 
@@ -82,7 +82,7 @@ def prepare_models(settings: Settings, preset_name: str | None, names: Sequence[
     try:
         from .engines.diffusion.prepare import prepare
     except ImportError as error:
-        raise invalid(f"{error.name} is not installed: pip install 'ad-agent-mcp[diffusion]'") from None
+        raise invalid(f"{error.name} is not installed: {INSTALL}") from None
     for component in preset.components:
         if not names or component.name in names:
             with _alone(library), _bar(f"prepare {component.name}") as tell:

@@ -2,6 +2,7 @@
 
 import random
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ad_agent_mcp.engines.diffusion.gpu import Gpu
 from ad_agent_mcp.files import FileLock
 
 from ..engines.hub import COMMIT, serve
+from ..server.test_metrics import FakeNvml
 from .test_commands import run, started
 
 OFFLINE = {"AD_AGENT_OFFLINE": "1"}
@@ -138,6 +140,19 @@ def test_doctor_says_that_a_preset_will_not_be_compiled(
     settings = Settings(data_dir=tmp_path, models_dir=tmp_path)
     told = [finding.text for finding in doctor.examine(settings) if finding.what == "C compiler"]
     assert [text.partition(":")[0] for text in told] == (["no-such-compiler is not found"] if gpu else [])
+
+
+@pytest.mark.parametrize(
+    ("order", "gpus", "is_told"), [("FASTEST_FIRST", 2, True), ("FASTEST_FIRST", 1, False), ("PCI_BUS_ID", 2, False)]
+)
+def test_doctor_says_that_another_order_of_gpus_is_not_followed(
+    order: str, gpus: int, is_told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(*[24] * gpus))
+    monkeypatch.setattr(doctor, "visible_gpu", lambda lock: None)
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", order)
+    findings = doctor.examine(Settings(data_dir=tmp_path, models_dir=tmp_path))
+    assert bool([finding for finding in findings if finding.what == "GPU order"]) is is_told
 
 
 @pytest.mark.parametrize(("name", "value"), [("AD_AGENT_PRESET", "exakt"), ("AD_AGENT_FLUX_MODEL", "no model")])

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...contract.errors import AdAgentError, ErrorCode
 from ...files import is_disk_full
-from .library import UNFINISHED, Location, ModelLibrary, unavailable, wanted_files
+from .library import INSTALL, UNFINISHED, Location, ModelLibrary, unavailable, wanted_files
 from .presets import Component, Preset
 
 Progress = Callable[[int, int], None]
@@ -49,7 +49,7 @@ def fetch(library: ModelLibrary, preset: Preset, role: str, *, progress: Progres
         from huggingface_hub import HfApi, constants
         from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage] -- the one it raises
     except ImportError:
-        raise unavailable("Downloading needs the extra: pip install 'ad-agent-mcp[diffusion]'") from None
+        raise unavailable(f"Downloading needs huggingface_hub: {INSTALL}") from None
     constants.HF_HUB_DISABLE_TELEMETRY = True
     try:
         info = HfApi().model_info(repo, revision=location.revision, files_metadata=True)

@@ -22,6 +22,8 @@ from .presets import GIB, Component, Preset, Source
 
 FORMAT = 1
 """Of the prepared files; a component prepared in another format is stale."""
+INSTALL = "in the checkout, run pip install -c constraints.txt '.[diffusion]'"
+"""How the model libraries come here, in the versions that were tested."""
 UNFINISHED = ".incomplete"
 """Ends the name of a file that is not whole."""
 ROLES = ("flux", "sdxl", "controlnet", "segmentation")
