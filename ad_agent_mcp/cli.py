@@ -233,7 +233,8 @@ def _parser() -> argparse.ArgumentParser:
         "fetch",
         parents=[preset],
         help="download; goes on where it was cut off",
-        epilog="FLUX.1-dev is gated: accept its licence on its page, then run `hf auth login` or set HF_TOKEN.",
+        epilog="The FLUX.1 models are gated: accept the terms on the model's page, then run `hf auth login` or set "
+        "HF_TOKEN.",
     )
     fetch.add_argument("--source", action="append", help="only this one; may be repeated")
     prepare = models.add_parser("prepare", parents=[preset], help="convert what was fetched for fast loading")

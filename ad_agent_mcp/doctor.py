@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import shutil
 import socket
 import sys
@@ -98,6 +99,10 @@ def _machine(settings: Settings) -> Iterator[Finding]:
     for gpu in metrics.gpu_info:
         free = (gpu.vram_total_mb - gpu.vram_used_mb) / 1024
         yield Finding(f"GPU {gpu.index}", "ok", f"{gpu.name}, {free:.1f} GiB free")
+    order = os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    if len(metrics.gpu_info) > 1 and order != "PCI_BUS_ID":
+        text = f"CUDA_DEVICE_ORDER={order} is not followed: GPUs are counted by PCI bus, as nvidia-smi counts them"
+        yield Finding("GPU order", "note", f"{text}; name another in CUDA_VISIBLE_DEVICES, best by its UUID")
     if not metrics.gpu_info:
         verdict: Verdict = "missing" if settings.require_gpu else "note"
         yield Finding("GPU", verdict, "no NVIDIA GPU is visible; the driver and, in a container, --gpus all are needed")
@@ -126,7 +131,7 @@ def _engine(settings: Settings) -> Iterator[Finding]:
 
 def _model(standing: Standing, *, is_mine: bool) -> Finding:
     source = standing.source
-    licence = "" if is_mine else f"{source.licence}{'' if source.is_commercial else ', not for commercial use'}; "
+    licence = "" if is_mine else f"{source.terms}{'' if source.is_commercial else ', not for commercial use'}; "
     text = f"{standing.location.name}: {licence}{standing.state}, {standing.size_bytes / 1e9:.1f} GB on disk"
     return Finding(f"model {source.role}", "ok" if standing.state is State.PREPARED else "note", text)
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from .config import Settings
 from .contract.errors import invalid
 from .engines.diffusion.download import fetch
-from .engines.diffusion.library import ROLES, ModelLibrary, State, remedy
+from .engines.diffusion.library import INSTALL, ROLES, ModelLibrary, State, remedy
 from .engines.diffusion.presets import Preset, preset_named
 from .files import FileLock
 
@@ -32,9 +32,7 @@ def list_models(settings: Settings, preset_name: str | None) -> int:
         standing = library.standing(preset, source.role)
         mine = bool(library.overrides.get(source.role))
         licence = (
-            ("yours to check", "")
-            if mine
-            else (escape(source.licence), "yes" if source.is_commercial else "[red]no[/]")
+            ("yours to check", "") if mine else (escape(source.terms), "yes" if source.is_commercial else "[red]no[/]")
         )
         coming = f"{source.download_gb:.1f} GB" if standing.state is State.ABSENT and not mine else ""
         sources.add_row(
@@ -66,9 +64,7 @@ def fetch_models(settings: Settings, preset_name: str | None, roles: Sequence[st
             continue
         if not library.overrides.get(source.role):
             note = "" if source.is_commercial else ": not for commercial use"
-            Console().print(
-                f"{source.repo}, {source.licence}{note} ({source.licence_url})", soft_wrap=True, markup=False
-            )
+            Console().print(f"{source.repo}, {source.terms}{note} ({source.licence_url})", soft_wrap=True, markup=False)
         with _alone(library), _bar(f"fetch {source.role}") as tell:
             fetch(library, preset, source.role, progress=tell)
     return 0
@@ -86,7 +82,7 @@ def prepare_models(settings: Settings, preset_name: str | None, names: Sequence[
     try:
         from .engines.diffusion.prepare import prepare
     except ImportError as error:
-        raise invalid(f"{error.name} is not installed: pip install 'ad-agent-mcp[diffusion]'") from None
+        raise invalid(f"{error.name} is not installed: {INSTALL}") from None
     for component in preset.components:
         if not names or component.name in names:
             with _alone(library), _bar(f"prepare {component.name}") as tell:

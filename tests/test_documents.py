@@ -55,6 +55,15 @@ def test_the_tables_are_what_the_code_says(document: Path) -> None:
     assert text == with_tables(text), "run: make docs"
 
 
+@both
+def test_what_a_gpu_needs_is_installed_in_the_versions_that_were_tested(document: str) -> None:
+    (line,) = [words for words in commands(document) if any("[diffusion]" in word for word in words)]
+    assert line[line.index("-c") + 1] == "constraints.txt"
+    pinned = (ROOT / "constraints.txt").read_text("utf-8")
+    for name in ("torch", "diffusers", "transformers", "huggingface_hub"):
+        assert re.search(rf"^{name}==", pinned, re.MULTILINE)
+
+
 def test_the_tables_are_there() -> None:
     for heading, name in (("Tools", "`approve_step`"), ("Settings", "`AD_AGENT_LOG_LEVEL`")):
         assert name in README.split(f"\n## {heading}\n")[1].split("\n## ")[0]

@@ -16,6 +16,8 @@ from .stages import EngineName, Plan, Stage
 
 PROTOCOL_VERSION = 1
 MAX_FRAME_BYTES = 4 << 20
+UNREADABLE_EXIT = 76
+"""Exit status of a worker that could not read what the server sent; sysexits.h calls it EX_PROTOCOL."""
 EVERY_MODEL = "all"
 """In place of a model's name: nothing is on the device any more."""
 FRAME_HEADER = struct.Struct(">I")
@@ -68,7 +70,8 @@ class Ready(Message):
     """The first word of a worker.
 
     `note` says why it has this engine, `refusal` why that engine cannot run jobs as things are. `steps` and
-    `text_steps` are what FLUX and SDXL take where the caller names no number.
+    `text_steps` are what FLUX and SDXL take where the caller names no number; `own_values` are request fields that have
+    another value than the published one where the caller gives none.
     """
 
     type: Literal["ready"] = "ready"
@@ -81,6 +84,7 @@ class Ready(Message):
     refusal: str | None = None
     steps: int = 28
     text_steps: int = 28
+    own_values: dict[str, int] = Field(default_factory=dict[str, int])
 
 
 class StageProgress(Message):

@@ -11,6 +11,37 @@ DEFAULT_STEPS = 28
 _HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 
 
+def with_own_values(job: Job, ready: Ready | None) -> Job:
+    """The job with what its preset has of its own where the caller gave nothing, and with the notice that says so.
+
+    Args:
+        job: as it was asked for, or as this function gave it before.
+        ready: what the worker said, once there is one; a preset whose jobs are refused has nothing to say.
+    """
+    if job.engine is EngineName.DRAFT or ready is None or ready.refusal is not None:
+        return job
+    given = job.request.model_fields_set
+    own = {
+        name: value
+        for name, value in ready.own_values.items()
+        if name not in given and (3 if name.startswith("composition_") else 1) in job.steps
+    }
+    if not own:
+        return job
+    told = ", ".join(f"{name} {value}" for name, value in own.items())
+    notice = Notice(
+        code="preset_steps",
+        message=f"Preset {ready.presets[0]} paints in few steps, so this job runs with {told}; a number that you give "
+        "is taken instead.",
+    )
+    return job.model_copy(
+        update={
+            "request": job.request.model_copy(update=own),
+            "warnings": tuple(dict.fromkeys((*job.warnings, notice))),
+        }
+    )
+
+
 def plan_segment(job: Job, *, preset: str, ready: Ready | None = None) -> tuple[Plan, tuple[Notice, ...]]:
     """The plan of the job's remaining steps, up to its next pause.
 
@@ -30,7 +61,8 @@ def plan_segment(job: Job, *, preset: str, ready: Ready | None = None) -> tuple[
     if job.engine is EngineName.DRAFT:
         return plan_stages(engine=job.engine, preset="draft", steps=steps, iterations={}), ()
     count = request.num_inference_steps or (ready.steps if ready else DEFAULT_STEPS)
-    text_count = request.num_inference_steps or (ready.text_steps if ready else DEFAULT_STEPS)
+    # num_inference_steps speaks of the scene's model; another model paints the letters.
+    text_count = ready.text_steps if ready else DEFAULT_STEPS
     refining = _iterations(count, request.strength)
     blending = _iterations(request.composition_steps, request.composition_strength)
     skip: dict[Stage, str] = {}

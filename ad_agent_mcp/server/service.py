@@ -40,7 +40,7 @@ from .failures import STOPPED, busy, crashed, occupied, stalled
 from .intake import Intake, small
 from .job import Decision, Job, advance, fail, move_model, new_job_id, redo, start, steps_to_run
 from .neighbours import Neighbours
-from .planning import plan_segment
+from .planning import plan_segment, with_own_values
 from .retention import prune
 from .store import JobStore
 from .tally import Tally
@@ -355,6 +355,7 @@ class JobService:
 
     def _planned(self, job: Job, found: LoadState, *, at: float) -> Job:
         """The job as it starts at `at`."""
+        job = with_own_values(job, self.worker.ready)
         plan, notices = plan_segment(job, preset=self.settings.preset, ready=self.worker.ready)
         expected = self._times.expect(plan, pixels=job.request.width * job.request.height, found=found)
         job = job.model_copy(update={"warnings": tuple(dict.fromkeys((*job.warnings, *notices)))})

@@ -18,8 +18,19 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from anyio.streams.text import TextReceiveStream
 from pydantic import ValidationError
 
+from .. import __version__
 from ..config import Settings
-from ..contract.messages import EVENT, FRAME_HEADER, MAX_FRAME_BYTES, PROTOCOL_VERSION, Command, Event, Ready, encode
+from ..contract.messages import (
+    EVENT,
+    FRAME_HEADER,
+    MAX_FRAME_BYTES,
+    PROTOCOL_VERSION,
+    UNREADABLE_EXIT,
+    Command,
+    Event,
+    Ready,
+    encode,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +38,10 @@ WORKER_COMMAND = (sys.executable, "-P", "-m", "ad_agent_mcp.worker")
 READY_TIMEOUT_S = 120.0
 TERMINATE_GRACE_S = 1.0
 MAX_LINE = 1 << 16
+_VERSIONS_DIFFER = (
+    f"server and worker are of different versions (the server is {__version__}): the package was changed under a "
+    "running server, so start the server again"
+)
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 _PASSED = re.compile(
     "PATH|HOME|LANG|LC_ALL|TMPDIR|LD_LIBRARY_PATH|PYTHONPATH|CC|HTTPS_PROXY|NO_PROXY|SSL_CERT_FILE|"
@@ -50,6 +65,7 @@ class WorkerProcess:
         self._stdout = BufferedByteReceiveStream(process.stdout)
         self._stderr = process.stderr
         self._last_words: deque[str] = deque(maxlen=12)
+        self._has_said_all = anyio.Event()
         self.heard_at = time.monotonic()
         """When the last event came, on the monotonic clock."""
 
@@ -102,7 +118,10 @@ class WorkerProcess:
             event = await self._receive()
             if isinstance(event, Ready) and event.protocol == PROTOCOL_VERSION:
                 return event
-            raise WorkerDiedError(f"it said {event.type!r} instead of a ready of protocol {PROTOCOL_VERSION}")
+            if isinstance(event, Ready):
+                why = f"it speaks protocol {event.protocol} and not {PROTOCOL_VERSION}"
+                raise WorkerDiedError(f"{why}; {_VERSIONS_DIFFER}")
+            raise WorkerDiedError(f"its first word was {event.type!r} and not 'ready'; {_VERSIONS_DIFFER}")
         raise WorkerDiedError(f"it was not ready in {READY_TIMEOUT_S:.0f} s")
 
     async def _receive(self) -> Event:
@@ -114,7 +133,10 @@ class WorkerProcess:
         except (anyio.IncompleteRead, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
             raise WorkerDiedError(await self._post_mortem()) from None
         except ValidationError as error:
-            raise WorkerDiedError(f"it wrote garbage: {error.error_count()} errors in a message") from error
+            if any(detail["type"] == "json_invalid" for detail in error.errors(include_input=False)):
+                raise WorkerDiedError("it wrote garbage: a message that is not JSON") from None
+            where = ", ".join(".".join(map(str, detail["loc"])) for detail in error.errors(include_input=False)[:3])
+            raise WorkerDiedError(f"it said what this server does not know ({where}); {_VERSIONS_DIFFER}") from None
         self.heard_at = time.monotonic()
         return event
 
@@ -122,11 +144,15 @@ class WorkerProcess:
         code: int | None = None
         with anyio.move_on_after(TERMINATE_GRACE_S):
             code = await self._process.wait()
+        with anyio.move_on_after(TERMINATE_GRACE_S):
+            await self._has_said_all.wait()
         if code is None:
             return "it closed its event stream"
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         hint = " (out of memory?)" if code == -9 else ""
         said = " | ".join(self._last_words)[-400:]
+        if code == UNREADABLE_EXIT:
+            return f"it could not read what the server sent; {_VERSIONS_DIFFER}; last words: {said}"
         return f"it was {how}{hint}" + (f"; last words: {said}" if said else "")
 
     async def _pump_stderr(self) -> None:
@@ -138,6 +164,8 @@ class WorkerProcess:
                     sys.stderr.write(f"{line}\n")
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             pass
+        finally:
+            self._has_said_all.set()
 
 
 async def _lines(stream: ByteReceiveStream) -> AsyncIterator[str]:
@@ -178,4 +206,5 @@ def _signal(process: Process, number: int) -> None:
 def _environment(settings: Settings) -> dict[str, str]:
     """The worker's environment: its settings and what its libraries need, not the server's secrets."""
     passed = {name: value for name, value in os.environ.items() if _PASSED.fullmatch(name)}
-    return {**passed, **settings.to_environment()}
+    # CUDA would count the fastest GPU first, and what the driver tells of memory be another one's.
+    return {**passed, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", **settings.to_environment()}

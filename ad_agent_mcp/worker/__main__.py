@@ -43,7 +43,7 @@ def main() -> None:
     _die_with_parent()
     wire = Wire.claim_stdout()
     inbox = Inbox()
-    threading.Thread(target=inbox.read, args=(sys.stdin.buffer,), daemon=True, name="inbox").start()
+    threading.Thread(target=_hear, args=(inbox,), daemon=True, name="inbox").start()
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     settings = Settings()
@@ -72,6 +72,17 @@ def main() -> None:
                 current_job_id.set(None)
             case UnloadModels():
                 engines.unload()
+
+
+def _hear(inbox: Inbox) -> None:
+    """Thread body: a worker that hears nothing any more is of no use, whatever the reason."""
+    status = 1
+    try:
+        status = inbox.read(sys.stdin.buffer)
+    except OSError:
+        logger.exception("stdin cannot be read")
+    finally:
+        os._exit(status)
 
 
 class _Engines:
@@ -127,7 +138,11 @@ def _introduction(settings: Settings) -> Ready:
     if choice.engine is EngineName.DRAFT:
         return ready
     preset = PRESETS.get(settings.preset)
-    steps = {"steps": preset.steps, "text_steps": preset.text_steps} if preset else {}
+    steps: dict[str, object] = (
+        {"steps": preset.steps, "text_steps": preset.text_steps, "own_values": dict(preset.own_values)}
+        if preset
+        else {}
+    )
     refusal = None if choice.is_ready else choice.reason
     device = gpu.name if gpu else "cpu"
     return ready.model_copy(update={"device": device, "presets": (settings.preset,), "refusal": refusal, **steps})

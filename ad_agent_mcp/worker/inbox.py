@@ -4,21 +4,27 @@ Read by a thread of its own, so that a cancel is seen while the main thread is i
 has neither race of a shared flag: a cancel may overtake its job, or come after it.
 """
 
-import os
+import logging
 import queue
 from typing import BinaryIO
 
+from pydantic import ValidationError
+
+from .. import __version__
 from ..contract.errors import Cancelled
 from ..contract.messages import (
     COMMAND,
     FRAME_HEADER,
     MAX_FRAME_BYTES,
+    UNREADABLE_EXIT,
     CancelJob,
     Command,
     Shutdown,
     StartJob,
     UnloadModels,
 )
+
+logger = logging.getLogger(__name__)
 
 Work = StartJob | UnloadModels | None
 """What the main thread does next; None: end."""
@@ -45,10 +51,11 @@ class Inbox:
         if job_id in self._cancelled:
             raise Cancelled
 
-    def read(self, stream: BinaryIO) -> None:
-        """Thread body. A closed or torn stream means that the server is gone: the process ends at once.
+    def read(self, stream: BinaryIO) -> int:
+        """Take commands until the server is gone, says that the worker is to end, or cannot be understood.
 
-        Every file is written atomically, so nothing is lost by not saying goodbye.
+        Returns:
+            The exit status of the process: every file is written atomically, so nothing is lost by ending at once.
         """
         try:
             while (command := _read_command(stream)) is not None:
@@ -59,16 +66,37 @@ class Inbox:
                         self._cancelled.add(job_id)
                     case Shutdown():
                         break
-        finally:  # whatever ended the stream, a worker that cannot hear is of no use
-            os._exit(0)
+        except ValueError as error:
+            logger.critical(
+                "what the server sent cannot be read by this worker (version %s): %s", __version__, _reason(error)
+            )
+            return UNREADABLE_EXIT
+        return 0
 
 
 def _read_command(stream: BinaryIO) -> Command | None:
+    """The next command; None when the stream ended after a whole one.
+
+    Raises:
+        ValueError: what came is not one.
+    """
     header = stream.read(FRAME_HEADER.size)
-    if len(header) < FRAME_HEADER.size:
+    if not header:
         return None
+    if len(header) < FRAME_HEADER.size:
+        raise ValueError("it broke off in the middle of a message")
     (size,) = FRAME_HEADER.unpack(header)
     if size > MAX_FRAME_BYTES:
-        return None
+        raise ValueError(f"a message of {size} bytes, where {MAX_FRAME_BYTES} are the limit")
     body = stream.read(size)
-    return COMMAND.validate_json(body) if len(body) == size else None
+    if len(body) < size:
+        raise ValueError("it broke off in the middle of a message")
+    return COMMAND.validate_json(body)
+
+
+def _reason(error: ValueError) -> str:
+    """What is wrong and where; never the values, which are people's words."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, detail['loc'])) or 'message'}: {detail['msg']}" for detail in details[:3])

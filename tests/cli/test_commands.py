@@ -16,14 +16,23 @@ from ad_agent_mcp.server.store import JobStore
 
 
 def run(*arguments: str, data: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    with started(*arguments, data=data, **settings) as process:
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def started(*arguments: str, data: Path, **settings: str) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AD_AGENT_")}
-    return subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-P", "-m", "ad_agent_mcp", *arguments],
         env={**environment, "AD_AGENT_DATA_DIR": str(data), "COLUMNS": "200", **settings},
-        capture_output=True,
-        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
-        timeout=60,
+        text=True,
     )
 
 

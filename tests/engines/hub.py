@@ -4,7 +4,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
@@ -16,7 +16,8 @@ class Hub:
     """Serves `folder / owner / name` as models.
 
     `gated` holds the ids that nobody may read, `asked` every path that was asked for; a file in `cut_after` breaks off
-    after so many bytes, once; `begun_at` tells from which byte on weights were sent.
+    after so many bytes, once, and one in `hang_after` says nothing more after them: `hangs` is set then. `begun_at`
+    tells from which byte on weights were sent. With `has_ranges` False every file is sent from its beginning.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -25,6 +26,9 @@ class Hub:
         self.gated: set[str] = set()
         self.asked: list[str] = []
         self.cut_after: dict[str, int] = {}
+        self.hang_after: dict[str, int] = {}
+        self.hangs = threading.Event()
+        self.has_ranges = True
         self.begun_at: list[int] = []
         self.url = ""
 
@@ -60,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif action == "revision" and commit not in ("main", COMMIT, self.hub.commit):
             self.send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
         elif action == "revision":
-            siblings = [{"rfilename": name, "size": size} for name, size in sizes.items()]
+            siblings = [_described(name, file) for name, file in files.items()]
             sha = self.hub.commit if commit == "main" else commit
             self.send_json({"id": repo, "sha": sha, "siblings": siblings})
         elif action == "tree":
@@ -72,13 +76,18 @@ class _Handler(BaseHTTPRequestHandler):
     def send_file(self, file: Path, commit: str, *, with_body: bool) -> None:
         data = file.read_bytes()
         headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": commit}
-        begin = int((self.headers.get("Range") or "bytes=0-")[6:].partition("-")[0])
+        begin = int((self.headers.get("Range") or "bytes=0-")[6:].partition("-")[0]) if self.hub.has_ranges else 0
         if with_body and file.suffix == ".safetensors":
             self.hub.begun_at.append(begin)
         if begin:
             headers["Content-Range"] = f"bytes {begin}-{len(data) - 1}/{len(data)}"
         cut = self.hub.cut_after.pop(file.name, None) if with_body else None
-        self.send(206 if begin else 200, data[begin:], headers, with_body=with_body, cut=cut)
+        hang = self.hub.hang_after.pop(file.name, None) if with_body else None
+        self.send(206 if begin else 200, data[begin:], headers, with_body=with_body, cut=cut if hang is None else hang)
+        if hang is not None:
+            self.hub.hangs.set()
+            with suppress(ConnectionError):
+                self.rfile.read()  # until the client goes away
 
     def send_json(self, content: object) -> None:
         self.send(200, json.dumps(content).encode(), {"Content-Type": "application/json"})
@@ -94,6 +103,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data if cut is None else data[:cut])
         if cut is not None:
             self.close_connection = True
+
+
+def _described(name: str, file: Path) -> dict[str, object]:
+    size, sha256 = file.stat().st_size, hashlib.sha256(file.read_bytes()).hexdigest()
+    lfs = {"lfs": {"size": size, "sha256": sha256, "pointerSize": 100}} if file.suffix == ".safetensors" else {}
+    return {"rfilename": name, "size": size, **lfs}
 
 
 @contextmanager

@@ -26,12 +26,12 @@ from ad_agent_mcp.engines.diffusion import text
 from ad_agent_mcp.engines.diffusion.engine import COMPILING, DiffusionEngine, open_engine, sdxl_size
 from ad_agent_mcp.engines.diffusion.library import ModelLibrary
 from ad_agent_mcp.engines.diffusion.prepare import prepare
-from ad_agent_mcp.engines.diffusion.presets import ENCODE, TABLE
+from ad_agent_mcp.engines.diffusion.presets import ENCODE, TABLE, preset_named
 from ad_agent_mcp.engines.diffusion.schedule import Schedule
 from ad_agent_mcp.imaging import contrast
 from ad_agent_mcp.imaging.picture import alpha_over, core_of, dilate
 from ad_agent_mcp.server.job import Job
-from ad_agent_mcp.server.planning import plan_segment
+from ad_agent_mcp.server.planning import plan_segment, with_own_values
 
 from ..imaging.products import bottle, file_bytes, photo, product_corner
 from .jobs import STEPS, Events, asked_for, make, pixels
@@ -40,6 +40,7 @@ from .simulated import SimulatedDevice
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # diffusers with NumPy 2
 ]
+TEXT_STEPS = preset_named("exact").text_steps
 GENERATIVE = (Stage.BACKGROUND, Stage.REFINE, Stage.TEXT_PAINT, Stage.BLEND)
 LAYERS = ("product", "cutout", "background", "shadow", "step1", "step2", "final")
 
@@ -97,7 +98,7 @@ def assert_complete(out_dir: Path, events: Events, checks: dict) -> None:
     plan = plan_stages(engine=EngineName.DIFFUSION, preset="", steps=(1, 2, 3), iterations={})
     assert [stage for stage, done, total in events.progress if done == total] == [one.stage for one in plan.stages]
     # diffusers begins img2img at step n - n * strength, rounded down
-    counts = {Stage.BACKGROUND: STEPS, Stage.REFINE: 2, Stage.TEXT_PAINT: STEPS, Stage.BLEND: 2}
+    counts = {Stage.BACKGROUND: STEPS, Stage.REFINE: 2, Stage.TEXT_PAINT: TEXT_STEPS, Stage.BLEND: 2}
     for stage, count in counts.items():
         assert events.of(stage) == [(done, count) for done in range(1, count + 1)]
     assert events.steps == [1, 2, 3]
@@ -134,12 +135,14 @@ def test_loading_for_each_stage_makes_the_same_ad_and_keeps_nothing(tiny_setting
 def test_schnell_takes_its_own_number_of_steps_and_says_that_guidance_has_no_effect(tiny_settings, tmp_path: Path):
     engine = open_engine(tiny_settings("schnell"))
     asked = {"num_inference_steps": None, "composition_steps": None, "guidance_scale": 2.0}
-    events, _ = make(engine, tmp_path, **asked)
     job = Job(id="j", request=asked_for(**asked), engine=EngineName.DIFFUSION, steps=(1, 2, 3), created_at=0.0)
-    ready = Ready(pid=1, engine=job.engine, device="", presets=("schnell",), steps=4, text_steps=28)
+    own = preset_named("schnell").own_values
+    ready = Ready(pid=1, engine=job.engine, device="", presets=("schnell",), steps=4, text_steps=28, own_values=own)
+    job = with_own_values(job, ready)
+    events, _ = make(engine, tmp_path, **{**asked, **own})
     planned = {one.stage: one.iterations for one in plan_segment(job, preset="schnell", ready=ready)[0].stages}
     assert {stage: len(events.of(stage)) for stage in GENERATIVE} == {stage: planned[stage] for stage in GENERATIVE}
-    assert [planned[stage] for stage in GENERATIVE] == [4, 3, 28, 12]
+    assert [planned[stage] for stage in GENERATIVE] == [4, 3, 28, 4]
     assert "guidance_scale" in events.text_of("not_supported")
     assert "composition_guidance_scale" not in events.text_of("not_supported")
 
@@ -377,6 +380,61 @@ def test_a_stop_while_denoising_keeps_finished_steps_and_harms_no_later_job(engi
         left = tuple(step for step in left if step not in events.steps)
     make(engine, tmp_path, steps=left)
     assert_same(tmp_path, whole[0], LAYERS)
+
+
+class CarelessPipeline:
+    """A pipeline of diffusers that takes what its callback raises for a passing trouble, and goes on."""
+
+    def __init__(self, pipeline) -> None:
+        self.pipeline = pipeline
+
+    def __getattr__(self, name: str):
+        return getattr(self.pipeline, name)
+
+    def __call__(self, *, callback_on_step_end, **arguments):
+        def guarded(pipe, index, timestep, tensors):
+            try:
+                return callback_on_step_end(pipe, index, timestep, tensors)
+            except Exception:  # noqa: BLE001  # what libraries do
+                return tensors
+
+        return self.pipeline(callback_on_step_end=guarded, **arguments)
+
+
+@pytest.mark.parametrize("stage", GENERATIVE)
+def test_no_pipeline_that_swallows_exceptions_of_a_callback_swallows_a_stop(
+    stage: Stage, engine, device, whole, tmp_path: Path, monkeypatch
+):
+    models = engine._models
+    if stage is Stage.TEXT_PAINT:
+        monkeypatch.setattr(models, "sdxl", CarelessPipeline(models.sdxl))
+    else:
+        monkeypatch.setitem(models.flux, stage, CarelessPipeline(models.flux[stage]))
+    step = {Stage.TEXT_PAINT: 2, Stage.BLEND: 3}.get(stage, 1)
+    for layer in LAYERS if step > 1 else ():
+        shutil.copy(whole[0] / f"{layer}.png", tmp_path)
+    shutil.copy(whole[0] / "layout.json", tmp_path)
+    with pytest.raises(Cancelled):
+        make(
+            engine,
+            tmp_path,
+            steps=(step,),
+            events=Events(on_iteration=lambda at, done: raise_if(at is stage and done == 1)),
+        )
+    assert_nothing_leaks(engine, device)
+
+
+def test_each_pass_paints_from_noise_of_its_own(engine, whole, tmp_path: Path, monkeypatch):
+    seeds: list[int] = []
+    make_generator = engine_module._generator
+
+    def noted(seed: int) -> torch.Generator:
+        seeds.append(seed)
+        return make_generator(seed)
+
+    monkeypatch.setattr(engine_module, "_generator", noted)
+    make(engine, tmp_path)
+    assert len(seeds) == len(set(seeds)) == len(GENERATIVE)
 
 
 def raise_if(is_stopped: bool) -> None:

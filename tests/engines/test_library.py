@@ -18,6 +18,7 @@ from .hub import COMMIT, Hub, serve
 
 EXACT = PRESETS["exact"]
 CONTROLNET = "diffusers/controlnet-canny-sdxl-1.0"
+FP16 = "diffusion_pytorch_model.fp16.safetensors"
 WEIGHTS = bytes(range(256)) * 12_000
 
 
@@ -112,11 +113,97 @@ def test_a_branch_is_kept_at_the_commit_it_had_at_first(hub: Hub, tmp_path: Path
     assert fetched(library(tmp_path, controlnet=f"{CONTROLNET}@{hub.commit}")).name == hub.commit
 
 
-def test_a_download_that_broke_off_goes_on_where_it_was(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100_000)
-    hub.cut_after["diffusion_pytorch_model.fp16.safetensors"] = 1_000_000
-    assert (fetched(library(tmp_path)) / "diffusion_pytorch_model.fp16.safetensors").read_bytes() == WEIGHTS
+def test_a_download_that_broke_off_goes_on_where_it_was(hub: Hub, tmp_path: Path, small_chunks: None):
+    hub.cut_after[FP16] = 1_000_000
+    assert (fetched(library(tmp_path)) / FP16).read_bytes() == WEIGHTS
     assert hub.begun_at == [0, 1_000_000]
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100_000)
+
+
+def interrupted(models: ModelLibrary, *, at: int) -> None:
+    """A download that is ended from outside once `at` bytes have come."""
+
+    def stop(done: int, total: int) -> None:
+        if done >= at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(models, EXACT, "controlnet", progress=stop)
+
+
+def test_another_attempt_brings_only_what_the_first_had_not(hub: Hub, tmp_path: Path, small_chunks: None):
+    models = library(tmp_path)
+    interrupted(models, at=1_000_000)
+    assert models.states(EXACT)["controlnet"] is State.ABSENT
+    assert models.standing(EXACT, "controlnet").size_bytes < 1_000
+    (begun,) = models.models_dir.rglob("*.incomplete")
+    size = begun.stat().st_size
+    told: list[tuple[int, int]] = []
+    folder = fetch(models, EXACT, "controlnet", progress=lambda done, total: told.append((done, total)))
+    assert (folder / FP16).read_bytes() == WEIGHTS
+    assert hub.begun_at == [0, size]
+    assert size > 800_000
+    assert told[0][0] > size
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert models.standing(EXACT, "controlnet").size_bytes == len(WEIGHTS) + 2
+    assert not [*models.models_dir.rglob("*.incomplete")]
+
+
+@pytest.mark.parametrize("spoilt", ["in the middle", "too long"])
+def test_a_part_that_is_not_of_the_file_starts_anew(spoilt: str, hub: Hub, tmp_path: Path, small_chunks: None):
+    models = library(tmp_path)
+    interrupted(models, at=1_000_000)
+    (begun,) = models.models_dir.rglob("*.incomplete")
+    begun.write_bytes(bytes(begun.stat().st_size if spoilt == "in the middle" else len(WEIGHTS) + 1))
+    told: list[int] = []
+    folder = fetch(models, EXACT, "controlnet", progress=lambda done, total: told.append(done))
+    assert (folder / FP16).read_bytes() == WEIGHTS
+    assert hub.begun_at[-1] == 0
+    assert told == sorted(told)
+
+
+def test_a_hub_that_always_begins_at_the_first_byte_is_no_trouble(hub: Hub, tmp_path: Path, small_chunks: None):
+    models = library(tmp_path)
+    interrupted(models, at=1_000_000)
+    hub.has_ranges = False
+    told: list[int] = []
+    folder = fetch(models, EXACT, "controlnet", progress=lambda done, total: told.append(done))
+    assert (folder / FP16).read_bytes() == WEIGHTS
+    assert told == sorted(told)
+
+
+def test_what_the_hubs_own_library_left_of_a_file_is_removed_and_counts_for_nothing(hub: Hub, tmp_path: Path):
+    models = library(tmp_path)
+    blobs = models.models_dir / "hub" / "models--diffusers--controlnet-canny-sdxl-1.0" / "blobs"
+    blobs.mkdir(parents=True)
+    for name in ("0a1b.incomplete", "0a1b.12345678.incomplete"):
+        (blobs / name).write_bytes(WEIGHTS)
+    assert models.standing(EXACT, "controlnet").size_bytes == 0
+    assert models.states(EXACT)["controlnet"] is State.ABSENT
+    told: list[int] = []
+    fetch(models, EXACT, "controlnet", progress=lambda done, total: told.append(done))
+    assert told[0] <= len(WEIGHTS)
+    assert [*blobs.iterdir()] == []
+
+
+def test_a_file_whose_content_was_deleted_comes_again(hub: Hub, tmp_path: Path):
+    models = library(tmp_path)
+    weights = fetched(models) / FP16
+    weights.unlink()
+    weights.symlink_to(tmp_path / "nowhere")
+    assert (fetched(models) / FP16).read_bytes() == WEIGHTS
+
+
+def test_files_come_one_after_the_other(hub: Hub, tmp_path: Path):
+    add(hub.folder / "black-forest-labs" / "FLUX.1-dev", *flux_files())
+    fetched(library(tmp_path), "flux")
+    got = [path for path in hub.asked if path.startswith("GET") and "/resolve/" in path]
+    assert len(got) == len(flux_files())
+    assert got == sorted(got)
 
 
 def test_offline_touches_no_network(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -133,7 +220,7 @@ def test_offline_touches_no_network(hub: Hub, tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("role", "override", "remedy"),
     [
-        ("flux", None, "accept it"),
+        ("flux", None, "accept them"),
         ("segmentation", None, "AD_AGENT_SEGMENTATION_MODEL"),
         ("controlnet", f"{CONTROLNET}@nowhere", "AD_AGENT_CONTROLNET_MODEL"),
         ("sdxl", CONTROLNET, "unet/config.json is missing"),
@@ -147,6 +234,15 @@ def test_what_the_hub_refuses_is_told_with_its_remedy(
     code, message = failure(library(tmp_path, **({role: override} if override else {})), role)
     assert code is ErrorCode.MODEL_UNAVAILABLE
     assert remedy in message
+
+
+def test_no_preset_is_named_as_the_way_round_a_gate_that_has_one_too(hub: Hub, tmp_path: Path):
+    add(hub.folder / "black-forest-labs" / "FLUX.1-schnell", *flux_files())
+    hub.gated.add("black-forest-labs/FLUX.1-schnell")
+    with pytest.raises(AdAgentError) as caught:
+        fetched(library(tmp_path), "flux", "schnell")
+    assert "FLUX.1-schnell is given only to those who accept its terms" in caught.value.info.message
+    assert "AD_AGENT_PRESET" not in caught.value.info.message
 
 
 def test_a_hub_that_cannot_be_reached_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -194,4 +290,5 @@ def test_presets_differ_from_each_other_in_the_transformer_alone():
     assert prepared("exact") ^ prepared("fast") == {"transformer-bf16", "transformer-fp8"}
     assert prepared("schnell") == prepared("exact")
     assert PRESETS["schnell"].source("flux").is_commercial
+    assert PRESETS["schnell"].source("flux").terms == "Apache-2.0, gated"
     assert not PRESETS["fast"].source("flux").is_commercial

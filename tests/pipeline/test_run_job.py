@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -228,6 +229,82 @@ def test_a_job_can_be_cancelled_in_any_stage_and_keeps_finished_steps(tmp_path, 
     assert [step for step, *_ in events.steps] == finished[stage]
     assert not (tmp_path / "final.png").exists()
     assert not list(tmp_path.glob(".*"))
+
+
+class Careless(DraftEngine):
+    """As a library would be that takes any exception for a passing trouble, and goes on."""
+
+    def cut_out(self, photo, *, product_box, report):
+        return self._again(super().cut_out, photo, product_box=product_box, report=report)
+
+    def paint_background(self, request, *, size, product, seed, report):
+        return self._again(super().paint_background, request, size=size, product=product, seed=seed, report=report)
+
+    def paint_text(self, mask, *, request, seed, report):
+        return self._again(super().paint_text, mask, request=request, seed=seed, report=report)
+
+    @staticmethod
+    def _again(operation, *given, report, **named):
+        try:
+            return operation(*given, report=report, **named)
+        except Exception:  # noqa: BLE001  # what libraries do
+            return operation(*given, report=SimpleNamespace(iteration=ignore, notice=ignore), **named)
+
+
+def ignore(*_: object) -> None: ...
+
+
+@pytest.mark.parametrize("stage", [Stage.CUT_OUT, Stage.BACKGROUND, Stage.TEXT_PAINT])
+def test_no_library_that_swallows_exceptions_swallows_a_stop(tmp_path, stage):
+    asked: list[Stage] = []
+
+    def cancel(at: Stage) -> None:
+        if at is stage and at in asked:  # not where the pipeline opens it, but inside the engine
+            raise Cancelled
+        asked.append(at)
+
+    with pytest.raises(Cancelled):
+        make(tmp_path, engine=Careless(), events=Events(tmp_path, cancel))
+
+
+class SeedBook(DraftEngine):
+    """Remembers the seed that each operation was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seeds: dict[str, int] = {}
+
+    def paint_background(self, request, *, size, product, seed, report):
+        self.seeds["background"] = seed
+        return super().paint_background(request, size=size, product=product, seed=seed, report=report)
+
+    def refine(self, image, *, seed, report):
+        self.seeds["refine"] = seed
+        return super().refine(image, seed=seed, report=report)
+
+    def paint_text(self, mask, *, request, seed, report):
+        self.seeds["text"] = seed
+        return super().paint_text(mask, request=request, seed=seed, report=report)
+
+    def blend_text(self, image, letters, *, mode, seed, report):
+        self.seeds["blend"] = seed
+        return super().blend_text(image, letters, mode=mode, seed=seed, report=report)
+
+
+def test_each_stage_has_a_seed_of_its_own_that_follows_from_the_jobs_however_the_stage_is_reached(tmp_path):
+    given = tmp_path / "given.png"
+    given.write_bytes(file_bytes(photo(bottle(400), "gradient", (420, 500))))
+    told = []
+    for name, seed, cuts in (("whole", 5, [(1, 2, 3)]), ("cut", 5, [(1,), (2,), (3,)]), ("other", 6, [(1, 2, 3)])):
+        engine = SeedBook()
+        for steps in cuts:
+            inputs = Inputs(product=given, has_step1_layers=1 not in steps)
+            make(tmp_path / name, steps=steps, inputs=inputs, engine=engine, seed=seed)
+        told.append(engine.seeds)
+    whole, cut, other = told
+    assert list(whole) == ["background", "refine", "text", "blend"]
+    assert cut == whole
+    assert len({*whole.values(), *other.values()}) == 8
 
 
 def test_without_words_step_1_is_the_ad(tmp_path):

@@ -13,8 +13,10 @@ from mcp import Client
 
 from ad_agent_mcp.config import EngineChoice, Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
+from ad_agent_mcp.contract.messages import Ready
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName, Stage
+from ad_agent_mcp.engines.diffusion.presets import preset_named
 from ad_agent_mcp.server.app import App
 from ad_agent_mcp.server.job import Job
 from ad_agent_mcp.server.planning import plan_segment
@@ -183,6 +185,81 @@ def test_a_pass_over_a_picture_is_planned_with_the_iterations_that_diffusers_run
     planned = {stage.stage: stage.iterations for stage in plan.stages}
     assert planned.get(Stage.REFINE, 0) == runs
     assert bool(notices) is (runs == 0)
+
+
+def test_the_number_of_steps_is_that_of_the_scenes_model_and_not_of_the_letters():
+    request = GenerateRequest(num_inference_steps=4, text_content="Sale")
+    job = Job(id="j", request=request, engine=EngineName.DIFFUSION, steps=(1, 2, 3), created_at=0.0)
+    for ready, text_steps in (
+        (None, 28),
+        (Ready(pid=1, engine=job.engine, device="", presets=("exact",), steps=28, text_steps=20), 20),
+    ):
+        plan, _ = plan_segment(job, preset="exact", ready=ready)
+        planned = {stage.stage: stage.iterations for stage in plan.stages}
+        assert (planned[Stage.BACKGROUND], planned[Stage.TEXT_PAINT]) == (4, text_steps)
+
+
+FEW = {**GPU, "steps": 4, "text_steps": 20, "own_values": {"num_inference_steps": 4, "composition_steps": 10}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "runs", "told"),
+    [
+        ({}, (4, 10), ["num_inference_steps 4", "composition_steps 10"]),
+        ({"composition_steps": 28}, (4, 28), ["num_inference_steps 4"]),
+        ({"num_inference_steps": 8, "composition_steps": 6}, (8, 6), []),
+        ({"text_content": None}, (4, 28), ["num_inference_steps 4"]),
+    ],
+)
+async def test_a_preset_of_few_steps_runs_with_its_own_where_none_were_given_and_says_so(
+    asked: dict[str, Any], runs: tuple[int, int], told: list[str], settings: Settings, request_: GenerateRequest
+):
+    async with app_with(settings, introduced(**FEW), preset="schnell") as app, Client(app.server) as client:
+        await ready(app)
+        job = await settled(app, await app.service.generate(request_.model_copy(update=asked)))
+        answer = (await client.call_tool("status", {"job_id": job.id})).structured_content or {}
+        drafted = await settled(app, await app.service.generate(request_.model_copy(update={"test_mode": True})))
+    parameters = answer["parameters"]
+    assert (parameters["num_inference_steps"], parameters["composition_steps"]) == runs
+    assert parameters["strength"] == 0.6
+    notices = [notice["message"] for notice in answer["warnings"] if notice["code"] == "preset_steps"]
+    assert len(notices) == bool(told)
+    for name in ("num_inference_steps 4", "composition_steps 10"):
+        assert any(name in notice for notice in notices) is (name in told)
+    planned = iterations(job)
+    assert planned[Stage.BACKGROUND] == runs[0]
+    if Stage.BLEND in planned:
+        assert planned[Stage.TEXT_PAINT] == 20
+        assert planned[Stage.BLEND] == runs[1] - int(runs[1] * 0.6)
+    assert drafted.request.composition_steps == 28
+    assert "preset_steps" not in [notice.code for notice in drafted.warnings]
+
+
+async def test_a_job_that_came_before_its_worker_and_one_that_waited_have_the_presets_steps_too(
+    settings: Settings, request_: GenerateRequest, gate: Path
+):
+    async with app_with(settings, introduced(gate, **FEW), preset="schnell") as app:
+        job = await app.service.generate(request_.model_copy(update={"pause_after_step": 2}))
+        await pass_through(gate)
+        job = await settled(app, job)
+        assert job.waiting_for == "approval"
+        assert (job.request.num_inference_steps, job.request.composition_steps) == (4, 10)
+        job = await settled(app, await app.service.approve(job.id, action="approve", changes={}))
+    assert job.status is JobState.COMPLETED
+    assert job.request.composition_steps == 10
+    assert iterations(job)[Stage.BLEND] == 4
+    assert [notice.code for notice in job.warnings].count("preset_steps") == 1
+
+
+@pytest.mark.parametrize("preset", ["exact", "fast"])
+def test_a_preset_of_many_steps_has_the_published_ones(preset: str):
+    assert preset_named(preset).own_values == {}
+
+
+def test_the_blend_of_schnell_has_as_many_iterations_as_its_scene():
+    request = GenerateRequest()
+    own = preset_named("schnell").own_values
+    assert own["composition_steps"] * request.composition_strength >= own["num_inference_steps"] == 4
 
 
 def test_hangul_in_a_prompt_is_pointed_out_where_models_read_it():

@@ -9,9 +9,16 @@ import anyio
 import pytest
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.errors import ErrorCode
+from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.server.worker_process import WorkerDiedError, WorkerProcess
 
+from .conftest import app_with, settled
+
 pytestmark = pytest.mark.anyio
+NEWER = (sys.executable, "-m", "tests.workers.newer")
+OLDER = (sys.executable, "-m", "tests.workers.older")
+DRIFTED = (sys.executable, "-m", "tests.workers.drifted")
 ENDS = (sys.executable, "-c", "from tests.workers import wire; wire.ready(); raise SystemExit(7)")
 
 
@@ -33,6 +40,20 @@ async def test_a_worker_killed_the_moment_it_ends_is_told_by_its_own_exit_code(
     assert caplog.text == ""
 
 
+async def test_cuda_counts_gpus_as_the_driver_does_in_a_worker(settings: Settings, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    tells = (
+        "import os; from tests.workers import wire; "
+        "wire.ready(note=os.environ['CUDA_DEVICE_ORDER'] + ' ' + os.environ['CUDA_VISIBLE_DEVICES'])"
+    )
+    async with (
+        anyio.create_task_group() as tasks,
+        WorkerProcess.spawn(settings, tasks, (sys.executable, "-c", tells)) as (_, ready),
+    ):
+        assert ready.note == "PCI_BUS_ID 1"
+
+
 async def test_a_worker_is_told_which_c_compiler_to_use_and_no_secret(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ):
@@ -44,3 +65,20 @@ async def test_a_worker_is_told_which_c_compiler_to_use_and_no_secret(
         WorkerProcess.spawn(settings, tasks, (sys.executable, "-c", tells)) as (_, ready),
     ):
         assert ready.note == "mycc None"
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [(OLDER, "start_job"), (NEWER, "stage_progress.shade"), (DRIFTED, "protocol 999")],
+    ids=["older", "newer", "another protocol"],
+)
+async def test_a_worker_of_another_version_fails_the_job_with_what_to_do(
+    command: tuple[str, ...], told: str, settings: Settings, request_: GenerateRequest
+):
+    async with app_with(settings, command) as app:
+        job = await settled(app, await app.service.generate(request_))
+    assert job.error is not None
+    assert job.error.code is ErrorCode.WORKER_CRASHED
+    assert "different versions" in job.error.message
+    assert "start the server again" in job.error.message
+    assert told in job.error.message

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...config import EngineChoice, Settings
 from ...contract.stages import EngineName
-from .library import ModelLibrary, State, remedy
+from .library import INSTALL, ModelLibrary, State, remedy
 from .memory_plan import MemoryPlan, host_budget, plan_memory, vram_budget
 from .presets import Preset, preset_named
 
@@ -47,7 +47,7 @@ def choose_engine(settings: Settings, *, free_vram_bytes: int | None, free_ram_b
     preset = preset_named(settings.preset)
     library = ModelLibrary(settings)
     if absent := [name for name in LIBRARIES if find_spec(name) is None]:
-        obstacle = f"{', '.join(absent)} not installed: pip install 'ad-agent-mcp[diffusion]'."
+        obstacle = f"{', '.join(absent)} not installed: {INSTALL}."
     elif free_vram_bytes is None and settings.engine is EngineChoice.AUTO:
         obstacle = "no NVIDIA GPU is visible; the driver and, in a container, --gpus all are needed."
     elif lacking := {name: state for name, state in library.states(preset).items() if state is not State.PREPARED}:

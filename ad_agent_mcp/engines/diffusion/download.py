@@ -1,6 +1,12 @@
 # pyright: basic
-"""Downloading models from the hub: only what a preset needs, resumable. Knows nothing about what is done with them."""
+"""Downloading models from the hub: only what a preset needs, file by file, each going on where it was cut off.
 
+The hub's own library keeps nothing of a file that was cut off. So a file is written here, under a name that the next
+attempt finds again, and is given its own name when it is whole. Knows nothing about what is done with the files.
+"""
+
+import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -8,15 +14,17 @@ from typing import Any
 
 from ...contract.errors import AdAgentError, ErrorCode
 from ...files import is_disk_full
-from .library import Location, ModelLibrary, unavailable, wanted_files
+from .library import INSTALL, UNFINISHED, Location, ModelLibrary, unavailable, wanted_files
 from .presets import Component, Preset
 
 Progress = Callable[[int, int], None]
-"""Told the bytes that are here and the bytes wanted, from several threads."""
+"""Told the bytes that are here, which never become fewer, and the bytes wanted."""
 
 
 def fetch(library: ModelLibrary, preset: Preset, role: str, *, progress: Progress) -> Path:
-    """Bring the files that `preset` needs of a source; a download that was cut off goes on.
+    """Bring the files that `preset` needs of a source, one after the other; what was cut off goes on.
+
+    For one process at a time.
 
     Returns:
         The folder with the files.
@@ -29,7 +37,7 @@ def fetch(library: ModelLibrary, preset: Preset, role: str, *, progress: Progres
     components = [component for component in preset.components if component.role == role]
     try:
         for component in components:
-            library.source_files(location, component)
+            library.fingerprint(location, component)
         return location.folder
     except FileNotFoundError as missing:
         if location.repo is None:
@@ -38,31 +46,37 @@ def fetch(library: ModelLibrary, preset: Preset, role: str, *, progress: Progres
     if library.offline:
         raise unavailable(f"{location.name} is not here, and AD_AGENT_OFFLINE=1 forbids downloading it")
     try:
-        from huggingface_hub import HfApi, constants, snapshot_download
+        from huggingface_hub import HfApi, constants
         from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage] -- the one it raises
     except ImportError:
-        raise unavailable("Downloading needs the extra: pip install 'ad-agent-mcp[diffusion]'") from None
+        raise unavailable(f"Downloading needs huggingface_hub: {INSTALL}") from None
     constants.HF_HUB_DISABLE_TELEMETRY = True
     try:
         info = HfApi().model_info(repo, revision=location.revision, files_metadata=True)
-        sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-        names = _choose(sizes, components, location)
+        files = {file.rfilename: file for file in info.siblings or ()}
+        names = _choose(files, components, location)
         library.pin(location, str(info.sha))
         location = library.locate(preset, role)
-        wanted = sum(sizes[name] for name in names)
-        before = sum(sizes[name] for name in names if (location.folder / name).is_file())
-        here = sum(path.stat().st_size for path in (location.folder.parent.parent / "blobs").glob("*"))
-        if (coming := wanted - here) > (free := shutil.disk_usage(library.models_dir).free):
+        _remove_leftovers(location)
+        sizes = {name: files[name].size or 0 for name in names}
+        missing = [name for name in names if not (location.folder / name).is_file()]
+        coming = sum(sizes[name] - _size(_part(location, name)) for name in missing)
+        if coming > (free := shutil.disk_usage(library.models_dir).free):
             raise _no_room(
                 library.models_dir, f" {coming / 1e9:.1f} GB are still to come, and {free / 1e9:.1f} GB are free."
             )
-        snapshot_download(
-            repo,
-            revision=location.revision,
-            cache_dir=library.models_dir / "hub",
-            allow_patterns=names,
-            tqdm_class=_bar(lambda arrived: progress(min(before + arrived, wanted), wanted)),
-        )
+        wanted = sum(sizes.values())
+        here = wanted - sum(sizes[name] for name in missing)
+        most = 0
+
+        def tell(of_file: int) -> None:
+            nonlocal most
+            most = max(most, min(here + of_file, wanted))
+            progress(most, wanted)
+
+        for name in missing:
+            _bring(location, name, size=sizes[name], lfs=files[name].lfs, tell=tell)
+            here += sizes[name]
     except (HTTPError, OSError) as error:
         if isinstance(error, OSError) and is_disk_full(error):
             raise _no_room(library.models_dir) from error
@@ -88,9 +102,8 @@ def _explain(error: Exception, location: Location, preset: Preset, hub: str) -> 
     status = getattr(getattr(error, "response", None), "status_code", None)
     if is_gated and status in (401, 403, 404):
         return (
-            f"{location.repo} is given only to those who accept its licence: log in at {page} and accept it, make a "
-            "read token under Settings > Access Tokens, then run `hf auth login` (or set HF_TOKEN) and fetch again. "
-            "FLUX.1-schnell (AD_AGENT_PRESET=schnell) needs no acceptance."
+            f"{location.repo} is given only to those who accept its terms: log in at {page} and accept them, make a "
+            "read token under Settings > Access Tokens, then run `hf auth login` (or set HF_TOKEN) and fetch again."
         )
     setting = f"AD_AGENT_{location.role.upper()}_MODEL"
     if isinstance(error, RevisionNotFoundError):
@@ -114,18 +127,61 @@ def _no_room(folder: Path, detail: str = "") -> AdAgentError:
     )
 
 
-def _bar(tell: Callable[[int], None]) -> type:
-    """A silent progress bar of the hub's kind that tells how many bytes are here."""
+def _part(location: Location, name: str) -> Path:
+    """What is here of a file that is not whole; the folder is one commit's, so it is always of the same file."""
+    return location.folder / f"{name}{UNFINISHED}"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _remove_leftovers(location: Location) -> None:
+    """Remove what the hub's library left of files that were cut off: it uses none of them again."""
+    for path in (location.folder.parent.parent / "blobs").glob(f"*{UNFINISHED}"):
+        path.unlink()
+
+
+def _bring(location: Location, name: str, *, size: int, lfs: Any, tell: Callable[[int], None]) -> None:
+    """Download the rest of a file. One that was begun earlier is checked, because a power cut may have spoilt it."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    part = _part(location, name)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    url = hf_hub_url(str(location.repo), name, revision=location.revision)
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}  # so that an offset means the same on both sides
+    while True:
+        begun = _size(part) if _size(part) <= size else 0
+        with part.open("ab") as file:
+            file.truncate(begun)
+            http_get(
+                url, file, resume_size=begun, headers=headers, expected_size=size or None, tqdm_class=_silent_bar(tell)
+            )
+            os.fsync(file.fileno())
+        if not begun or lfs is None or _sha256(part) == lfs.sha256:
+            break
+        part.unlink()
+    part.replace(location.folder / name)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _silent_bar(tell: Callable[[int], None]) -> type:
+    """A progress bar of the hub's kind that shows nothing, and tells how many bytes of its file are here."""
     from tqdm.auto import tqdm
 
     class Bar(tqdm):
-        def __init__(self, *args: Any, unit: str = "", name: str = "", **kwargs: Any) -> None:
-            self.counts_bytes, self.here = unit == "B", 0
+        def __init__(self, *args: Any, initial: int = 0, name: str = "", **kwargs: Any) -> None:
+            self.here = initial
             super().__init__(*args, **{**kwargs, "disable": True})
 
         def update(self, n: float | None = 1) -> None:
-            if self.counts_bytes:
-                self.here += int(n or 0)
-                tell(self.here)
+            self.here += int(n or 0)
+            tell(self.here)
 
     return Bar

@@ -23,16 +23,40 @@ def visible_gpu(lock: Path) -> Gpu | None:
     import pynvml  # pyright: ignore[reportMissingTypeStubs]
 
     nvml: Any = pynvml
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    with contextlib.suppress(nvml.NVMLError, ValueError):
+    with contextlib.suppress(nvml.NVMLError, ValueError, LookupError):
         nvml.nvmlInit()
         try:
-            by_uuid = first.startswith(("GPU-", "MIG-"))
-            handle = nvml.nvmlDeviceGetHandleByUUID(first) if by_uuid else nvml.nvmlDeviceGetHandleByIndex(int(first))
-            name = nvml.nvmlDeviceGetName(handle)
+            handle = _first_visible(nvml, os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip())
             memory = nvml.nvmlDeviceGetMemoryInfo(handle)
             free = memory.free if FileLock.is_free(lock) else memory.total
-            return Gpu(name.decode() if isinstance(name, bytes) else name, free)
+            return Gpu(_text(nvml.nvmlDeviceGetName(handle)), free)
         finally:
             nvml.nvmlShutdown()
     return None
+
+
+def _first_visible(nvml: Any, name: str) -> Any:
+    """NVML's handle of what CUDA calls `name`: a place in the order of PCI buses, or the beginning of a UUID.
+
+    NVML promises no order of its own, and CUDA counts by PCI bus because a worker's CUDA_DEVICE_ORDER says so.
+
+    Raises:
+        LookupError: there is none of that name.
+        ValueError: it is no such name.
+    """
+    if name.startswith("MIG-"):
+        return nvml.nvmlDeviceGetHandleByUUID(name)
+    by_bus: dict[tuple[int, ...], Any] = {}
+    for index in range(nvml.nvmlDeviceGetCount()):
+        with contextlib.suppress(nvml.NVMLError):  # one that has failed is not shown by CUDA either
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            pci = nvml.nvmlDeviceGetPciInfo(handle)
+            by_bus[pci.domain, pci.bus, pci.device] = handle
+    handles = [by_bus[place] for place in sorted(by_bus)]
+    if name.startswith("GPU-"):
+        handles, name = [one for one in handles if _text(nvml.nvmlDeviceGetUUID(one)).startswith(name)], "0"
+    return dict(enumerate(handles))[int(name)]
+
+
+def _text(told: str | bytes) -> str:
+    return told.decode() if isinstance(told, bytes) else told

@@ -22,6 +22,10 @@ from .presets import GIB, Component, Preset, Source
 
 FORMAT = 1
 """Of the prepared files; a component prepared in another format is stale."""
+INSTALL = "in the checkout, run pip install -c constraints.txt '.[diffusion]'"
+"""How the model libraries come here, in the versions that were tested."""
+UNFINISHED = ".incomplete"
+"""Ends the name of a file that is not whole."""
 ROLES = ("flux", "sdxl", "controlnet", "segmentation")
 _HUB_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*?)(?:@([\w./-]+))?")
 _COPIED = (".json", ".txt", ".model")
@@ -146,10 +150,8 @@ class ModelLibrary:
         location = self.locate(preset, role)
         states = {self.state(preset, component) for component in preset.components if component.role == role}
         worst = min(states, key=list(State).index)
-        folders = [location.prepared]
-        if location.repo is not None:
-            folders.append(location.folder.parent.parent / "blobs")
-        files = [path for folder in folders if folder.is_dir() for path in folder.rglob("*") if path.is_file()]
+        folders = [location.prepared, *([location.folder.parent.parent] if location.repo is not None else [])]
+        files = [path for folder in folders if folder.is_dir() for path in folder.rglob("*") if _is_whole(path)]
         return Standing(preset.source(role), location, worst, sum(path.stat().st_size for path in files))
 
     def prepared(self, preset: Preset, name: str) -> Path:
@@ -245,6 +247,11 @@ def remedy(preset: Preset, states: Iterable[State]) -> str:
 def unavailable(message: str) -> AdAgentError:
     """The error for a model that cannot be used as things are."""
     return AdAgentError(ErrorCode.MODEL_UNAVAILABLE, message)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether it is a file of its own, all of it; the hub's library has files under a second name as links."""
+    return path.is_file() and not path.is_symlink() and not path.name.endswith(UNFINISHED)
 
 
 def _data_bytes(path: Path) -> int:

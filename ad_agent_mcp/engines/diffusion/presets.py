@@ -29,6 +29,7 @@ class Source:
         role: `flux`, `sdxl`, `controlnet` or `segmentation`; each has a setting that overrides it.
         repo: `owner/name` on the model hub.
         revision: a commit, or a branch; a branch's commit is looked up at the first download and kept from then on.
+        is_gated: the hub gives it only to people who are logged in and have accepted its terms.
         download_gb: about how much is downloaded, in 10^9 bytes.
     """
 
@@ -40,6 +41,11 @@ class Source:
     is_commercial: bool
     is_gated: bool
     download_gb: float
+
+    @property
+    def terms(self) -> str:
+        """Its licence, and whether that has to be accepted before anything can be downloaded."""
+        return f"{self.licence}, gated" if self.is_gated else self.licence
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,8 @@ class Preset:
 
     Attributes:
         steps: FLUX steps of the scene where the caller names none.
+        blend_steps: the same for the blend; None: the published default. A model of few steps wants so many that the
+            default `composition_strength` leaves it all of those that it is made for.
         text_steps: the same for SDXL.
         text_guidance: classifier-free guidance of SDXL.
         edge_scale: how strongly the letters' outlines steer SDXL; 1 is full.
@@ -96,6 +104,7 @@ class Preset:
     transformer: str
     sources: tuple[Source, ...]
     steps: int = 28
+    blend_steps: int | None = None
     text_steps: int = 28
     true_cfg_scale: float = 1.0
     text_guidance: float = 7.0
@@ -108,6 +117,13 @@ class Preset:
     def components(self) -> tuple[Component, ...]:
         """All that the preset runs on."""
         return tuple(c for c in COMPONENTS if not c.name.startswith("transformer-") or c.name == self.transformer)
+
+    @cached_property
+    def own_values(self) -> Mapping[str, int]:
+        """Request fields that have another value than the published one where the caller gives none."""
+        if self.blend_steps is None:
+            return {}
+        return {"num_inference_steps": self.steps, "composition_steps": self.blend_steps}
 
     def source(self, role: str) -> Source:
         return next(source for source in self.sources if source.role == role)
@@ -184,7 +200,7 @@ _OTHERS = (
 _EXACT = Preset("exact", "FLUX.1-dev as published, in bfloat16", "transformer-bf16", (_FLUX_DEV, *_OTHERS))
 _SCHNELL = Source(
     "flux", "black-forest-labs/FLUX.1-schnell", "main", "Apache-2.0",
-    f"{_HUB}black-forest-labs/FLUX.1-schnell", is_commercial=True, is_gated=False, download_gb=33.9,
+    f"{_HUB}black-forest-labs/FLUX.1-schnell", is_commercial=True, is_gated=True, download_gb=33.9,
 )  # fmt: skip
 
 PRESETS: Mapping[str, Preset] = {
@@ -196,8 +212,8 @@ PRESETS: Mapping[str, Preset] = {
             flux_activation=Activation(0.17, 0.88, 0.6),
         ),
         replace(
-            _EXACT, name="schnell", title="FLUX.1-schnell in bfloat16: 4 steps, free for commercial use",
-            sources=(_SCHNELL, *_OTHERS), steps=4, max_sequence_length=256,
+            _EXACT, name="schnell", title="FLUX.1-schnell in bfloat16: 4 steps, may be used commercially",
+            sources=(_SCHNELL, *_OTHERS), steps=4, blend_steps=10, max_sequence_length=256,
         ),
     )
 }  # fmt: skip
