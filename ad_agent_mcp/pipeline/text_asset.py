@@ -24,7 +24,7 @@ def make_text_asset(workspace: Workspace, text: str) -> None:
     """Run step 2 for the words `text`: writes `step2` and reports the step.
 
     Raises:
-        AdAgentError: `invalid_request`; the font is not listed, or no font covers a character.
+        AdAgentError: `invalid_request`; the font is not listed, no font covers a character, or nothing is drawn.
         Cancelled: the job is to stop.
     """
     report = workspace.events.open_stage(Stage.TEXT_LAYOUT)
@@ -38,6 +38,8 @@ def make_text_asset(workspace: Workspace, text: str) -> None:
         _do_without_shaping(workspace, text)
     workspace.find_product(report)
     words = _set(workspace, text)
+    if not words.lines:
+        raise invalid("These words have nothing to see in this font. Write them anew.", field="text_content")
     report.iteration(1, 1)
 
     size = (words.mask.shape[1], words.mask.shape[0])
@@ -65,8 +67,6 @@ def make_text_asset(workspace: Workspace, text: str) -> None:
 
 def _is_whole(workspace: Workspace, letters: Picture, layout: TextLayout) -> bool:
     """Whether painted letters are still the words; warns when they are not."""
-    if not layout.lines:
-        return True
     overlap = checks.glyph_overlap(letters, glyphs_of(layout, workspace.fonts, letters.shape[:2]))
     if overlap >= checks.GLYPH_LIMIT:
         return True

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from ..config import Settings
 from ..contract.errors import AdAgentError, Fix, invalid
 from ..contract.schemas import GenerateRequest, Notice
+from ..contract.words import mended
 from ..files import sha256_of
 from ..imaging.decode import PictureInfo, PictureLimits, check_picture
 from ..imaging.fonts import FontCatalog
@@ -69,6 +70,8 @@ class Intake:
         earlier = self._earlier(request.resume_job_id) if request.resume_job_id else None
         given = request.model_fields_set
         draft = Prepared(_resumed(request, earlier) if earlier else request)
+        if "text_content" in given:
+            _mend_words(draft)
         request = draft.request
         if request.start_step == 1:
             self._take_product(draft, earlier)
@@ -109,8 +112,8 @@ class Intake:
         uri = f"ad://assets/{self._store.add_asset(content)}"
         return {"uri": uri, "sha256": sha256_of(content), "width": info.width, "height": info.height}
 
-    def changed(self, job: Job, changes: dict[str, Any]) -> GenerateRequest:
-        """The request of a paused job with some fields changed, to redo its last finished step.
+    def changed(self, job: Job, changes: dict[str, Any]) -> Prepared:
+        """The request of a paused job with some fields changed, to redo its last finished step, and notices.
 
         Raises:
             AdAgentError: a field is unknown, out of range, a picture, or belongs to an earlier step.
@@ -136,11 +139,15 @@ class Intake:
             request = GenerateRequest.model_validate({**job.request.model_dump(), **changes})
         except ValidationError as error:
             raise invalid_arguments(error) from error
+        draft = Prepared(request)
+        if "text_content" in changes:
+            _mend_words(draft)
+        request = draft.request
         if request.text_content:
             self._check_words(request)
         elif job.request.text_content and from_step > 1:
             raise invalid("text_content cannot be removed here; stop the job to keep the picture as it is.")
-        return request
+        return draft
 
     def _take_product(self, draft: Prepared, earlier: Job | None) -> None:
         reference = draft.request.product_image
@@ -277,6 +284,14 @@ def _step_of(name: str) -> int:
     if name in _STEP2_FIELDS:
         return 2
     return 3 if name == "text_position" or name.startswith("composition_") else 1
+
+
+def _mend_words(draft: Prepared) -> None:
+    """Undo what happened to the words on their way, and say so."""
+    words = mended(draft.request.text_content or "")
+    draft.request = draft.request.model_copy(update={"text_content": words.text})
+    said = (("text_mended", words.mended), ("text_suspicious", words.suspicious))
+    draft.notices += [Notice(code=code, message=message) for code, message in said if message]
 
 
 def _report_unused(draft: Prepared, given: set[str], earlier: Job | None) -> None:

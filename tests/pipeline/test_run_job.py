@@ -460,3 +460,10 @@ def test_without_a_shaping_library_korean_is_set_with_a_notice_and_arabic_is_ref
     with pytest.raises(AdAgentError) as refusal:
         make(tmp_path / "arabic", text_content="سلام")
     assert "libfribidi0" in str(refusal.value)
+
+
+def test_words_with_nothing_to_draw_are_refused_before_they_are_painted(tmp_path):
+    events = Events(tmp_path)
+    with pytest.raises(AdAgentError, match="nothing to see"):
+        make(tmp_path, events=events, text_content="\u2060\u00ad\u2060")
+    assert Stage.TEXT_PAINT not in {stage for stage, _, _ in events.progress}
