@@ -30,7 +30,8 @@ def plan_segment(job: Job, *, preset: str, ready: Ready | None = None) -> tuple[
     if job.engine is EngineName.DRAFT:
         return plan_stages(engine=job.engine, preset="draft", steps=steps, iterations={}), ()
     count = request.num_inference_steps or (ready.steps if ready else DEFAULT_STEPS)
-    text_count = request.num_inference_steps or (ready.text_steps if ready else DEFAULT_STEPS)
+    # num_inference_steps speaks of the scene's model; another model paints the letters.
+    text_count = ready.text_steps if ready else DEFAULT_STEPS
     refining = _iterations(count, request.strength)
     blending = _iterations(request.composition_steps, request.composition_strength)
     skip: dict[Stage, str] = {}

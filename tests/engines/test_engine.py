@@ -26,7 +26,7 @@ from ad_agent_mcp.engines.diffusion import text
 from ad_agent_mcp.engines.diffusion.engine import COMPILING, DiffusionEngine, open_engine, sdxl_size
 from ad_agent_mcp.engines.diffusion.library import ModelLibrary
 from ad_agent_mcp.engines.diffusion.prepare import prepare
-from ad_agent_mcp.engines.diffusion.presets import ENCODE, TABLE
+from ad_agent_mcp.engines.diffusion.presets import ENCODE, TABLE, preset_named
 from ad_agent_mcp.engines.diffusion.schedule import Schedule
 from ad_agent_mcp.imaging import contrast
 from ad_agent_mcp.imaging.picture import alpha_over, core_of, dilate
@@ -40,6 +40,7 @@ from .simulated import SimulatedDevice
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # diffusers with NumPy 2
 ]
+TEXT_STEPS = preset_named("exact").text_steps
 GENERATIVE = (Stage.BACKGROUND, Stage.REFINE, Stage.TEXT_PAINT, Stage.BLEND)
 LAYERS = ("product", "cutout", "background", "shadow", "step1", "step2", "final")
 
@@ -97,7 +98,7 @@ def assert_complete(out_dir: Path, events: Events, checks: dict) -> None:
     plan = plan_stages(engine=EngineName.DIFFUSION, preset="", steps=(1, 2, 3), iterations={})
     assert [stage for stage, done, total in events.progress if done == total] == [one.stage for one in plan.stages]
     # diffusers begins img2img at step n - n * strength, rounded down
-    counts = {Stage.BACKGROUND: STEPS, Stage.REFINE: 2, Stage.TEXT_PAINT: STEPS, Stage.BLEND: 2}
+    counts = {Stage.BACKGROUND: STEPS, Stage.REFINE: 2, Stage.TEXT_PAINT: TEXT_STEPS, Stage.BLEND: 2}
     for stage, count in counts.items():
         assert events.of(stage) == [(done, count) for done in range(1, count + 1)]
     assert events.steps == [1, 2, 3]

@@ -146,7 +146,7 @@ class DiffusionEngine:
         self._read(Stage.TEXT_PAINT, report)
         width, height = sdxl_size(mask.shape[1] / mask.shape[0], self._models.sdxl_side)
         edges = Image.fromarray(canny_map(mask, (width, height)))
-        steps = request.num_inference_steps or self._preset.text_steps
+        steps = self._preset.text_steps
 
         def body() -> Picture:
             positive, negative = self._embeddings(Stage.TEXT_PAINT)
