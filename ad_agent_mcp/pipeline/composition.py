@@ -22,7 +22,7 @@ from ..imaging.placement import (
 )
 from ..imaging.remedies import Attempt, attempts
 from . import checks
-from .lettering import Glyphs, Placed, glyphs_of, placed_letters
+from .lettering import Glyphs, Placed, glyphs_of, least_scale, placed_letters
 from .workspace import Workspace, crop, pad
 
 _CLEAR_RATIO = 1.5
@@ -77,20 +77,26 @@ def make_composition(workspace: Workspace) -> tuple[Check, ...]:
             "text_contrast_remedy",
             f"The letters were too faint on the picture; changed: {', '.join(lettering.remedies)}.",
         )
+    where = lettering.placed.where
+    if text is not None:
+        mode, position = _mode(workspace, where), workspace.request.text_position
+        text = text.model_copy(update={"placed_box": where.box, "mode": str(mode), "position": str(position)})
     results = checks.all_checks(
-        final, lettering.placed, workspace.cutout, workspace.promised_product, job_id=workspace.job.job_id
+        final,
+        lettering.placed,
+        workspace.cutout,
+        workspace.promised_product,
+        job_id=workspace.job.job_id,
+        text=text,
+        fonts=workspace.fonts,
     )
     checks.require_identity(results[0])
     for missed in (check for check in results if check.passed is False):
         workspace.events.notice(
             "check_missed",
-            f"{missed.name} is {missed.value:g}, and {missed.limit:g} was wanted; every remedy was tried. The check's "
-            "fix is a call that may mend it.",
+            f"{missed.name} is {missed.value:g}, and {missed.limit:g} was wanted; every remedy was tried. "
+            + ("The check's fix is a call that may mend it." if missed.fix else "Fewer words may mend it."),
         )
-    where = lettering.placed.where
-    if text is not None:
-        mode, position = _mode(workspace, where), workspace.request.text_position
-        text = text.model_copy(update={"placed_box": where.box, "mode": str(mode), "position": str(position)})
     workspace.layout = workspace.layout.model_copy(update={"letters": where, "text": text})
     workspace.write({"final": final})
     report.iteration(1, 1)
@@ -104,11 +110,19 @@ def _arranged(workspace: Workspace, glyphs: Glyphs | None) -> _Lettering:
     request, canvas, ink = workspace.request, workspace.canvas, ink_of(picture)
     solid = picture[..., :3][picture[..., 3] > 127]
     tone = float(np.median(contrast.luminance(solid))) if solid.size else 1.0
+    smallest = 0.0 if glyphs is None else least_scale(glyphs.letter_px, canvas)
 
     def spots(position: TextPosition, *, is_behind: bool) -> list[LettersLayout]:
         area = text_area(canvas, product, position=position, is_behind=is_behind)
         return find_spots(
-            workspace.step1, product, (ink[2], ink[3]), area=area, position=position, tone=tone, is_behind=is_behind
+            workspace.step1,
+            product,
+            (ink[2], ink[3]),
+            area=area,
+            position=position,
+            tone=tone,
+            is_behind=is_behind,
+            least_scale=smallest,
         )
 
     position = request.text_position

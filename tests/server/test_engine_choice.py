@@ -189,7 +189,10 @@ def test_a_pass_over_a_picture_is_planned_with_the_iterations_that_diffusers_run
 def test_the_number_of_steps_is_that_of_the_scenes_model_and_not_of_the_letters():
     request = GenerateRequest(num_inference_steps=4, text_content="Sale")
     job = Job(id="j", request=request, engine=EngineName.DIFFUSION, steps=(1, 2, 3), created_at=0.0)
-    for ready, text_steps in ((None, 28), (Ready(pid=1, engine=job.engine, device="", presets=("exact",), steps=28, text_steps=20), 20)):
+    for ready, text_steps in (
+        (None, 28),
+        (Ready(pid=1, engine=job.engine, device="", presets=("exact",), steps=28, text_steps=20), 20),
+    ):
         plan, _ = plan_segment(job, preset="exact", ready=ready)
         planned = {stage.stage: stage.iterations for stage in plan.stages}
         assert (planned[Stage.BACKGROUND], planned[Stage.TEXT_PAINT]) == (4, text_steps)
