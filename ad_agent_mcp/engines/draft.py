@@ -13,6 +13,7 @@ from ..imaging.relief import paint_letters
 from ..imaging.scenes.palette import choose_palette, named_colours
 from ..imaging.scenes.routing import choose_scene, paint_scene, scene_name
 from ..imaging.scenes.setting import Setting, vignetted, with_grain
+from ..imaging.styles import wish_of
 from .base import CutOut, Matte, Picture, Scene, StageReport
 
 _UNUSED_BY_STEP = {
@@ -112,6 +113,13 @@ class DraftEngine:
         """See `Engine`: the lettering style that `text_model_prompt` names."""
         self._report_unused(report)
         letters = paint_letters(mask, request.text_model_prompt, seed=seed)
+        wish = wish_of(request.text_model_prompt)
+        if wish.unheeded and "text_model_prompt" in request.model_fields_set:
+            report.notice(
+                "lettering_simplified",
+                f"The draft engine is not generative: it drew letters in one of its own styles ({wish.said}); of "
+                f"text_model_prompt these had no effect: {', '.join(wish.unheeded)}.",
+            )
         report.iteration(1, 1)
         return letters
 

@@ -487,3 +487,12 @@ def test_letters_too_small_to_read_are_told_before_they_are_painted_and_in_the_c
 def test_two_hundred_characters_are_set_large_enough_to_be_read(tmp_path):
     _, checks = make(tmp_path, text_content="가나다라 마바사아 " * 20)
     assert checks["text_size"].passed
+
+
+def test_what_letters_do_not_follow_is_told(tmp_path):
+    events, _ = make(tmp_path, text_model_prompt="blue balloon with tiny stars")
+    told = dict(events.notices)["lettering_simplified"]
+    assert "balloon, blue" in told
+    assert "tiny, stars" in told
+    events, _ = make(tmp_path, steps=(2, 3), inputs=Inputs(has_step1_layers=True), text_model_prompt="blue balloon")
+    assert "lettering_simplified" not in events.codes
