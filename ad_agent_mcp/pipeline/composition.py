@@ -129,7 +129,9 @@ def _arranged(workspace: Workspace, glyphs: Glyphs | None) -> _Lettering:
     if request.composition_mode is CompositionMode.BEHIND and product is not None:
         if position in (TextPosition.CENTER, TextPosition.BOTTOM):
             workspace.events.notice(
-                "text_position_unused", f"Words behind a product stand at its top, so {position} had no effect."
+                "text_position_unused",
+                f"Words behind a product stand at its top, so {position} had no effect."
+                + _anew(workspace, composition_mode="overlay"),
             )
             position = TextPosition.AUTO
         lowest = spots(TextPosition.TOP, is_behind=True)[0]
@@ -143,7 +145,7 @@ def _arranged(workspace: Workspace, glyphs: Glyphs | None) -> _Lettering:
         )
     best: _Lettering | None = None
     for spot in spots(position, is_behind=False):
-        if best is not None and not _obeys(spot.box, position, canvas):
+        if best is not None and _obeys(best.placed.where.box, position, canvas) > _obeys(spot.box, position, canvas):
             continue
         candidate = _legible(workspace, placed_letters(picture, spot, canvas, glyphs))
         if best is None or candidate.worst > best.worst:
@@ -155,9 +157,18 @@ def _arranged(workspace: Workspace, glyphs: Glyphs | None) -> _Lettering:
     if not _obeys(best.placed.where.box, position, canvas):
         workspace.events.notice(
             "text_position_unused",
-            f"There was no room at the {position} beside the product; the words stand elsewhere.",
+            f"There was no room at the {position} beside the product; the words stand elsewhere." + _anew(workspace),
         )
     return best
+
+
+def _anew(workspace: Workspace, **changes: str) -> str:
+    """The call that composes the picture anew for where the words are wanted, if it was composed for another place."""
+    product, position = workspace.layout.product, workspace.request.text_position
+    if workspace.request.product_image is None or (product is not None and product.side == position):
+        return ""
+    arguments = {"resume_job_id": workspace.job.job_id, "start_step": 1, "text_position": str(position), **changes}
+    return f" {checks.call_of(arguments)} makes room for them there."
 
 
 def _peeping(workspace: Workspace, placed: Placed, product: Matte) -> LettersLayout | None:
@@ -177,8 +188,17 @@ def _peeping(workspace: Workspace, placed: Placed, product: Matte) -> LettersLay
 
 
 def _obeys(box: Box, position: TextPosition, canvas: tuple[int, int]) -> bool:
-    centre = (box[1] + box[3] / 2) / canvas[1]
-    return {TextPosition.TOP: centre < 0.5, TextPosition.BOTTOM: centre > 0.5}.get(position, True)
+    """Whether `box` is where words are wanted; in the centre they reach into the middle third."""
+    start, end = box[1] / canvas[1], (box[1] + box[3]) / canvas[1]
+    match position:
+        case TextPosition.TOP:
+            return start + end < 1
+        case TextPosition.BOTTOM:
+            return start + end > 1
+        case TextPosition.CENTER:
+            return start < 2 / 3 and end > 1 / 3
+        case TextPosition.AUTO:
+            return True
 
 
 def _legible(workspace: Workspace, placed: Placed) -> _Lettering:

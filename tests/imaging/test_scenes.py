@@ -130,7 +130,7 @@ def test_a_scene_is_called_by_what_it_holds(prompt: str, name: str):
 def test_water_is_painted_by_day_where_a_word_says_day(prompt: str):
     choice = choose_scene(prompt)
     assert scene_name(choice, choose_palette(prompt, PRODUCT)) == "daylight water, pale blue"
-    red, _, blue = picture(choice.kind, (300, 280), prompt=prompt)[:60].mean(axis=(0, 1))
+    red, _, blue = painted(prompt)[0].image[:60].mean(axis=(0, 1))
     assert blue > 150
     assert blue > red + 20
 

@@ -496,3 +496,15 @@ def test_what_letters_do_not_follow_is_told(tmp_path):
     assert "tiny, stars" in told
     events, _ = make(tmp_path, steps=(2, 3), inputs=Inputs(has_step1_layers=True), text_model_prompt="blue balloon")
     assert "lettering_simplified" not in events.codes
+
+
+@pytest.mark.parametrize(("first", "then"), [("top", "center"), ("top", "bottom"), ("bottom", "center")])
+def test_a_place_for_words_without_effect_is_told_with_the_call_that_makes_room(tmp_path, first, then):
+    events, _ = make(tmp_path, text_position=first)
+    assert "text_position_unused" not in events.codes
+    layers, photo_of = Inputs(has_step1_layers=True), {"product_image": "ad://jobs/x/product.png"}
+    events, _ = make(tmp_path, steps=(2, 3), inputs=layers, text_position=then, **photo_of)
+    told = dict(events.notices)["text_position_unused"]
+    assert f"generate(resume_job_id='job-1', start_step=1, text_position='{then}')" in told
+    events, _ = make(tmp_path, text_position=then, **photo_of)
+    assert "text_position_unused" not in events.codes
