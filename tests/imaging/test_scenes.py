@@ -118,7 +118,6 @@ def test_a_scene_is_called_by_what_it_holds(prompt: str, name: str):
         "물결 낮",
         "호수 낮에",
         "beach at noon",
-        "golden sand, the sea at midday",
         "바다 한낮",
         "a lake on a sunny afternoon",
         "waves in daylight",
@@ -142,6 +141,10 @@ def test_water_is_not_painted_by_day_where_a_word_says_another_time(prompt: str)
     choice = choose_scene(prompt)
     assert choice.kind.name == "sunset water"
     assert "day" not in choice.props
+
+
+def test_golden_sand_at_noon_is_no_dusk():
+    assert "day" in choose_scene("golden sand, the sea at midday").props
 
 
 def test_a_low_table_is_not_the_day():
