@@ -17,7 +17,7 @@ class ProductLayout(Record):
     """The product: `source_box` in the decoded original (upright), `placed_box` on the canvas.
 
     `source_error` is the largest difference, in levels of 255, of the placed core from a plain resize of
-    the original, measured when it was placed.
+    the original, measured when it was placed. `side` is where words were to stand when it was.
     """
 
     source_box: Box
@@ -25,6 +25,7 @@ class ProductLayout(Record):
     route: Literal["alpha", "plain", "clutter", "model"]
     confidence: float
     source_error: float | None = None
+    side: str | None = None
 
 
 class TextLine(Record):

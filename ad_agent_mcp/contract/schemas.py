@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from .errors import ErrorInfo, Fix, Record
+from .words import LOST_CHARACTER, canonical, mended
 
 ImageReference = Annotated[str, Field(min_length=1)]
 """Base64, a `data:` URI, an `ad://` URI of this server, or a path inside an allowed folder."""
@@ -147,17 +148,22 @@ class GenerateRequest(Record):
     @field_validator("text_content")
     @classmethod
     def _readable_text(cls, text: str | None) -> str | None:
-        """Canonical Hangul (NFC), plain line breaks, no control characters; blank means none."""
+        """Canonical Hangul (NFC), plain line breaks; blank means none.
+
+        Length and characters are judged as `words.mended` will set them, which is left to whoever can say so.
+        """
         if text is None:
             return None
-        text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " "))
-        if len(text) > MAX_WORDS:
-            raise ValueError(f"should have at most {MAX_WORDS} characters, has {len(text)}")
-        for character in text:
+        words = mended(text).text or ""
+        if LOST_CHARACTER in words:
+            raise ValueError("holds U+FFFD, which stands for characters lost on the way; send the words anew as UTF-8")
+        if len(words) > MAX_WORDS:
+            raise ValueError(f"should have at most {MAX_WORDS} characters, has {len(words)}")
+        for character in words:
             category = unicodedata.category(character)
             if character != "\n" and (category in ("Cc", "Cs", "Co", "Cn") or character in BIDI_CONTROLS):
                 raise ValueError(f"holds the control character U+{ord(character):04X}; remove it")
-        return text.strip() or None
+        return canonical(text).strip() or None
 
     @field_validator("product_box")
     @classmethod

@@ -7,12 +7,13 @@ from ..contract.schemas import CompositionMode, GenerateRequest, TextPosition
 from ..contract.stages import EngineName, Plan
 from ..imaging import cutout
 from ..imaging.composite import product_box, subject_x
-from ..imaging.picture import alpha_over, blur, floats, to_bytes
+from ..imaging.picture import alpha_over, floats, to_bytes
 from ..imaging.placement import words_side
 from ..imaging.relief import paint_letters
 from ..imaging.scenes.palette import choose_palette, named_colours
 from ..imaging.scenes.routing import choose_scene, paint_scene, scene_name
 from ..imaging.scenes.setting import Setting, vignetted, with_grain
+from ..imaging.styles import wish_of
 from .base import CutOut, Matte, Picture, Scene, StageReport
 
 _UNUSED_BY_STEP = {
@@ -34,6 +35,7 @@ _UNUSED_BY_STEP = {
     ),
 }
 _SURE_CONFIDENCE = 0.75
+_BLEND_OPACITY = 0.93
 
 
 class DraftEngine:
@@ -112,6 +114,13 @@ class DraftEngine:
         """See `Engine`: the lettering style that `text_model_prompt` names."""
         self._report_unused(report)
         letters = paint_letters(mask, request.text_model_prompt, seed=seed)
+        wish = wish_of(request.text_model_prompt)
+        if wish.unheeded and "text_model_prompt" in request.model_fields_set:
+            report.notice(
+                "lettering_simplified",
+                f"The draft engine is not generative: it drew letters in one of its own styles ({wish.said}); of "
+                f"text_model_prompt these had no effect: {', '.join(wish.unheeded)}.",
+            )
         report.iteration(1, 1)
         return letters
 
@@ -124,7 +133,7 @@ class DraftEngine:
     ) -> Picture:
         """See `Engine`."""
         self._report_unused(report)
-        blended = _lit_by(image, letters) if mode is CompositionMode.BLEND else letters
+        blended = _translucent(letters) if mode is CompositionMode.BLEND else letters
         report.iteration(1, 1)
         return alpha_over(image, blended)
 
@@ -144,13 +153,8 @@ class DraftEngine:
             report.notice("not_supported", f"The draft engine has no use for: {', '.join(names)}.")
 
 
-def _lit_by(image: Picture, letters: Picture) -> Picture:
-    """`letters` slightly translucent and shaded by the light of the scene under them."""
-    light = blur(floats(floats(image).mean(axis=2) / 255), 6)
-    solid = letters[..., 3] > 80
-    mean = max(0.05, float(light[solid].mean())) if solid.any() else 1.0
-    shade = np.clip(0.72 + 0.28 * light / mean, 0.5, 1.15)
+def _translucent(letters: Picture) -> Picture:
+    """`letters` with a little of the picture shining through; the pipeline has put them into the scene's light."""
     result = letters.copy()
-    result[..., :3] = np.clip(floats(letters[..., :3]) * shade[..., None] + 0.5, 0, 255)
-    result[..., 3] = np.round(floats(letters[..., 3]) * 0.93)
+    result[..., 3] = np.round(floats(letters[..., 3]) * _BLEND_OPACITY)
     return result

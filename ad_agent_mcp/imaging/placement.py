@@ -106,6 +106,7 @@ def find_spots(
     position: TextPosition,
     tone: float = 1.0,
     is_behind: bool = False,
+    least_scale: float = 0.0,
 ) -> list[LettersLayout]:
     """The best places for letters of `size` (width, height of their ink), best first and apart from each other.
 
@@ -117,6 +118,7 @@ def find_spots(
         position: a wish that is followed, or `auto` for the calmest large place.
         tone: relative luminance of the letters; ground of this tone is avoided.
         is_behind: the letters go behind the product and may reach under its edge.
+        least_scale: below it they could not be read, so it is not gone below where they fit at all.
 
     Returns:
         At least one spot inside the safe area; the letters shrink where there is no room.
@@ -130,7 +132,7 @@ def find_spots(
     likeness = _integral(floats(np.maximum(0, np.log(MIN_RATIO / ratio(light, tone)))))
     covered = _integral(_shrunk(floats(dilate(taken, 3 if is_behind else round(0.012 * max(canvas))))))
     found: list[tuple[float, float, LettersLayout]] = []
-    for scale in _SCALES:
+    for scale in [scale for scale in _SCALES if scale * widest >= least_scale] or _SCALES[:1]:
         width, height = round(size[0] * scale * widest), round(size[1] * scale * widest)
         rightmost, lowest = safe[0] + safe[2] - width, safe[1] + safe[3] - height
         lefts = {area[0] + (area[2] - width) // 2, safe[0], rightmost}

@@ -1,24 +1,18 @@
-"""Lettering styles: how a flat glyph mask becomes balloon foil, chiselled metal, candy, neon, wood or stone.
+"""How a flat glyph mask becomes balloon foil, chiselled metal, candy, neon, wood or stone.
 
-A style is one entry of `STYLES`. All but the flat one are drawn alike: a height field over the mask, the lightness
-of its normals under a `finish`, and the colour of that lightness in a scale of tones. Knows nothing about words,
-fonts or jobs.
+All styles but the flat one are drawn alike: a height field over the mask, the lightness of its normals under a
+`finish`, and the colour of that lightness in a scale of tones. Knows nothing about words, fonts or jobs.
 """
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from . import surfaces
 from .picture import Flags, Floats, Matte, Picture, blur, box_of, floats, resize, to_bytes
-from .scenes.palette import Colour, named_colours, places_of, rgb_of
+from .styles import Style, Tones, wish_of
 from .surfaces import Glyphs
-
-Tones = tuple[tuple[float, Colour | Floats], ...]
-"""Colours at lightness 0 to 1."""
 
 _GLOW_ALPHA = 0.47
 """A glow never counts as a letter (alpha above 127)."""
@@ -26,31 +20,6 @@ _LEVELS = 1024
 _LUT_SIDE = 512
 _FINE_AREA_PX = 1_200_000
 """Larger letters have pixels enough without supersampling."""
-
-
-@dataclass(frozen=True)
-class Style:
-    """How letters look.
-
-    Attributes:
-        words: English and Korean words that ask for it.
-        tones: its colours where the prompt names none.
-        height: the surface in pixels over the mask; None is flat.
-        finish: lightness, 0-1, of a surface with the normal (right, up, towards the eye).
-        depth: extrusion downwards, in stroke radii.
-        tilt: how far faces lean towards the sky at the top of a line and the ground at its foot.
-        grain: added to the lightness.
-        glow: reach of the light round the letters, in stroke radii.
-    """
-
-    words: tuple[str, ...]
-    tones: Tones
-    height: Callable[[Glyphs, np.random.Generator], Floats] | None = None
-    finish: Callable[[Floats, Floats, Floats], Floats] = surfaces.matte
-    depth: float = 0.0
-    tilt: float = 0.0
-    grain: Callable[[Glyphs, np.random.Generator], Floats] | None = None
-    glow: float = 0.0
 
 
 def paint_letters(mask: Matte, prompt: str, *, seed: int) -> Picture:
@@ -65,7 +34,7 @@ def paint_letters(mask: Matte, prompt: str, *, seed: int) -> Picture:
         RGBA of the same size. Alpha is `mask` on the letters' faces, solid on an extrusion below them, at most
         127 in a glow.
     """
-    style, tones = style_of(prompt)
+    style, tones = wish_of(prompt)[:2]
     letters = np.zeros((*mask.shape, 4), np.uint8)
     ink = box_of(mask > 0)
     if ink is None:
@@ -81,37 +50,6 @@ def paint_letters(mask: Matte, prompt: str, *, seed: int) -> Picture:
     face = np.ascontiguousarray(mask[window])
     letters[window] = _painted(face, style, _table(tones), np.random.default_rng(seed))
     return letters
-
-
-def style_of(prompt: str) -> tuple[Style, Tones]:
-    """The style that `prompt` asks for, and its colours from dark to light."""
-    text = prompt.lower()
-    metal = next((name for name, (words, _) in _METALS.items() if places_of(words, text)), None)
-    named = [name for name, style in STYLES.items() if places_of(style.words, text)]
-    wanted = [name for name in named if not (name == "flat" and "3d" in text)]
-    taken = {word for style in STYLES.values() for word in style.words}
-    taken |= {word for words, _ in _METALS.values() for word in words}
-    colours = [colour for word, colour in named_colours(prompt) if word not in taken]
-    style = STYLES[wanted[0] if wanted else "chisel" if metal else "candy" if colours else "balloon"]
-    if metal == "chrome" and colours and not places_of(_PURE_METALS, text):
-        metal = None  # "metallic red" is a red surface that shines
-    if metal is not None and not style.glow:
-        return style, _METALS[metal][1]
-    if colours or metal:
-        return style, _tones_of(colours[0] if colours else rgb_of("#f0b43c"), is_light=style.glow > 0)
-    return style, style.tones
-
-
-def _tones_of(colour: Colour, *, is_light: bool = False) -> Tones:
-    """A scale through `colour`: its shadows keep the hue; of light itself even the darkest tone shines."""
-    base = floats(colour)
-    if is_light:
-        base = base - 0.85 * float(base.min())
-        base = base / max(float(base.max()), 0.05)
-    pale = float(base.min())
-    shadow, half = (0.62, 0.85) if is_light else (0.16 + 0.34 * pale, 0.52 + 0.24 * pale)
-    light = base + (1 - base) * 0.5
-    return (0.0, base * shadow), (0.25, base * half), (0.5, base), (0.78, light), (1.0, (1.0, 1.0, 1.0))
 
 
 def _painted(face: Matte, style: Style, table: Floats, rng: np.random.Generator) -> Picture:
@@ -224,61 +162,3 @@ def _fade(shape: tuple[int, ...]) -> Floats:
     """1 inside, 0 at the border of the picture."""
     x, y = (np.minimum(np.arange(n), np.arange(n)[::-1]) / 12.0 for n in (shape[1], shape[0]))
     return floats(np.clip(y[:, None], 0, 1) * np.clip(x[None, :], 0, 1))
-
-
-def _scale(*steps: tuple[float, str]) -> Tones:
-    return tuple((at, rgb_of(code)) for at, code in steps)
-
-
-_METALS: dict[str, tuple[tuple[str, ...], Tones]] = {
-    "rose gold": (
-        ("rose gold", "rose-gold", "rosegold", "pink gold", "copper", "로즈골드", "로즈 골드", "핑크골드", "구리"),
-        _scale(
-            (0, "#2c0d0c"), (0.22, "#7c3a34"), (0.5, "#cf8273"), (0.68, "#f0b3a4"), (0.86, "#ffe3da"), (1, "#fffaf6")
-        ),
-    ),
-    "gold": (
-        ("gold", "golden", "brass", "골드", "금색", "황금", "금박"),
-        _scale((0, "#331600"), (0.2, "#8a4c08"), (0.42, "#dc981c"), (0.6, "#f9c344"), (0.8, "#ffe68e"), (1, "#fffdf0")),
-    ),
-    "chrome": (
-        ("chrome", "silver", "steel", "metal", "metallic", "크롬", "은색", "은박", "실버", "메탈", "금속", "스틸"),
-        _scale(
-            (0, "#090b10"), (0.22, "#39414e"), (0.5, "#8f9aa8"), (0.68, "#c3ccd8"), (0.86, "#eef3f8"), (1, "#ffffff")
-        ),
-    ),
-}
-"""Words that ask for a metal, and its tones."""
-
-_PURE_METALS = ("chrome", "silver", "steel", "크롬", "은색", "은박", "실버", "스틸")
-
-STYLES: dict[str, Style] = {
-    "flat": Style(("flat", "simple", "minimal", "2d", "플랫", "평면", "심플", "단순"), _tones_of(rgb_of("#2f313b"))),
-    "balloon": Style(
-        ("balloon", "balloons", "inflated", "foil", "풍선", "벌룬", "포일"), _METALS["gold"][1],
-        height=surfaces.foil, finish=surfaces.mirror,
-    ),
-    "neon": Style(
-        ("neon", "네온"), _tones_of(rgb_of("#10ccff"), is_light=True),
-        height=surfaces.inflated, finish=surfaces.tube, glow=7.0,
-    ),
-    "wood": Style(
-        ("wood", "wooden", "timber", "나무", "원목", "우드", "목재"),
-        _scale((0, "#1d0d05"), (0.25, "#4f2a12"), (0.5, "#8f5526"), (0.75, "#c58a4b"), (1, "#f0cd95")),
-        height=surfaces.rounded, depth=0.8, grain=surfaces.fibres,
-    ),
-    "stone": Style(
-        ("stone", "rock", "concrete", "marble", "granite", "돌", "석재", "바위", "콘크리트", "대리석"),
-        _scale((0, "#1c1b19"), (0.25, "#55524c"), (0.5, "#9b978f"), (0.75, "#d2cec5"), (1, "#fbf9f4")),
-        height=surfaces.chiselled, depth=0.8, grain=surfaces.speckle,
-    ),
-    "candy": Style(
-        ("candy", "glossy", "jelly", "plastic", "gummy", "glass", "캔디", "사탕", "젤리", "유광", "광택", "플라스틱"),
-        _tones_of(rgb_of("#ff4079")), height=surfaces.inflated, finish=surfaces.gloss,
-    ),
-    "chisel": Style(
-        ("chisel", "chiseled", "chiselled", "bevel", "beveled", "engraved", "각인", "조각"), _METALS["gold"][1],
-        height=surfaces.chiselled, finish=surfaces.mirror, depth=0.75, tilt=0.5, grain=surfaces.brushed,
-    ),
-}  # fmt: skip
-"""What a prompt can ask for, in the order in which it is looked for."""

@@ -131,6 +131,11 @@ def matte(right: Floats, up: Floats, toward: Floats) -> Floats:
     return floats(0.10 + 0.92 * light**1.2 + 0.25 * light**16)
 
 
+def satin(right: Floats, up: Floats, toward: Floats) -> Floats:
+    """Painted, hardly shining: a face towards the eye has its colour as it is."""
+    return floats(0.5 + 0.22 * (-0.46 * right + 0.72 * up) - 0.20 * (1 - toward))
+
+
 def brushed(glyphs: Glyphs, rng: np.random.Generator) -> Floats:
     """Fine level scratches."""
     return floats(0.05 * (_noise(glyphs.inside.shape, 2.0, rng, stretch=40) - 0.5))

@@ -83,7 +83,7 @@ class Typesetter:
             loose, loose_size = self._best([_clusters(line) for line in paragraphs], "", box, max_lines)
             if loose_size > size:
                 lines, size = [line.strip() for line in loose], loose_size
-        return lines, size
+        return lines, max(_MIN_PX, size)
 
     def draw(self, lines: Sequence[str], size_px: int, *, padding_px: int) -> SetText:
         """The mask of centred `lines`, `padding_px` wider than the ink on every side."""
@@ -149,8 +149,8 @@ class Typesetter:
     def _largest(self, lines: list[str], box: tuple[int, int]) -> int:
         width = max((self._measure(line) for line in lines), default=1.0) or 1.0
         by_height = box[1] / (LINE_PITCH * (len(lines) - 1) + 1.0)
-        size = max(_MIN_PX, int(min(box[0] / width * _REFERENCE_PX, by_height)))
-        while size > _MIN_PX and any(self._width(line, size) > box[0] for line in lines):
+        size = max(1, int(min(box[0] / width * _REFERENCE_PX, by_height)))
+        while size > 1 and any(self._width(line, size) > box[0] for line in lines):
             size -= 1
         return size
 

@@ -90,7 +90,13 @@ def _place(workspace: Workspace, original: Image.Image, cut: CutOut, scene: Scen
             f"The product has {source_box[2]} x {source_box[3]} pixels in its photo and is enlarged to {placed_box[2]} "
             f"x {placed_box[3]}; a larger photo gives a sharper ad.",
         )
-    return ProductLayout(source_box=source_box, placed_box=placed_box, route=cut.route, confidence=cut.confidence)
+    return ProductLayout(
+        source_box=source_box,
+        placed_box=placed_box,
+        route=cut.route,
+        confidence=cut.confidence,
+        side=None if side is None else str(side),
+    )
 
 
 def _refine(workspace: Workspace, image: Picture, cutout: Picture) -> Picture:

@@ -6,14 +6,16 @@ import numpy as np
 from PIL import Image
 
 from ..contract.errors import AdAgentError, ErrorCode, Fix
-from ..contract.layout import Box, ProductLayout
+from ..contract.layout import Box, ProductLayout, TextLayout
 from ..contract.schemas import Check
 from ..engines.base import Matte, Picture
 from ..imaging.composite import resized_crop
 from ..imaging.contrast import MIN_RATIO, Legibility
+from ..imaging.fonts import FontCatalog
 from ..imaging.picture import Flags, box_of, core_of, dilate, erode, matte_of, window_round
 from ..imaging.placement import MAX_HIDDEN_GLYPH_SHARE, MAX_HIDDEN_SHARE, safe_area
-from .lettering import Glyphs, Placed
+from ..imaging.typesetting import Typesetter
+from .lettering import MIN_LETTER_SHARE, Glyphs, Placed, larger_setting
 
 IDENTITY_LIMIT = 1.0
 """Levels of 255 by which the placed core may differ from a resize of the original."""
@@ -68,12 +70,19 @@ def require_identity(check: Check) -> None:
 
 def wordless_checks(picture: Picture, cutout: Picture | None, product: ProductLayout | None) -> tuple[Check, ...]:
     """Every check of an ad without words; see `product_core_identity`."""
-    names = ("glyph_overlap", "text_contrast", "text_product_overlap", "safe_margins")
+    names = ("glyph_overlap", "text_contrast", "text_product_overlap", "safe_margins", "text_size")
     return (product_core_identity(picture, cutout, product), *(Check(name=name, passed=None) for name in names))
 
 
 def all_checks(
-    final: Picture, placed: Placed, cutout: Picture | None, product: ProductLayout | None, *, job_id: str
+    final: Picture,
+    placed: Placed,
+    cutout: Picture | None,
+    product: ProductLayout | None,
+    *,
+    job_id: str,
+    text: TextLayout | None,
+    fonts: FontCatalog,
 ) -> tuple[Check, ...]:
     """Every check of a finished ad; the first is the product's identity.
 
@@ -83,6 +92,8 @@ def all_checks(
         cutout: RGBA on the canvas, or None.
         product: how the product was placed, where its identity was promised and can be known.
         job_id: whose picture it is.
+        text: its words, where it is known which they are.
+        fonts: to set them anew.
     """
     matte = matte_of(cutout)
     letters = placed.in_front_of(matte)
@@ -98,6 +109,7 @@ def all_checks(
         _judged("text_contrast", None if seen is None else seen.worst, MIN_RATIO, elsewhere, digits=2),
         _judged("text_product_overlap", hidden, most_hidden, elsewhere, digits=4, is_most=True),
         _judged("safe_margins", _margin(placed, final), 1.0, anew),
+        _text_size(final, placed, text, fonts, matte, job_id=job_id),
     )
 
 
@@ -175,15 +187,33 @@ def _margin(placed: Placed, final: Picture) -> float:
     )
 
 
+def _text_size(
+    final: Picture, placed: Placed, text: TextLayout | None, fonts: FontCatalog, product: Matte | None, *, job_id: str
+) -> Check:
+    """Height of the letters as a share of the canvas's shorter side."""
+    if placed.glyphs is None or text is None:
+        return _judged("text_size", None, MIN_LETTER_SHARE, None)
+    share = placed.glyphs.letter_px * placed.where.scale / min(final.shape[:2])
+    fix = None
+    if round(share, 4) < MIN_LETTER_SHARE:
+        fix = larger_setting(text.content, Typesetter(fonts, text.font_name), final, product, job_id=job_id)
+    return _judged("text_size", share, MIN_LETTER_SHARE, fix, digits=4)
+
+
+def call_of(arguments: dict[str, Any]) -> str:
+    """A call of `generate` as it can be made."""
+    return f"generate({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
+
+
 def _judged(
-    name: str, value: float | None, limit: float, fix: dict[str, Any], *, digits: int = 3, is_most: bool = False
+    name: str, value: float | None, limit: float, fix: dict[str, Any] | None, *, digits: int = 3, is_most: bool = False
 ) -> Check:
     """Whether `value` is within its least (or most) `limit`, and else the call that may help; None: not applicable."""
     if value is None:
         return Check(name=name, passed=None, limit=limit)
     value = round(value, digits)
     passed = value <= limit if is_most else value >= limit
-    again = None if passed else Fix(tool="generate", arguments=fix)
+    again = None if passed or fix is None else Fix(tool="generate", arguments=fix)
     return Check(name=name, passed=passed, value=value, limit=limit, fix=again)
 
 

@@ -22,7 +22,7 @@ from ..imaging.placement import (
 )
 from ..imaging.remedies import Attempt, attempts
 from . import checks
-from .lettering import Glyphs, Placed, glyphs_of, placed_letters
+from .lettering import Glyphs, Placed, glyphs_of, least_scale, placed_letters
 from .workspace import Workspace, crop, pad
 
 _CLEAR_RATIO = 1.5
@@ -77,20 +77,26 @@ def make_composition(workspace: Workspace) -> tuple[Check, ...]:
             "text_contrast_remedy",
             f"The letters were too faint on the picture; changed: {', '.join(lettering.remedies)}.",
         )
+    where = lettering.placed.where
+    if text is not None:
+        mode, position = _mode(workspace, where), workspace.request.text_position
+        text = text.model_copy(update={"placed_box": where.box, "mode": str(mode), "position": str(position)})
     results = checks.all_checks(
-        final, lettering.placed, workspace.cutout, workspace.promised_product, job_id=workspace.job.job_id
+        final,
+        lettering.placed,
+        workspace.cutout,
+        workspace.promised_product,
+        job_id=workspace.job.job_id,
+        text=text,
+        fonts=workspace.fonts,
     )
     checks.require_identity(results[0])
     for missed in (check for check in results if check.passed is False):
         workspace.events.notice(
             "check_missed",
-            f"{missed.name} is {missed.value:g}, and {missed.limit:g} was wanted; every remedy was tried. The check's "
-            "fix is a call that may mend it.",
+            f"{missed.name} is {missed.value:g}, and {missed.limit:g} was wanted; every remedy was tried. "
+            + ("The check's fix is a call that may mend it." if missed.fix else "Fewer words may mend it."),
         )
-    where = lettering.placed.where
-    if text is not None:
-        mode, position = _mode(workspace, where), workspace.request.text_position
-        text = text.model_copy(update={"placed_box": where.box, "mode": str(mode), "position": str(position)})
     workspace.layout = workspace.layout.model_copy(update={"letters": where, "text": text})
     workspace.write({"final": final})
     report.iteration(1, 1)
@@ -104,18 +110,28 @@ def _arranged(workspace: Workspace, glyphs: Glyphs | None) -> _Lettering:
     request, canvas, ink = workspace.request, workspace.canvas, ink_of(picture)
     solid = picture[..., :3][picture[..., 3] > 127]
     tone = float(np.median(contrast.luminance(solid))) if solid.size else 1.0
+    smallest = 0.0 if glyphs is None else least_scale(glyphs.letter_px, canvas)
 
     def spots(position: TextPosition, *, is_behind: bool) -> list[LettersLayout]:
         area = text_area(canvas, product, position=position, is_behind=is_behind)
         return find_spots(
-            workspace.step1, product, (ink[2], ink[3]), area=area, position=position, tone=tone, is_behind=is_behind
+            workspace.step1,
+            product,
+            (ink[2], ink[3]),
+            area=area,
+            position=position,
+            tone=tone,
+            is_behind=is_behind,
+            least_scale=smallest,
         )
 
     position = request.text_position
     if request.composition_mode is CompositionMode.BEHIND and product is not None:
         if position in (TextPosition.CENTER, TextPosition.BOTTOM):
             workspace.events.notice(
-                "text_position_unused", f"Words behind a product stand at its top, so {position} had no effect."
+                "text_position_unused",
+                f"Words behind a product stand at its top, so {position} had no effect."
+                + _anew(workspace, composition_mode="overlay"),
             )
             position = TextPosition.AUTO
         lowest = spots(TextPosition.TOP, is_behind=True)[0]
@@ -129,7 +145,7 @@ def _arranged(workspace: Workspace, glyphs: Glyphs | None) -> _Lettering:
         )
     best: _Lettering | None = None
     for spot in spots(position, is_behind=False):
-        if best is not None and not _obeys(spot.box, position, canvas):
+        if best is not None and _obeys(best.placed.where.box, position, canvas) > _obeys(spot.box, position, canvas):
             continue
         candidate = _legible(workspace, placed_letters(picture, spot, canvas, glyphs))
         if best is None or candidate.worst > best.worst:
@@ -141,9 +157,18 @@ def _arranged(workspace: Workspace, glyphs: Glyphs | None) -> _Lettering:
     if not _obeys(best.placed.where.box, position, canvas):
         workspace.events.notice(
             "text_position_unused",
-            f"There was no room at the {position} beside the product; the words stand elsewhere.",
+            f"There was no room at the {position} beside the product; the words stand elsewhere." + _anew(workspace),
         )
     return best
+
+
+def _anew(workspace: Workspace, **changes: str) -> str:
+    """The call that composes the picture anew for where the words are wanted, if it was composed for another place."""
+    product, position = workspace.layout.product, workspace.request.text_position
+    if workspace.request.product_image is None or (product is not None and product.side == position):
+        return ""
+    arguments = {"resume_job_id": workspace.job.job_id, "start_step": 1, "text_position": str(position), **changes}
+    return f" {checks.call_of(arguments)} makes room for them there."
 
 
 def _peeping(workspace: Workspace, placed: Placed, product: Matte) -> LettersLayout | None:
@@ -163,8 +188,17 @@ def _peeping(workspace: Workspace, placed: Placed, product: Matte) -> LettersLay
 
 
 def _obeys(box: Box, position: TextPosition, canvas: tuple[int, int]) -> bool:
-    centre = (box[1] + box[3] / 2) / canvas[1]
-    return {TextPosition.TOP: centre < 0.5, TextPosition.BOTTOM: centre > 0.5}.get(position, True)
+    """Whether `box` is where words are wanted; in the centre they reach into the middle third."""
+    start, end = box[1] / canvas[1], (box[1] + box[3]) / canvas[1]
+    match position:
+        case TextPosition.TOP:
+            return start + end < 1
+        case TextPosition.BOTTOM:
+            return start + end > 1
+        case TextPosition.CENTER:
+            return start < 2 / 3 and end > 1 / 3
+        case TextPosition.AUTO:
+            return True
 
 
 def _legible(workspace: Workspace, placed: Placed) -> _Lettering:

@@ -1,20 +1,30 @@
-"""Where the lettering picture lies on the canvas, and which of its pixels are which glyph.
+"""How large words are set, where their picture lies on the canvas, and which of its pixels are which glyph.
 
 Follows from the layers and the document alone, so that a stored job can be measured again.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..contract.layout import Box, LettersLayout, TextLayout
+from ..contract.schemas import TextPosition
 from ..engines.base import Matte, Picture
 from ..imaging.contrast import Legibility, legibility
 from ..imaging.fonts import FontCatalog
-from ..imaging.picture import Flags, Window, coverage, floats, tinted
-from ..imaging.placement import clear_of, ink_of, letters_at
-from ..imaging.typesetting import Typesetter
+from ..imaging.picture import Flags, Window, box_of, coverage, floats, tinted
+from ..imaging.placement import clear_of, find_spots, ink_of, is_banner, letters_at, text_area
+from ..imaging.typesetting import SetText, Typesetter
 
+MIN_LETTER_SHARE = 0.02
+"""Smaller letters, as a share of the canvas's shorter side, cannot be read."""
+PADDING_SHARE = 0.3
+"""Empty rim of the lettering picture, in font sizes: room for an extrusion or a glow."""
+_MIN_SIZE_SHARE = 0.04
+_MAX_SIZE_SHARE = 0.17
+_MAX_BEHIND_SHARE = 0.24
+_MAX_BESIDE_SHARE = 0.2
 _MEASURE_PX = 48
 _MIN_CELL_SHARE = 0.45
 """Narrower characters are judged with the next one, in font sizes."""
@@ -22,11 +32,15 @@ _MIN_CELL_SHARE = 0.45
 
 @dataclass(frozen=True)
 class Glyphs:
-    """The words of a lettering picture, set anew: `mask` has its size, each of `cells` holds a character or two."""
+    """The words of a lettering picture, set anew: `mask` has its size, each of `cells` holds a character or two.
+
+    `letter_px` is the height of a capital or a syllable.
+    """
 
     mask: Flags
     cells: tuple[Box, ...]
     font_size_px: int
+    letter_px: int
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,69 @@ class Placed:
         return shares[0], max(shares)
 
 
+def set_words(
+    text: str,
+    typesetter: Typesetter,
+    canvas: tuple[int, int],
+    product: Matte | None,
+    *,
+    position: TextPosition,
+    is_behind: bool,
+) -> SetText:
+    """`text` as large as its room on `canvas` (width, height) lets it be; see `text_area`."""
+    area = text_area(canvas, product, position=position, is_behind=is_behind)
+    lines, size_px = typesetter.fit(
+        text,
+        (area[2], area[3]),
+        # Behind a product a second line would lose its middle.
+        max_lines=1 if is_behind else 8,
+        min_size_px=round(_MIN_SIZE_SHARE * min(canvas)),
+    )
+    largest = _MAX_BEHIND_SHARE if is_behind else _MAX_BESIDE_SHARE if is_banner(canvas) else _MAX_SIZE_SHARE
+    size_px = min(size_px, round(largest * min(canvas)))
+    return typesetter.draw(lines, size_px, padding_px=max(4, round(PADDING_SHARE * size_px)))
+
+
+def letter_height(text: str, typesetter: Typesetter, size_px: int) -> int:
+    """Height in pixels, at a font size, of a syllable, or of a capital where `text` has other letters than Hangul."""
+    is_hangul = all("가" <= character <= "힣" for character in text if character.isalnum())
+    return typesetter.draw(["한" if is_hangul else "H"], size_px, padding_px=0).mask.shape[0]
+
+
+def least_scale(letter_px: int, canvas: tuple[int, int]) -> float:
+    """How far letters may be scaled down on `canvas` (width, height) and still be read."""
+    return MIN_LETTER_SHARE * min(canvas) / letter_px
+
+
+def larger_setting(
+    text: str, typesetter: Typesetter, picture: Picture, product: Matte | None, *, job_id: str
+) -> dict[str, Any] | None:
+    """Arguments of `generate` that set the same words large enough to be read, or None.
+
+    Args:
+        text: the words.
+        typesetter: of their font.
+        picture: RGB, what they stand on.
+        product: its coverage.
+        job_id: whose words they are.
+    """
+    canvas = (picture.shape[1], picture.shape[0])
+    for content in dict.fromkeys((text, " ".join(text.split()))):
+        for place in (TextPosition.AUTO, TextPosition.TOP, TextPosition.BOTTOM):
+            words = set_words(content, typesetter, canvas, product, position=place, is_behind=False)
+            letter_px = letter_height(content, typesetter, words.font_size_px)
+            if letter_px < MIN_LETTER_SHARE * min(canvas):
+                continue
+            ink = box_of(words.mask > 0) or (0, 0, 1, 1)
+            area = text_area(canvas, product, position=place, is_behind=False)
+            spot = find_spots(picture, product, (ink[2], ink[3]), area=area, position=place)[0]
+            if spot.scale >= least_scale(letter_px, canvas):
+                arguments: dict[str, Any] = {"resume_job_id": job_id, "start_step": 2, "text_position": str(place)}
+                arguments["composition_mode"] = "overlay"
+                return arguments if content == text else {**arguments, "text_content": content}
+    return None
+
+
 def glyphs_of(text: TextLayout, fonts: FontCatalog, shape: tuple[int, int]) -> Glyphs:
     """The words of `text` set anew in a lettering picture of `shape` (rows, columns)."""
     typesetter = Typesetter(fonts, text.font_name)
@@ -103,7 +180,8 @@ def glyphs_of(text: TextLayout, fonts: FontCatalog, shape: tuple[int, int]) -> G
             if to_x - from_x >= _MIN_CELL_SHARE * text.font_size_px or (end == ends[-1] and to_x > from_x):
                 cells.append((from_x, y, to_x - from_x, height))
                 start = end
-    return Glyphs(mask, tuple(cells), text.font_size_px)
+    letter_px = letter_height("".join(lines), typesetter, text.font_size_px)
+    return Glyphs(mask, tuple(cells), text.font_size_px, letter_px)
 
 
 def placed_letters(picture: Picture, where: LettersLayout, canvas: tuple[int, int], glyphs: Glyphs | None) -> Placed:

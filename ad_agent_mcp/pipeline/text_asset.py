@@ -5,26 +5,19 @@ from ..contract.layout import TextLayout
 from ..contract.schemas import CompositionMode
 from ..contract.stages import Stage
 from ..imaging.picture import Picture
-from ..imaging.placement import is_banner, text_area
 from ..imaging.relief import paint_letters
 from ..imaging.typesetting import SetText, Typesetter, has_shaping, needs_shaping
 from . import checks
-from .lettering import glyphs_of
+from .checks import call_of
+from .lettering import MIN_LETTER_SHARE, glyphs_of, larger_setting, letter_height, set_words
 from .workspace import Workspace, crop, pad
-
-_MIN_SIZE_SHARE = 0.04
-_MAX_SIZE_SHARE = 0.17
-_MAX_BEHIND_SHARE = 0.24
-_MAX_BESIDE_SHARE = 0.2
-PADDING_SHARE = 0.3
-"""Empty rim of the lettering picture, in font sizes: room for an extrusion or a glow."""
 
 
 def make_text_asset(workspace: Workspace, text: str) -> None:
     """Run step 2 for the words `text`: writes `step2` and reports the step.
 
     Raises:
-        AdAgentError: `invalid_request`; the font is not listed, or no font covers a character.
+        AdAgentError: `invalid_request`; the font is not listed, no font covers a character, or nothing is drawn.
         Cancelled: the job is to stop.
     """
     report = workspace.events.open_stage(Stage.TEXT_LAYOUT)
@@ -38,6 +31,8 @@ def make_text_asset(workspace: Workspace, text: str) -> None:
         _do_without_shaping(workspace, text)
     workspace.find_product(report)
     words = _set(workspace, text)
+    if not words.lines:
+        raise invalid("These words have nothing to see in this font. Write them anew.", field="text_content")
     report.iteration(1, 1)
 
     size = (words.mask.shape[1], words.mask.shape[0])
@@ -65,8 +60,6 @@ def make_text_asset(workspace: Workspace, text: str) -> None:
 
 def _is_whole(workspace: Workspace, letters: Picture, layout: TextLayout) -> bool:
     """Whether painted letters are still the words; warns when they are not."""
-    if not layout.lines:
-        return True
     overlap = checks.glyph_overlap(letters, glyphs_of(layout, workspace.fonts, letters.shape[:2]))
     if overlap >= checks.GLYPH_LIMIT:
         return True
@@ -93,17 +86,20 @@ def _do_without_shaping(workspace: Workspace, text: str) -> None:
 
 
 def _set(workspace: Workspace, text: str) -> SetText:
+    """The words in the room that their place has; says so when they come out too small to read."""
     request, canvas = workspace.request, workspace.canvas
     is_behind = request.composition_mode is CompositionMode.BEHIND
-    area = text_area(canvas, workspace.product_matte, position=request.text_position, is_behind=is_behind)
     typesetter = Typesetter(workspace.fonts, request.font_name)
-    lines, size_px = typesetter.fit(
-        text,
-        (area[2], area[3]),
-        # Behind a product a second line would lose its middle.
-        max_lines=1 if is_behind else 8,
-        min_size_px=round(_MIN_SIZE_SHARE * min(canvas)),
-    )
-    largest = _MAX_BEHIND_SHARE if is_behind else _MAX_BESIDE_SHARE if is_banner(canvas) else _MAX_SIZE_SHARE
-    size_px = min(size_px, round(largest * min(canvas)))
-    return typesetter.draw(lines, size_px, padding_px=max(4, round(PADDING_SHARE * size_px)))
+    product, position = workspace.product_matte, request.text_position
+    words = set_words(text, typesetter, canvas, product, position=position, is_behind=is_behind)
+    least = MIN_LETTER_SHARE * min(canvas)
+    height = letter_height(text, typesetter, words.font_size_px)
+    if words.lines and height < least:
+        fewer = max(1, int(len(text) * (height / least) ** 2))
+        again = larger_setting(text, typesetter, workspace.step1, product, job_id=workspace.job.job_id)
+        workspace.events.notice(
+            "text_small",
+            f"So many words make letters of {height} px, and {least:.0f} px (2 % of the shorter side) can be read: "
+            f"about {fewer} characters have that size here. " + (f"Larger: {call_of(again)}." if again else ""),
+        )
+    return words

@@ -60,7 +60,7 @@ def verify_job(folder: Path, fonts: FontCatalog) -> tuple[Check, ...]:
     text = layout.text if "glyph_overlap" in was_judged else None
     glyphs = None if text is None else glyphs_of(text, fonts, (lettering.shape[0], lettering.shape[1]))
     placed = placed_letters(lettering, layout.letters, layout.canvas, glyphs)
-    return checks.all_checks(final, placed, cutout, product, job_id=layout.job_id)
+    return checks.all_checks(final, placed, cutout, product, job_id=layout.job_id, text=text, fonts=fonts)
 
 
 def _picture(path: Path, mode: str) -> Picture:

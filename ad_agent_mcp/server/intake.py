@@ -11,6 +11,7 @@ from ..config import Settings
 from ..contract.errors import AdAgentError, Fix, invalid
 from ..contract.fields import GENERATE, first_step, inherited
 from ..contract.schemas import GenerateRequest, Notice
+from ..contract.words import mended
 from ..files import sha256_of
 from ..imaging.decode import PictureInfo, PictureLimits, check_picture
 from ..imaging.fonts import FontCatalog
@@ -68,6 +69,8 @@ class Intake:
         given = frozenset(request.model_fields_set)
         earlier = self._earlier(request.resume_job_id) if request.resume_job_id else None
         draft = Prepared(_resumed(request, earlier) if earlier else request)
+        if "text_content" in given:
+            _mend_words(draft)
         request = draft.request
         if request.start_step == 1:
             self._take_product(draft, earlier)
@@ -108,8 +111,8 @@ class Intake:
         uri = f"ad://assets/{self._store.add_asset(content)}"
         return {"uri": uri, "sha256": sha256_of(content), "width": info.width, "height": info.height}
 
-    def changed(self, job: Job, changes: dict[str, Any]) -> GenerateRequest:
-        """The request of a paused job with some fields changed, to make its last finished step again.
+    def changed(self, job: Job, changes: dict[str, Any]) -> Prepared:
+        """The request of a paused job with some fields changed, to make its last finished step again, and notices.
 
         Args:
             job: as it waits.
@@ -120,10 +123,7 @@ class Intake:
         """
         from_step = max(job.finished)
         if "text_content" in changes and not changes["text_content"]:
-            raise invalid(
-                "The words cannot be taken away here; stop the job to keep the picture as it is.",
-                field="text_content",
-            )
+            raise _no_words_left()
         given = _read_changes(job, changes).model_dump(exclude_unset=True)
         for name in given:
             row, resumed = GENERATE[name], {"resume_job_id": job.id, name: changes[name]}
@@ -143,10 +143,14 @@ class Intake:
                     fix=Fix(tool="generate", arguments={**resumed, "start_step": step}),
                 )
         update = given or {"seed": _any_seed()}
-        request = GenerateRequest.model_validate({**job.request.model_dump(), **update})
-        if request.text_content:
-            self._check_words(request)
-        return request
+        draft = Prepared(GenerateRequest.model_validate({**job.request.model_dump(), **update}))
+        if "text_content" in given:
+            _mend_words(draft)
+        if draft.request.text_content:
+            self._check_words(draft.request)
+        elif job.request.text_content:
+            raise _no_words_left()
+        return draft
 
     def _take_product(self, draft: Prepared, earlier: Job | None) -> None:
         reference = draft.request.product_image
@@ -272,6 +276,12 @@ def _read_changes(job: Job, changes: dict[str, Any]) -> GenerateRequest:
         raise
 
 
+def _no_words_left() -> AdAgentError:
+    return invalid(
+        "The words cannot be taken away here; stop the job to keep the picture as it is.", field="text_content"
+    )
+
+
 def _any_seed() -> int:
     return random.SystemRandom().randrange(2**32)
 
@@ -289,6 +299,14 @@ def _first_affected(given: Set[str], earlier: Job) -> int:
     """The first step that a resumed job has to run when the caller did not say."""
     unfinished = earlier.remaining_steps
     return min([unfinished[0] if unfinished else 3, *(first_step(name) for name in given)])
+
+
+def _mend_words(draft: Prepared) -> None:
+    """Undo what happened to the words on their way, and say so."""
+    words = mended(draft.request.text_content or "")
+    draft.request = draft.request.model_copy(update={"text_content": words.text})
+    said = (("text_mended", words.mended), ("text_suspicious", words.suspicious))
+    draft.notices += [Notice(code=code, message=message) for code, message in said if message]
 
 
 def _report_unused(draft: Prepared, given: Set[str], earlier: Job | None) -> None:

@@ -269,9 +269,10 @@ class JobService:
                     raise refused
                 await self._refuse_when_busy()
                 if action == "redo":
-                    request = await anyio.to_thread.run_sync(self.intake.changed, job, changes)
+                    prepared = await anyio.to_thread.run_sync(self.intake.changed, job, changes)
                     await anyio.to_thread.run_sync(self.store.forget_step, job.id, decision.step)
-                    job = redo(job, request, step=decision.step)
+                    job = redo(job, prepared.request, step=decision.step)
+                    job = job.model_copy(update={"warnings": (*job.warnings, *prepared.notices)})
                 job = job.model_copy(update={"waiting_for": None, "owner": self.server_id})
                 await self._save(job)
             self._queue.append(job)

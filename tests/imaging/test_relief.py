@@ -6,7 +6,8 @@ import pytest
 
 from ad_agent_mcp.imaging.fonts import FontCatalog
 from ad_agent_mcp.imaging.picture import alpha_over
-from ad_agent_mcp.imaging.relief import STYLES, paint_letters, style_of
+from ad_agent_mcp.imaging.relief import paint_letters
+from ad_agent_mcp.imaging.styles import STYLES, wish_of
 from ad_agent_mcp.imaging.typesetting import Typesetter
 
 DEFAULT = "3D render of Gold foil balloon text, inflated, shiny metallic texture"
@@ -17,6 +18,7 @@ PROMPTS = {
     "wood": "carved wooden letters",
     "stone": "회색 돌 글자",
     "candy": "glossy red candy",
+    "plain": "blue 3D letters",
     "chisel": "chrome",
 }
 
@@ -28,8 +30,7 @@ def mask():
 
 
 def name_of(prompt):
-    style, _ = style_of(prompt)
-    return next(name for name, one in STYLES.items() if one is style)
+    return next(name for name, one in STYLES.items() if one is wish_of(prompt).style)
 
 
 def mean_colour(letters):
@@ -48,7 +49,11 @@ def mean_colour(letters):
         ("젤리 같은 글자", "candy"),
         ("금색 3D 글자", "chisel"),
         ("rose gold", "chisel"),
-        ("파란 글자", "candy"),
+        ("파란 글자", "flat"),
+        ("dark brown", "flat"),
+        ("파란 입체 글자", "plain"),
+        ("3D render of blue letters", "plain"),
+        ("metallic red", "chisel"),
         ("심플하게", "flat"),
         ("3D letters, flat background, gold", "chisel"),
         ("goldfish", "balloon"),
@@ -73,6 +78,78 @@ def test_colour_words_act(mask, style):
     red = mean_colour(paint_letters(mask, f"red {style}", seed=1))
     blue = mean_colour(paint_letters(mask, f"파란 {style}", seed=1))
     assert red[0] - red[2] > blue[0] - blue[2] + 60
+
+
+@pytest.mark.parametrize(
+    "prompt", ["dark brown", "진한 갈색", "고동색 풍선", "brown balloon", "밤색 입체", "갈색 사탕"]
+)
+def test_brown_letters_are_brown(mask, prompt):
+    red, green, blue = mean_colour(paint_letters(mask, prompt, seed=1))
+    assert red > 1.15 * green > 1.25 * blue
+    assert 0.4 * red < green < 0.85 * red
+
+
+@pytest.mark.parametrize(
+    ("prompt", "code"),
+    [
+        ("#00A0E9", "#00a0e9"),
+        ("flat letters in #0a9", "#00aa99"),
+        ("rgb(255, 90, 0)", "#ff5a00"),
+        ("rgba(10, 20, 30, 0.5) text", "#0a141e"),
+        ("blue, exactly #1e5fd0", "#1e5fd0"),
+    ],
+)
+def test_exact_colours_are_kept(mask, prompt, code):
+    letters = paint_letters(mask, prompt, seed=1)
+    assert mean_colour(letters) == pytest.approx([int(code[at : at + 2], 16) for at in (1, 3, 5)], abs=1)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "gold balloon but blue",
+        "blue balloon, not gold",
+        "blue balloon without any gold",
+        "blue balloon instead of gold or silver",
+        "금색 말고 파란 풍선",
+        "금색이 아닌 파란 풍선",
+        "금색 풍선인데 파란색으로",
+    ],
+)
+def test_what_is_not_wanted_does_not_count(mask, prompt):
+    assert (paint_letters(mask, prompt, seed=1) == paint_letters(mask, "blue balloon", seed=1)).all()
+
+
+def test_balloons_that_are_not_to_be_gold_are_not_gold(mask):
+    assert np.ptp(mean_colour(paint_letters(mask, "balloon, no gold", seed=1))) < 40
+
+
+@pytest.mark.parametrize("thing", ["gold balloon", "wood", "red candy", "blue", "stone"])
+@pytest.mark.parametrize(("darker", "paler"), [("dark", "pale"), ("deep", "light"), ("진한", "연한")])
+def test_adjectives_count_for_every_material(mask, thing, darker, paler):
+    dark, plain, pale = (
+        mean_colour(paint_letters(mask, f"{word} {thing}", seed=1)).mean() for word in (darker, "", paler)
+    )
+    assert dark + 1 < plain < pale - 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "unheeded"),
+    [
+        (DEFAULT, ()),
+        ("dark brown letters", ()),
+        ("파란 풍선 글자", ()),
+        ("deep green candy", ()),
+        ("blue balloon, not gold", ()),
+        ("silver chrome with sparkling diamonds", ("sparkling", "diamonds")),
+        ("blue and gold balloon", ("gold",)),
+        ("불타는 네온 글자", ("불타는",)),
+        ("soft wood", ()),
+        ("bold red neon", ("bold",)),
+    ],
+)
+def test_words_without_effect_are_known(prompt, unheeded):
+    assert wish_of(prompt).unheeded == unheeded
 
 
 def test_a_colour_beats_the_mere_word_metallic(mask):
@@ -101,7 +178,7 @@ def test_faces_keep_the_mask_and_only_an_extrusion_is_as_solid(mask, prompt):
     assert (letters[letters[..., 3] == 0] == 0).all()
     solid, face = letters[..., 3] > 127, mask > 0.5
     assert (solid & face).sum() >= 0.99 * face.sum()
-    if style_of(prompt)[0].depth:
+    if wish_of(prompt).style.depth:
         assert 1.1 < solid.sum() / face.sum() < 1.6
     else:
         assert (solid & ~face).sum() <= 0.01 * face.sum()

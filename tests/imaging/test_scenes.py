@@ -112,6 +112,50 @@ def test_a_scene_is_called_by_what_it_holds(prompt: str, name: str):
 
 
 @pytest.mark.parametrize(
+    "prompt",
+    [
+        "water by day",
+        "물결 낮",
+        "호수 낮에",
+        "beach at noon",
+        "바다 한낮",
+        "a lake on a sunny afternoon",
+        "waves in daylight",
+        "맑은 오후의 호수",
+        "아침 호수",
+        "햇살 비치는 호수",
+    ],
+)
+def test_water_is_painted_by_day_where_a_word_says_day(prompt: str):
+    choice = choose_scene(prompt)
+    assert scene_name(choice, choose_palette(prompt, PRODUCT)) == "daylight water, pale blue"
+    red, _, blue = painted(prompt)[0].image[:60].mean(axis=(0, 1))
+    assert blue > 150
+    assert blue > red + 20
+
+
+@pytest.mark.parametrize(
+    "prompt", ["dawn over the ocean", "새벽 바다", "해변의 황혼", "the sea at twilight", "golden beach", "여름밤 바다"]
+)
+def test_water_is_not_painted_by_day_where_a_word_says_another_time(prompt: str):
+    choice = choose_scene(prompt)
+    assert choice.kind.name == "sunset water"
+    assert "day" not in choice.props
+
+
+def test_golden_sand_at_noon_is_no_dusk():
+    assert "day" in choose_scene("golden sand, the sea at midday").props
+
+
+def test_a_low_table_is_not_the_day():
+    assert "day" not in choose_scene("호숫가의 낮은 탁자").props
+
+
+def test_the_word_for_the_time_is_told_among_those_that_are_followed():
+    assert choose_scene("water by day").words == ("water", "day")
+
+
+@pytest.mark.parametrize(
     ("words", "code"),
     [
         ("coral", "#ff7f50"),

@@ -130,3 +130,8 @@ def test_right_to_left_words_run_from_the_right():
 def test_an_unlisted_font_is_refused():
     with pytest.raises(AdAgentError):
         Typesetter(FontCatalog(), "Comic Sans")
+
+
+def test_more_words_than_fit_are_broken_into_lines_and_not_set_in_a_single_one(typesetter):
+    lines, _ = typesetter.fit("가나다라 마바사아 " * 20, (352, 115))
+    assert len(lines) > 4

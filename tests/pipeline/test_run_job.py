@@ -181,10 +181,10 @@ def test_the_product_stays_the_product(whole):
     assert difference[inside[part]].max() <= 1
 
 
-def test_all_five_checks_pass_on_an_easy_ad(whole):
+def test_all_six_checks_pass_on_an_easy_ad(whole):
     _, _, checks = whole
     names = ["product_core_identity", "glyph_overlap", "text_contrast", "text_product_overlap", "safe_margins"]
-    assert list(checks) == names
+    assert list(checks) == [*names, "text_size"]
     assert all(check.passed for check in checks.values())
 
 
@@ -537,3 +537,51 @@ def test_without_a_shaping_library_korean_is_set_with_a_notice_and_arabic_is_ref
     with pytest.raises(AdAgentError) as refusal:
         make(tmp_path / "arabic", text_content="سلام")
     assert "libfribidi0" in str(refusal.value)
+
+
+def test_words_with_nothing_to_draw_are_refused_before_they_are_painted(tmp_path):
+    events = Events(tmp_path)
+    with pytest.raises(AdAgentError, match="nothing to see"):
+        make(tmp_path, events=events, text_content="\u2060\u00ad\u2060")
+    assert Stage.TEXT_PAINT not in {stage for stage, _, _ in events.progress}
+
+
+def test_letters_too_small_to_read_are_told_before_they_are_painted_and_in_the_checks(tmp_path):
+    def look(stage):
+        if stage is Stage.TEXT_PAINT:
+            assert "text_small" in events.codes
+
+    events = Events(tmp_path, on_iteration=look)
+    _, checks = make(tmp_path, events=events, text_content="\n".join(f"{line}번째 줄" for line in range(1, 21)))
+    missed = checks["text_size"]
+    assert missed.passed is False
+    assert missed.value < missed.limit == 0.02
+    assert missed.fix is not None
+    again = {name: value for name, value in missed.fix.arguments.items() if name not in ("resume_job_id", "start_step")}
+    assert "text_small" not in make(tmp_path, steps=(2, 3), inputs=Inputs(has_step1_layers=True), **again)[0].codes
+
+
+def test_two_hundred_characters_are_set_large_enough_to_be_read(tmp_path):
+    _, checks = make(tmp_path, text_content="가나다라 마바사아 " * 20)
+    assert checks["text_size"].passed
+
+
+def test_what_letters_do_not_follow_is_told(tmp_path):
+    events, _ = make(tmp_path, text_model_prompt="blue balloon with tiny stars")
+    told = dict(events.notices)["lettering_simplified"]
+    assert "balloon, blue" in told
+    assert "tiny, stars" in told
+    events, _ = make(tmp_path, steps=(2, 3), inputs=Inputs(has_step1_layers=True), text_model_prompt="blue balloon")
+    assert "lettering_simplified" not in events.codes
+
+
+@pytest.mark.parametrize(("first", "then"), [("top", "center"), ("top", "bottom"), ("bottom", "center")])
+def test_a_place_for_words_without_effect_is_told_with_the_call_that_makes_room(tmp_path, first, then):
+    events, _ = make(tmp_path, text_position=first)
+    assert "text_position_unused" not in events.codes
+    layers, photo_of = Inputs(has_step1_layers=True), {"product_image": "ad://jobs/x/product.png"}
+    events, _ = make(tmp_path, steps=(2, 3), inputs=layers, text_position=then, **photo_of)
+    told = dict(events.notices)["text_position_unused"]
+    assert f"generate(resume_job_id='job-1', start_step=1, text_position='{then}')" in told
+    events, _ = make(tmp_path, text_position=then, **photo_of)
+    assert "text_position_unused" not in events.codes

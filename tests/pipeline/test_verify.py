@@ -66,6 +66,12 @@ def test_a_finished_job_measures_the_same_again(tmp_path: Path, mode: Compositio
     assert all(check.passed for check in results)
 
 
+def test_letters_too_small_to_read_are_found_again_with_the_same_call(tmp_path: Path):
+    folder = job(tmp_path / "job", text_content="\n".join("가나다라마바사아자차" * 5))
+    assert "text_size" in failed(folder)
+    assert verify_job(folder, FontCatalog()) == Layout.model_validate_json((folder / "layout.json").read_bytes()).checks
+
+
 @pytest.mark.parametrize("words", [WORDS, "SALE", "여름"])
 def test_a_check_is_judged_by_the_value_that_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str):
     folder = job(tmp_path / "job", text_content=words)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName
 from ad_agent_mcp.imaging.fonts import FontCatalog
 from ad_agent_mcp.server.intake import Intake, Prepared
-from ad_agent_mcp.server.job import Job, steps_to_run
+from ad_agent_mcp.server.job import Job, new_job_id, steps_to_run
 from ad_agent_mcp.server.references import ReferenceReader
 from ad_agent_mcp.server.store import JobStore
 
 from ..conftest import draw_product
+from .conftest import app_with
 
+SLOW = (sys.executable, "-m", "tests.workers.slow")
 NEW_ID = "01a205b1-7000-7d9d-b70b-4e69506ec1dd"
 OLD_ID = "01a205b1-6d95-7d9d-b70b-4e69506ec1dd"
 SIDE = 400
@@ -62,7 +65,7 @@ class Door:
         return job
 
     def redone(self, job: Job, **changes: Any) -> GenerateRequest:
-        return self._intake.changed(job, changes)
+        return self._intake.changed(job, changes).request
 
     def redo_refusal(self, job: Job, **changes: Any) -> ErrorInfo:
         with pytest.raises(AdAgentError) as caught:
@@ -193,3 +196,45 @@ def test_changes_are_read_like_any_call(door: Door):
     assert "text_position" in door.redo_refusal(job, text_position="left").message
     for name in ("width", "product_image", "wait_seconds", "resume_job_id"):
         assert door.redo_refusal(job, **{name: 512 if name == "width" else "5"}).field == name
+
+
+@pytest.mark.anyio
+async def test_words_are_mended_and_told_in_a_new_job_and_in_a_resumed_one(
+    settings: Settings, request_: GenerateRequest
+):
+    async with app_with(settings, SLOW, queue_size=2) as app:
+        damaged = request_.model_copy(update={"text_content": r"봄&amp;여름\n{name}"})
+        first = await app.service.generate(damaged)
+        again = await app.service.generate(damaged.model_copy(update={"resume_job_id": first.id}))
+        for job in (first, again):
+            assert job.request.text_content == "봄&여름\n{name}"
+            assert [notice.code for notice in job.warnings] == ["text_mended", "text_suspicious"]
+        inherited = GenerateRequest(resume_job_id=first.id)
+        assert app.service.intake.prepare(inherited, new_job_id()).notices == []
+
+
+@pytest.mark.anyio
+async def test_words_are_mended_and_told_when_a_step_is_redone(settings: Settings, request_: GenerateRequest):
+    async with app_with(settings, SLOW) as app:
+        job = Job(
+            id=new_job_id(),
+            request=request_,
+            engine=EngineName.DRAFT,
+            steps=(1, 2, 3),
+            finished={1: {}, 2: {}},
+            created_at=0.0,
+        )
+        redone = app.service.intake.changed(job, {"text_content": "여름<br>세일"})
+        assert redone.request.text_content == "여름\n세일"
+        assert [notice.code for notice in redone.notices] == ["text_mended"]
+
+
+@pytest.mark.anyio
+async def test_words_with_nothing_to_see_make_an_ad_without_words(
+    settings: Settings, request_: GenerateRequest, pictures: Path
+):
+    async with app_with(settings, SLOW) as app:
+        job = await app.service.generate(request_.model_copy(update={"text_content": "\u3164\u200b"}))
+        assert job.request.text_content is None
+        assert job.steps == (1,)
+        assert [notice.code for notice in job.warnings] == ["text_mended"]

@@ -14,6 +14,22 @@ Colour = tuple[float, float, float]
 """RGB in [0, 1]."""
 
 
+class NamedColour(NamedTuple):
+    """A colour in a prompt.
+
+    Attributes:
+        at: where its word begins.
+        said: the word in English with its adjective.
+        plain: without it.
+        rgb: the colour.
+    """
+
+    at: int
+    said: str
+    plain: str
+    rgb: Colour
+
+
 class Palette(NamedTuple):
     """A scene's colours, RGB in [0, 1].
 
@@ -34,13 +50,15 @@ class Palette(NamedTuple):
     lift: float = 0.0
 
 
-# Names that CSS lacks, by their usual values.
+# Names that CSS lacks, by their usual values, and those by which people mean another colour than CSS does.
 _MORE_NAMES = {
-    "amber": "#ffbf00", "apricot": "#fbceb1", "blush": "#f4c2c2", "bronze": "#cd7f32", "burgundy": "#800020",
-    "champagne": "#f7e7ce", "charcoal": "#36454f", "cream": "#fff3d6", "emerald": "#50c878", "lemon": "#fff44f",
-    "lilac": "#c8a2c8", "mint": "#a8e6cf", "mustard": "#e1ad01", "nude": "#e3bc9a", "peach": "#ffdab9",
-    "rose": "#f2a0ae", "rosegold": "#b76e79", "sage": "#9caf88", "sand": "#e2ca9f", "scarlet": "#ff2400",
-    "terracotta": "#e2725b", "walnut": "#5c4033", "wine": "#722f37",
+    "amber": "#ffbf00", "apricot": "#fbceb1", "blush": "#f4c2c2", "bronze": "#cd7f32", "brown": "#6f4427",
+    "burgundy": "#800020", "camel": "#b5824f", "caramel": "#b5824f", "champagne": "#f7e7ce", "charcoal": "#36454f",
+    "chestnut": "#6f3b24", "chocolate": "#4a2c1a", "cobalt": "#3b3fb5", "cream": "#fff3d6", "emerald": "#50c878",
+    "khaki": "#7b7a4b", "lemon": "#fff44f", "lilac": "#c8a2c8", "mint": "#a8e6cf", "mustard": "#e1ad01",
+    "nude": "#e3bc9a", "ochre": "#b9812f", "offwhite": "#f8f1df", "peach": "#ffdab9", "rose": "#f2a0ae",
+    "rosegold": "#b76e79", "sage": "#9caf88", "sand": "#e2ca9f", "scarlet": "#ff2400", "terracotta": "#e2725b",
+    "walnut": "#5c4033", "wine": "#722f37",
 }  # fmt: skip
 # Words of other meanings that CSS happens to use.
 _NOT_COLOURS = {"peru", "snow", "linen", "rebeccapurple"}
@@ -50,10 +68,14 @@ _KOREAN = {
     "빨간 빨강 레드 붉은": "red", "주황 오렌지": "orange", "노란 노랑 옐로": "yellow", "초록 녹색 그린": "green",
     "연두": "yellowgreen", "민트": "mint", "파란 파랑 블루 푸른": "blue", "하늘색 하늘빛 스카이블루": "skyblue",
     "남색 네이비": "navy", "보라 퍼플": "purple", "라벤더": "lavender", "라일락": "lilac", "핑크 분홍 벚꽃": "pink",
-    "갈색 브라운": "brown", "초콜릿": "chocolate", "베이지": "beige", "크림": "cream", "아이보리": "ivory",
-    "골드 금색 금빛 황금": "gold", "로즈골드": "rosegold", "흰 하얀 하양 화이트": "white", "회색 그레이": "gray",
-    "실버 은색 은빛": "silver", "검은 검정 블랙": "black", "청록": "teal", "터콰이즈": "turquoise", "살구": "apricot",
+    "갈색 브라운 고동색": "brown", "밤색": "chestnut", "초콜릿 초코": "chocolate", "베이지": "beige", "크림": "cream",
+    "아이보리 미색": "ivory", "골드 금색 금빛 황금": "gold", "로즈골드 핑크골드": "rosegold", "카멜": "camel",
+    "황토": "ochre", "흰 하얀 하양 화이트 백색": "white", "회색 그레이 쥐색": "gray", "차콜 먹색": "charcoal",
+    "실버 은색 은빛": "silver",
+    "검은 검정 까만 블랙 흑색": "black", "청록": "teal", "터콰이즈 옥색 비취색": "turquoise", "살구": "apricot",
     "복숭아 피치": "peach", "코랄 산호": "coral", "와인": "wine", "버건디": "burgundy", "샴페인": "champagne",
+    "카키 국방색": "khaki", "겨자 머스터드": "mustard", "쑥색": "sage", "곤색 감색": "navy", "소라색": "skyblue",
+    "군청 코발트": "cobalt", "적색": "red", "청색": "blue", "라임": "yellowgreen", "마젠타": "mediumvioletred",
     "에메랄드": "emerald", "세이지": "sage", "테라코타": "terracotta", "올리브": "olive",
     "자주색 자줏빛": "mediumvioletred",
 }  # fmt: skip
@@ -71,11 +93,18 @@ _CALLED = {word: words.split()[0] for words in _ADJECTIVES for word in words.spl
 _PREFIXES = {"연": _SHIFTS["연한"], "진": _SHIFTS["진한"]}
 _SURFACES = {"wood", "wooden", "oak", "table", "marble", "stone", "studio", "backdrop", "background"}
 _WALL_CHROMA = 54.0
+_TOKEN = re.compile(
+    r"#(?:[0-9a-f]{8}|[0-9a-f]{6}|[0-9a-f]{3})(?![0-9a-z])|(?:rgb|hsl)a?\([^()]*\)|[a-z]+|[가-힣]+|[^\w\s-]"
+)
+COLOUR_WORDS = frozenset({*_NAMES, "golden"}), frozenset(_KOREAN_NAMES)
+"""Every word for a colour, English and Korean; prefixes and endings may be added to Korean ones."""
+ADJECTIVES = _CALLED
+"""Adjectives of colours, and what each is in English."""
 
 
 def named_colours(prompt: str) -> list[tuple[str, Colour]]:
     """The colours that `prompt` names, in English with their adjectives, in order, each once."""
-    return [(word, colour) for word, _, colour in _found(prompt)]
+    return [(colour.said, colour.rgb) for colour in colours_in(prompt)]
 
 
 def choose_palette(prompt: str, product: Picture) -> Palette:
@@ -85,19 +114,19 @@ def choose_palette(prompt: str, product: Picture) -> Palette:
         prompt: any words.
         product: RGBA; its dominant hue is taken where alpha is full.
     """
-    found = _found(prompt)
+    found = colours_in(prompt)
     lift = _mood(prompt)
     if found:
-        lightness, a, b = _lab(found[0][2])
-        second = _lab(found[1][2]) if len(found) > 1 else None
+        lightness, a, b = _lab(found[0].rgb)
+        second = _lab(found[1].rgb) if len(found) > 1 else None
         a, b = _calmed(a, b, min(_WALL_CHROMA, 0.8 * float(np.hypot(a, b))))
         if lightness < 32:
             wall, shade = _rgb(lightness + 12, a, b), _rgb(max(5, lightness - 8), a * 0.9, b * 0.9)
         else:
             wall = _rgb(min(95, lightness + 0.28 * (96 - lightness)), a * 0.9, b * 0.9)
             shade = _rgb(*second) if second and second[0] > 30 else _rgb(lightness * 0.9, a, b)
-        name = " and ".join(word for word, _, _ in found[:2])
-        return Palette(wall, shade, floats(found[0][2]), name, tuple(plain for _, plain, _ in found), lift[0])
+        name = " and ".join(colour.said for colour in found[:2])
+        return Palette(wall, shade, floats(found[0].rgb), name, tuple(colour.plain for colour in found), lift[0])
     lightness, chroma, hue = _dominant(product)
     if chroma < 8:
         # Neutral products: warm for dark ones, a cool deeper tone for light ones, so that both stand out.
@@ -159,7 +188,7 @@ def _calmed(a: float, b: float, chroma: float) -> tuple[float, float]:
 
 
 def _words(prompt: str) -> list[str]:
-    return re.findall(r"[a-z]+|[가-힣]+|[^\w\s]", prompt.lower())
+    return [word[0] for word in _TOKEN.finditer(prompt.lower())]
 
 
 def _mood(prompt: str) -> tuple[float, float]:
@@ -171,23 +200,53 @@ def _mood(prompt: str) -> tuple[float, float]:
     return _AS_IT_IS
 
 
-def _found(prompt: str) -> list[tuple[str, str, Colour]]:
-    """Each colour of `prompt`: its English name with its adjective, without it, and RGB."""
-    words, found, index = _words(prompt), dict[str, tuple[str, str, Colour]](), 0
+def colours_in(prompt: str) -> list[NamedColour]:
+    """The colours that `prompt` names by words, as `#rrggbb` or as `rgb()`, in order, each once."""
+    tokens = [(word.start(), word[0]) for word in _TOKEN.finditer(prompt.lower())]
+    words, found, index = [word for _, word in tokens], dict[str, NamedColour](), 0
     while index < len(words):
+        at, word = tokens[index]
         pair = "".join(words[index : index + 2])
-        is_pair = pair in _NAMES and words[index] not in _SHIFTS and index + 1 < len(words)
-        name, shift = (pair, _AS_IT_IS) if is_pair else _plain(words[index])
+        is_pair = pair in _NAMES and word not in _SHIFTS and index + 1 < len(words)
+        name, shift = (pair, _AS_IT_IS) if is_pair else _plain(word)
         said = " ".join(words[index : index + 2]) if is_pair else name or ""
-        if name:
-            before = [word for word in words[max(0, index - 2) : index] if word in _SHIFTS]
-            # An adjective two words away counts only over another one ("deep warm coral"), not over a colour.
-            between = words[index - 1]
-            if before and (between in _SHIFTS or (between.isalpha() and _plain(between)[0] is None)):
-                shift, said = _SHIFTS[before[-1]], f"{_CALLED[before[-1]]} {said}"
-            found.setdefault(name, (said, name, _shifted(rgb_of(_NAMES[name]), *shift)))
+        if exact := _exact(word):
+            found.setdefault(word, NamedColour(at, word, word, exact))
+        elif name:
+            before = adjective_before(prompt, at)
+            if before:
+                shift, said = _SHIFTS[before], f"{before} {said}"
+            found.setdefault(name, NamedColour(at, said, name, shifted(rgb_of(_NAMES[name]), shift)))
         index += 2 if is_pair else 1
     return list(found.values())
+
+
+def adjective_before(prompt: str, at: int) -> str | None:
+    """The adjective, in English, that belongs to the word at `at` of `prompt`."""
+    words = _words(prompt[:at])
+    before = [word for word in words[-2:] if word in _SHIFTS]
+    # An adjective two words away counts only over another one ("deep warm coral"), not over a colour.
+    if before and (words[-1] in _SHIFTS or (words[-1].isalpha() and _plain(words[-1])[0] is None)):
+        return _CALLED[before[-1]]
+    return None
+
+
+def shift_of(adjective: str | None) -> tuple[float, float]:
+    """What an adjective does to a colour; see `shifted`."""
+    return _SHIFTS.get(adjective or "", _AS_IT_IS)
+
+
+def _exact(word: str) -> Colour | None:
+    """The colour of `#rgb`, `#rrggbb`, `rgb()` or `hsl()`."""
+    if word[0] != "#" and "(" not in word:
+        return None
+    parts = ",".join(re.findall(r"[\d.]+%?", word)[:3])  # without an alpha
+    try:
+        code = ImageColor.getrgb(word[:7] if word[0] == "#" else f"{word[:3]}({parts})")
+    except ValueError:
+        return None
+    red, green, blue = (min(255, max(0, level)) / 255 for level in code[:3])
+    return red, green, blue
 
 
 def _plain(word: str) -> tuple[str | None, tuple[float, float]]:
@@ -203,12 +262,19 @@ def _plain(word: str) -> tuple[str | None, tuple[float, float]]:
     return None, _AS_IT_IS
 
 
-def _shifted(colour: Colour, lift: float, saturation: float) -> Colour:
-    if (lift, saturation) == _AS_IT_IS:
+def shifted(colour: Colour, shift: tuple[float, float]) -> Colour:
+    """`colour` moved by a share towards white (+) or black (-), its chroma changed by a factor."""
+    if shift == _AS_IT_IS:
         return colour
+    lift, saturation = shift
     lightness, a, b = _lab(colour)
-    lightness += lift * (100 - lightness) if lift > 0 else lift * lightness
-    red, green, blue = _rgb(lightness, *_calmed(a, b, saturation * float(np.hypot(a, b))))
+    # What is dark already has less far to go: dark brown is not black.
+    less = 1 + lift * min(1.0, lightness / 50) if lift < 0 else 1.0
+    lightness = lightness * less + max(0.0, lift) * (100 - lightness)
+    chroma = saturation * float(np.hypot(a, b))
+    # In the dark a colour keeps its hue and has less room for chroma.
+    a, b = (a * saturation * less**0.5, b * saturation * less**0.5) if lift < 0 else _calmed(a, b, chroma)
+    red, green, blue = _rgb(lightness, a, b)
     return float(red), float(green), float(blue)
 
 

@@ -99,16 +99,22 @@ GRADIENT = SceneKind(
 )
 SCENES = (STUDIO, WOOD, SUNSET, NIGHT, MARBLE, GRADIENT)
 
+_DAYTIME = (
+    "day daytime daylight midday noon noontime afternoon morning sunlight sunlit sunny sunshine "
+    "낮 한낮 대낮 정오 오전 오후 아침 햇살 햇빛 맑은 맑게 화창 청명"
+)
 _PROPS = {
     "leaf": "leaf leaves palm tropical nature natural forest garden organic 잎 나뭇잎 야자 자연 숲 정원 유기농",
     "window": "window sunlight sunlit morning light sunny 창가 창문 햇살 햇빛 아침 빛",
     "neon": "neon cyberpunk club 네온 클럽",
     "podium": "podium pedestal plinth 단상 받침대 포디움",
-    "day": "ocean sea beach seaside summer sky resort 바다 바닷가 해변 해안 여름 하늘 휴양지",
-    "dusk": "sunset sunrise dusk evening golden 노을 석양 일몰 일출 저녁",
+    "day": f"ocean sea beach seaside summer sky resort 바다 바닷가 해변 해안 여름 하늘 휴양지 {_DAYTIME}",
+    "dusk": "sunset sunrise dusk dawn daybreak twilight nightfall evening night nighttime midnight moonlight moonlit "
+    "golden 노을 석양 일몰 일출 저녁 새벽 황혼 해질녘 해돋이 해넘이 동틀 여명 밤 여름밤 한밤 야간 심야 달빛 달밤",
 }
 # Korean words that begin like one of those above but mean something else.
-_NOT = ("밤색", "하늘색", "하늘빛", "물결무늬")
+_NOT = ("밤색", "밤나무", "하늘색", "하늘빛", "물결무늬", "낮은", "낮게", "낮고", "낮춘", "낮추")
+_TIMES = ("day", "dusk")
 
 
 @dataclass(frozen=True)
@@ -138,9 +144,14 @@ def choose_scene(prompt: str) -> SceneChoice:
         rank = (2 * len(surfaces) + len(moods), -min(found, default=0))
         if found and (best_rank == (0, 0) or rank > best_rank):
             best, best_rank, words = kind, rank, found
-    props = {name for name, known in _PROPS.items() if places_of(known.split(), text)}
+    held = {name: places_of(known.split(), text) for name, known in _PROPS.items()}
+    props = {name for name, found in held.items() if found}
     if "dusk" in props:
-        props.discard("day")
+        # Sand may be golden at noon, too.
+        is_day = set(held["dusk"].values()) == {"golden"} and bool(places_of(_DAYTIME.split(), text))
+        props.discard("dusk" if is_day else "day")
+    if best is SUNSET:
+        words = words | {at: word for name in _TIMES if name in props for at, word in held[name].items()}
     return SceneChoice(best, frozenset(props), tuple(words[place] for place in sorted(words)))
 
 

@@ -1,0 +1,296 @@
+"""What a prompt wants of letters: one of a few styles, and its colours.
+
+A style is one entry of `STYLES`. Knows nothing about pixels, words or jobs.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from . import surfaces
+from .picture import Floats, floats
+from .scenes.palette import (
+    ADJECTIVES,
+    COLOUR_WORDS,
+    Colour,
+    adjective_before,
+    colours_in,
+    places_of,
+    rgb_of,
+    shift_of,
+    shifted,
+)
+from .surfaces import Glyphs
+
+Tones = tuple[tuple[float, Colour | Floats], ...]
+"""Colours at lightness 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How letters look.
+
+    Attributes:
+        words: English and Korean words that ask for it.
+        tones: its colours where the prompt names none.
+        height: the surface in pixels over the mask; None is flat.
+        finish: lightness, 0-1, of a surface with the normal (right, up, towards the eye).
+        depth: extrusion downwards, in stroke radii.
+        tilt: how far faces lean towards the sky at the top of a line and the ground at its foot.
+        grain: added to the lightness.
+        glow: reach of the light round the letters, in stroke radii.
+    """
+
+    words: tuple[str, ...]
+    tones: Tones
+    height: Callable[[Glyphs, np.random.Generator], Floats] | None = None
+    finish: Callable[[Floats, Floats, Floats], Floats] = surfaces.matte
+    depth: float = 0.0
+    tilt: float = 0.0
+    grain: Callable[[Glyphs, np.random.Generator], Floats] | None = None
+    glow: float = 0.0
+
+
+class Wish(NamedTuple):
+    """What of a prompt letters can follow.
+
+    Attributes:
+        style: how they are made.
+        tones: their colours from dark to light.
+        said: both by name, for the caller.
+        unheeded: the prompt's words without effect, in order.
+    """
+
+    style: Style
+    tones: Tones
+    said: str
+    unheeded: tuple[str, ...] = ()
+
+
+class _Tint(NamedTuple):
+    """A colour or metal that a prompt asks for: where, by which name, and how an adjective moves it."""
+
+    at: int
+    said: str
+    metal: str | None
+    rgb: Colour
+    shift: tuple[float, float]
+
+
+def wish_of(prompt: str) -> Wish:
+    """The style and colours that `prompt` asks for, English or Korean; gold balloons when it asks for nothing.
+
+    What it says it does not want does not count, and a colour after "but" counts more than one before it.
+    """
+    text = re.sub(r"(?<=[a-z])-(?=[a-z])", " ", prompt.lower())
+    refused = [found[0] for found in _NEGATED.finditer(text)]
+    text = _NEGATED.sub(lambda found: " " * len(found[0]), text)
+    tints = _tints(text)
+    places = {name: places_of(style.words, text) for name, style in STYLES.items()}
+    wanted = [name for name in STYLES if places[name] and not (name == "flat" and _IS_SOLID.search(text))]
+    tint = tints[0] if tints else None
+    if wanted:
+        name = wanted[0]
+    elif tint is None:
+        name = "balloon"
+    elif tint.metal or places_of(_MERE_METAL, text):
+        name = "chisel"
+    else:
+        name = "plain" if _IS_SOLID.search(text) else "flat"
+    style = STYLES[name]
+    adjective = None if tint or not wanted else adjective_before(text, min(places[name]))
+    if tint is None:
+        is_refused = style.tones is METALS["gold"][1] and any(places_of(METALS["gold"][0], part) for part in refused)
+        tones = _moved(METALS["chrome"][1] if is_refused else style.tones, shift_of(adjective))
+    elif tint.metal and not style.glow:
+        tones = _moved(METALS[tint.metal][1], tint.shift)
+    else:
+        tones = _tones_of(tint.rgb, is_light=style.glow > 0)
+    said = tint.said if tint else adjective
+    used = [word for word in (*(tint.said.split() if tint else ()), adjective) if word]
+    return Wish(style, tones, f"{name}, {said}" if said else name, _unheeded(text, tints, places[name].values(), used))
+
+
+def _tints(text: str) -> list[_Tint]:
+    """The colours and metals that `text` asks for, the one that counts first."""
+    start = max((found.end() for found in _BUT.finditer(text) if _all_tints(text[found.end() :])), default=0)
+    tints = [tint._replace(at=tint.at + start) for tint in _all_tints(text[start:])]
+    exact = [tint for tint in tints if tint.said[0] == "#" or "(" in tint.said]
+    others = [tint for tint in tints if tint not in exact]
+    return [*exact, *others]
+
+
+def _all_tints(text: str) -> list[_Tint]:
+    tints = {colour.at: _Tint(colour.at, colour.said, None, colour.rgb, (0.0, 1.0)) for colour in colours_in(text)}
+    for metal, (words, tones) in METALS.items():
+        for at in places_of([word for word in words if word not in _MERE_METAL], text):
+            if any(other.metal for other in tints.values() if other.at <= at < other.at + 9 and other.at != at):
+                continue  # "rose gold" is one
+            adjective = adjective_before(text, at)
+            shift = shift_of(adjective)
+            said = f"{adjective} {metal}" if adjective else metal
+            if at not in tints or not tints[at].metal:
+                tints[at] = _Tint(at, said, metal, shifted(_middle(tones), shift), shift)
+    if not tints and (mere := places_of(_MERE_METAL, text)):
+        return [_Tint(min(mere), "chrome", "chrome", _middle(METALS["chrome"][1]), (0.0, 1.0))]
+    return [tints[at] for at in sorted(tints)]
+
+
+def _middle(tones: Tones) -> Colour:
+    red, green, blue = (float(level) for level in tones[3][1])
+    return red, green, blue
+
+
+def _moved(tones: Tones, shift: tuple[float, float]) -> Tones:
+    """`tones` made darker or lighter; the last highlight stays, and so do they shine."""
+    return (*((at, shifted(_colour(rgb), shift)) for at, rgb in tones[:-1]), tones[-1])
+
+
+def _colour(rgb: Colour | Floats) -> Colour:
+    return float(rgb[0]), float(rgb[1]), float(rgb[2])
+
+
+def _unheeded(text: str, tints: list[_Tint], style_words: Iterable[str], used: list[str]) -> tuple[str, ...]:
+    """Words of `text` that neither the style nor its colour follows, without those that say nothing."""
+    heeded = {*style_words, *used, *(word for phrase in style_words for word in phrase.split())}
+    first = tints[0].at if tints else -1
+    spare = {tint.at for tint in tints[1:] if not (tint.metal and tint.metal == tints[0].metal)}
+    result: dict[str, None] = {}
+    for found in re.finditer(r"#[0-9a-f]+|(?:rgb|hsl)a?\([^()]*\)|[a-z]+|[가-힣]+", text):
+        word = found[0]
+        is_tint = found.start() not in spare and any(
+            tint.at <= found.start() < tint.at + len(tint.said) for tint in tints if tint.at not in spare
+        )
+        is_known = word in heeded or word in _SAYS_NOTHING.split() or word in ADJECTIVES or word in _MERE_METAL
+        is_known |= any(
+            word.startswith(known) for known in (*_SAYS_NOTHING_KOREAN.split(), *style_words) if known >= "가"
+        )
+        if found.start() != first and not is_tint and not is_known:
+            result[word] = None
+    return tuple(result)
+
+
+def _tones_of(colour: Colour, *, is_light: bool = False) -> Tones:
+    """A scale through `colour`: its shadows keep the hue; of light itself even the darkest tone shines."""
+    base = floats(colour)
+    if is_light:
+        base = base - 0.85 * float(base.min())
+        base = base / max(float(base.max()), 0.05)
+    pale = float(base.min())
+    shadow, half = (0.62, 0.85) if is_light else (0.16 + 0.34 * pale, 0.52 + 0.24 * pale)
+    # White in a dull colour's highlights would be what is seen of it: they are of its own hue.
+    light = base + (1 - base) * (0.5 if is_light else 0.5 * float(base.max()) ** 2)
+    light = np.maximum(light, np.minimum(1.0, base * 1.5))
+    return (0.0, base * shadow), (0.25, base * half), (0.5, base), (0.78, light), (1.0, (1.0, 1.0, 1.0))
+
+
+def _scale(*steps: tuple[float, str]) -> Tones:
+    return tuple((at, rgb_of(code)) for at, code in steps)
+
+
+METALS: dict[str, tuple[tuple[str, ...], Tones]] = {
+    "rose gold": (
+        ("rose gold", "rose-gold", "rosegold", "pink gold", "copper", "로즈골드", "로즈 골드", "핑크골드", "구리"),
+        _scale(
+            (0, "#2c0d0c"), (0.22, "#7c3a34"), (0.5, "#cf8273"), (0.68, "#f0b3a4"), (0.86, "#ffe3da"), (1, "#fffaf6")
+        ),
+    ),
+    "gold": (
+        ("gold", "golden", "brass", "골드", "금색", "황금", "금박"),
+        _scale((0, "#331600"), (0.2, "#8a4c08"), (0.42, "#dc981c"), (0.6, "#f9c344"), (0.8, "#ffe68e"), (1, "#fffdf0")),
+    ),
+    "chrome": (
+        (
+            "chrome",
+            "silver",
+            "steel",
+            "metal",
+            "metallic",
+            "크롬",
+            "은색",
+            "은빛",
+            "은박",
+            "실버",
+            "메탈",
+            "금속",
+            "스틸",
+        ),
+        _scale(
+            (0, "#090b10"), (0.22, "#39414e"), (0.5, "#8f9aa8"), (0.68, "#c3ccd8"), (0.86, "#eef3f8"), (1, "#ffffff")
+        ),
+    ),
+}
+"""Words that ask for a metal, and its tones."""
+
+_MERE_METAL = ("metal", "metallic", "메탈", "금속")
+"""Beside a colour they only say that it shines."""
+
+STYLES: dict[str, Style] = {
+    "flat": Style(("flat", "simple", "minimal", "2d", "플랫", "평면", "심플", "단순"), _tones_of(rgb_of("#2f313b"))),
+    "balloon": Style(
+        ("balloon", "balloons", "inflated", "foil", "풍선", "벌룬", "포일"), METALS["gold"][1],
+        height=surfaces.foil, finish=surfaces.mirror,
+    ),
+    "neon": Style(
+        ("neon", "네온"), _tones_of(rgb_of("#10ccff"), is_light=True),
+        height=surfaces.inflated, finish=surfaces.tube, glow=7.0,
+    ),
+    "wood": Style(
+        ("wood", "wooden", "timber", "나무", "원목", "우드", "목재"),
+        _scale((0, "#1d0d05"), (0.25, "#4f2a12"), (0.5, "#8f5526"), (0.75, "#c58a4b"), (1, "#f0cd95")),
+        height=surfaces.rounded, depth=0.8, grain=surfaces.fibres,
+    ),
+    "stone": Style(
+        ("stone", "rock", "concrete", "marble", "granite", "돌", "석재", "바위", "콘크리트", "대리석"),
+        _scale((0, "#1c1b19"), (0.25, "#55524c"), (0.5, "#9b978f"), (0.75, "#d2cec5"), (1, "#fbf9f4")),
+        height=surfaces.chiselled, depth=0.8, grain=surfaces.speckle,
+    ),
+    "candy": Style(
+        ("candy", "glossy", "jelly", "plastic", "gummy", "glass", "캔디", "사탕", "젤리", "유광", "광택", "플라스틱"),
+        _tones_of(rgb_of("#ff4079")), height=surfaces.inflated, finish=surfaces.gloss,
+    ),
+    "plain": Style(
+        (), _tones_of(rgb_of("#2f313b")), height=surfaces.rounded, finish=surfaces.satin, depth=0.6,
+    ),
+    "chisel": Style(
+        ("chisel", "chiseled", "chiselled", "bevel", "beveled", "engraved", "각인", "조각"), METALS["gold"][1],
+        height=surfaces.chiselled, finish=surfaces.mirror, depth=0.75, tilt=0.5, grain=surfaces.brushed,
+    ),
+}  # fmt: skip
+"""What a prompt can ask for, in the order in which it is looked for."""
+
+_IS_SOLID = re.compile(r"\b3 ?d\b|입체")
+_BUT = re.compile(r"\bbut\b|\bhowever\b|인데|지만")
+_SAYS_NOTHING = (
+    "a an the of in on with and or for to is are as by at from but however be make made please d color colour colored "
+    "coloured colors letter letters lettering text texts word words title headline type typography font fonts "
+    "typographic render rendering rendered style styled look looks looking effect shiny texture textured surface "
+    "material finish tone tones"
+)
+_SAYS_NOTHING_KOREAN = (
+    "글자 글씨 글꼴 문자 텍스트 폰트 타이포 색 빛 컬러 느낌 스타일 질감 입체 효과 모양 재질 소재 렌더 그리고 으로 로 "
+    "된 하게 해 같은 인데 지만"
+)
+
+
+def _one_of(words: Iterable[str]) -> str:
+    return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+
+
+_MATERIALS = {
+    *(word for words, _ in METALS.values() for word in words),
+    *(word for style in STYLES.values() for word in style.words),
+}
+_ENGLISH = _one_of({*COLOUR_WORDS[0], *(word for word in _MATERIALS if word.isascii())})
+_KOREAN = _one_of({*COLOUR_WORDS[1], *(word for word in _MATERIALS if not word.isascii())})
+_NEGATED = re.compile(
+    rf"\b(?:not|no|non|never|without|avoid|instead of|rather than|isn'?t|don'?t (?:use|want)|do not (?:use|want))\b"
+    rf"(?:\s+(?:a|an|any|the|in|of|be|use|{_one_of(word for word in ADJECTIVES if word.isascii())}))*"
+    rf"(?:\s+(?:{_ENGLISH})\b)+(?:\s+(?:or|nor)\s+(?:{_ENGLISH})\b)*"
+    rf"|(?<![가-힣])(?:{_KOREAN})[가-힣]*?(?:\s+(?!(?:{_one_of(COLOUR_WORDS[1])}))[가-힣]+?)??"
+    r"\s*(?:말고|아닌|아니고|아니라|없이|대신|빼고|제외)[가-힣]*"
+)
+"""What a prompt does not want."""
