@@ -24,7 +24,7 @@ from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode, invalid
 from .app import App, open_app
 from .auth import LOOPBACK_ORIGIN, OPEN_PATHS, FrontDoor, Guard, is_loopback
-from .bodies import BodyRefusedError, read_body
+from .bodies import BodyRefusedError, max_message_bytes, read_body
 from .dashboard import PAGE_PATH, Dashboard
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def build_http_app(app: App, *, token: str | None, bound_host: str) -> ASGIApp:
     # Host and Origin are checked here for every route, the SDK's own included.
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     settings = app.service.settings
-    max_body = settings.max_image_bytes * 3 + (1 << 20)  # two pictures in base64 and their arguments
+    max_body = max_message_bytes(settings)
     mcp_app = app.server.streamable_http_app(transport_security=unchecked, max_request_body_size=max_body)
     sse_app = app.server.sse_app(transport_security=unchecked, max_request_body_size=max_body)
     dashboard = Dashboard(app) if settings.dev else None

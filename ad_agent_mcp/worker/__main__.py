@@ -172,8 +172,8 @@ def _describe(failure: Exception) -> ErrorInfo:
         )
     return ErrorInfo(
         code=ErrorCode.ENGINE_FAILED,
-        message=f"The engine failed with {type(failure).__name__}: {str(failure)[:500]}. The server's log has the "
-        "details; finished steps are kept, so the job can be resumed.",
+        message=f"The engine failed with {type(failure).__name__}. The server's log has the details; finished steps "
+        "are kept, so the job can be resumed.",
     )
 
 
