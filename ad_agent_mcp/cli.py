@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from . import __version__
 from .config import ENV_PREFIX, Settings, misspelt_variables
 from .contract.errors import AdAgentError, ErrorCode, invalid
+from .files import raise_file_limit
 from .logs import configure_logging, unblocked_stderr
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         from .doctor import require_gpu
 
         require_gpu(settings)
+    raise_file_limit()
     with unblocked_stderr():
         if options.command == "serve" and options.transport == "http":
             from functools import partial

@@ -12,14 +12,14 @@ from mcp.types import (
     JSONRPCMessage,
     jsonrpc_message_adapter,
 )
-from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic import TypeAdapter, ValidationError
 
 MAX_WORD_CHARS = 10_000
 """Longest text of a message outside a tool's arguments: an answer may repeat it, and answers have a budget."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[][{}:,]|[^][{}:,"\s]++', re.DOTALL)
 """A string, to the end where it has none: each byte is looked at once, whatever is sent."""
+_JSON: TypeAdapter[Any] = TypeAdapter(Any)
 _FREE_OF_LIMITS = frozenset({"icons"})
 
 
@@ -39,9 +39,10 @@ def read_message(data: bytes) -> JSONRPCMessage:
     """
     data = data.removeprefix(BYTE_ORDER_MARK)
     try:
-        message: Any = from_json(data)
-    except ValueError as error:
-        why = f"This is not one JSON value in UTF-8 ({str(error)[:200]}). Send one message a line."
+        message = _JSON.validate_json(data)
+    except ValidationError as error:
+        what = error.errors()[0].get("ctx", {}).get("error", "it is damaged")
+        why = f"This is not one JSON value in UTF-8 ({what}). Send one message a line."
         raise _refused(PARSE_ERROR, why, id_in(data)) from None
     if not isinstance(message, dict):
         why = "Send one JSON object at a time: {'jsonrpc': '2.0', 'id': ..., 'method': ...}. There are no batches."
@@ -77,7 +78,7 @@ def id_in(data: bytes) -> int | str | None:
         word = token[0]
         if depth == 1 and (before, last) == (b'"id"', b":"):
             with suppress(ValueError):
-                return _usable_id(from_json(word))
+                return _usable_id(_JSON.validate_json(word))
             return None
         depth += (word in (b"{", b"[")) - (word in (b"}", b"]"))
         if depth == 0:
