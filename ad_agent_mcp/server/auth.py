@@ -10,8 +10,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
-OPEN_PATHS = frozenset({"/health", ""})
-"""Answered without a token, with a slash at the end or without; what they tell is small."""
+OPEN_PATHS = frozenset({"/", "/health"})
+"""Answered without a token; what they tell is small."""
 LOOPBACK_ORIGIN = r"https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?"
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:@/\[\]]+)(:\d{1,5})?")
 _HEADERS = {
@@ -81,7 +81,7 @@ class Guard:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         given = given.strip().encode()
         scope["has_token"] = bool(self._token) and scheme.lower() == "bearer" and compare_digest(given, self._token)
-        if scope["has_token"] or self._token is None or scope["path"].rstrip("/") in self._open_paths:
+        if scope["has_token"] or self._token is None or scope["path"] in self._open_paths:
             return None
         refusal = _refuse(401, "A bearer token is needed: Authorization: Bearer <AD_AGENT_TOKEN>.")
         refusal.headers["www-authenticate"] = "Bearer"

@@ -180,7 +180,7 @@ class _Routes:
         service = self._app.service
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind.startswith("multipart/") or kind == "application/json":
-            raise BodyRefusedError(415, f"The body is {kind}. {_HOW_TO_UPLOAD}")
+            raise BodyRefusedError(400, f"The body is {kind}. {_HOW_TO_UPLOAD}")
         content = await read_body(
             request, max_bytes=service.settings.max_image_bytes, setting="AD_AGENT_MAX_IMAGE_BYTES"
         )

@@ -128,20 +128,18 @@ def test_a_client_that_vanishes_in_its_body_is_one_line_of_the_log(path: str, pl
 
 
 @pytest.mark.parametrize(
-    ("kind", "body", "status"),
+    ("kind", "body"),
     [
-        ("multipart/form-data; boundary=x", b"--x\r\n\r\n", 415),
-        ("application/json", b'{"image": "AAAA"}', 415),
-        ("Application/JSON; charset=utf-8", b"", 415),
-        ("image/png", b"", 400),
-        (None, b"", 400),
+        ("multipart/form-data; boundary=x", b"--x\r\n\r\n"),
+        ("application/json", b'{"image": "AAAA"}'),
+        ("Application/JSON; charset=utf-8", b""),
+        ("image/png", b""),
+        (None, b""),
     ],
 )
-def test_an_upload_in_another_form_is_told_which_to_use(
-    kind: str | None, body: bytes, status: int, http: httpx2.Client
-):
+def test_an_upload_in_another_form_is_told_which_to_use(kind: str | None, body: bytes, http: httpx2.Client):
     answer = http.post("/upload", content=body, headers={"content-type": kind} if kind else {})
-    assert answer.status_code == status
+    assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "invalid_request"
     assert "curl --data-binary @photo.jpg" in answer.json()["error"]["message"]
 
@@ -177,7 +175,6 @@ def test_the_root_says_what_this_is_and_tells_strangers_no_more(place: Place, ht
     guarded = Place(place.data, place.pictures, {"AD_AGENT_TOKEN": TOKEN})
     with http_server(guarded) as url:
         assert httpx2.get(url).json() == welcome.json()
-        assert httpx2.get(f"{url}/health/").status_code == 200
         assert httpx2.post(f"{url}/mcp/", json={}).status_code == 401
         assert httpx2.get(f"{url}/metrics/").status_code == 401
 
