@@ -21,7 +21,7 @@ from ad_agent_mcp.server.app import open_app
 from ad_agent_mcp.server.listener import MAX_CONNECTIONS, listen
 
 from .support import SERVER, Place, call, http_server, refused, wait_until
-from .test_stdio import BAD_LINES, ECHOES, HELLO, MODERN, UNANSWERED
+from .test_stdio import BAD_LINES, ECHOES, HELLO, MEGABYTE, MODERN, UNANSWERED
 
 pytestmark = pytest.mark.anyio
 TOKEN = "correct-horse-battery-staple"
@@ -104,11 +104,14 @@ def test_a_byte_order_mark_is_skipped(http: httpx2.Client):
 
 
 def test_a_megabyte_is_not_told_back(http: httpx2.Client):
-    version = {"mcp-protocol-version": "2026-07-28"}
-    for method, params in ECHOES:
-        for headers, own in ((ACCEPTED, {}), ({**ACCEPTED, **version, "mcp-method": method}, {"_meta": MODERN})):
+    hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": HELLO}
+    session = http.post("/mcp", json=hello, headers=ACCEPTED).headers["mcp-session-id"]
+    legacy = {**ACCEPTED, "mcp-session-id": session, "mcp-protocol-version": HELLO["protocolVersion"]}
+    modern = {**ACCEPTED, "mcp-protocol-version": "2026-07-28"}
+    for method, params in [*ECHOES, (MEGABYTE, {})]:
+        for headers, own in ((legacy, {}), ({**modern, "mcp-method": method[:100]}, {"_meta": MODERN})):
             message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, **own}}
-            assert len(http.post("/mcp", json=message, headers=headers).content) < 20_000, method
+            assert len(http.post("/mcp", json=message, headers=headers).content) < 20_000, method[:100]
 
 
 @pytest.mark.parametrize("path", ["/mcp", "/messages/?session_id=0123456789abcdef0123456789abcdef", "/upload"])
