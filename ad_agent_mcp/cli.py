@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from . import __version__
 from .config import ENV_PREFIX, Settings, misspelt_variables
 from .contract.errors import AdAgentError, ErrorCode, invalid
-from .logs import configure_logging
+from .files import raise_file_limit
+from .logs import configure_logging, unblocked_stderr
 
 logger = logging.getLogger(__name__)
 
@@ -67,16 +68,18 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         from .doctor import require_gpu
 
         require_gpu(settings)
-    if options.command == "serve" and options.transport == "http":
-        from functools import partial
+    raise_file_limit()
+    with unblocked_stderr():
+        if options.command == "serve" and options.transport == "http":
+            from functools import partial
 
-        from .server.http import serve_http
+            from .server.http import serve_http
 
-        anyio.run(partial(serve_http, settings, host=options.host, port=options.port))
-    else:
-        from .server.stdio import serve_stdio
+            anyio.run(partial(serve_http, settings, host=options.host, port=options.port))
+        else:
+            from .server.stdio import serve_stdio
 
-        anyio.run(serve_stdio, settings)
+            anyio.run(serve_stdio, settings)
     return 0
 
 

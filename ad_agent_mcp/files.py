@@ -1,4 +1,4 @@
-"""Files that survive a crash: the one atomic writer, and locks between processes.
+"""Files that survive a crash: the one atomic writer, locks between processes, and what the system has no more of.
 
 Knows nothing about jobs.
 """
@@ -17,6 +17,7 @@ if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
+    import resource
 
 
 def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -73,6 +74,22 @@ def sha256_of(data: bytes) -> str:
 def is_disk_full(error: OSError) -> bool:
     """Whether `error` says that there is no room (or quota) left."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_out_of_files(error: OSError) -> bool:
+    """Whether `error` says that this process, or the system, may open no more files or connections."""
+    return error.errno in (errno.EMFILE, errno.ENFILE)
+
+
+def raise_file_limit(wanted: int = 8192) -> None:
+    """Let this process and its children open `wanted` files, or as many as the system allows them."""
+    if sys.platform == "win32":
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 class FileLock:

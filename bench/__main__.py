@@ -19,12 +19,13 @@ from .draft import measure_draft
 from .load import measure_load
 from .report import Row, machine, markdown, verdict, write_into
 from .scale import measure_scale
-from .server import measure_calls, measure_generate, measure_orphans, measure_recovery, measure_start
+from .server import measure_calls, measure_generate, measure_http, measure_orphans, measure_recovery, measure_start
 
 GROUPS: dict[str, Callable[[Place], Iterator[Row]]] = {
     "start": measure_start,
     "generate": measure_generate,
     "calls": measure_calls,
+    "http": measure_http,
     "draft": measure_draft,
     "scale": measure_scale,
     "load": measure_load,

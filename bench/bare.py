@@ -1,4 +1,9 @@
-"""What server start-up is compared with: an MCP server with one trivial tool. Knows nothing about the product."""
+"""What start-up and calls are compared with: an MCP server with one trivial tool. Knows nothing about the product.
+
+Serves over stdio, or over HTTP on the port that the last argument names.
+"""
+
+import sys
 
 from mcp.server import MCPServer
 
@@ -12,4 +17,7 @@ def add(first: int, second: int) -> int:
 
 
 if __name__ == "__main__":
-    server.run("stdio")
+    if len(sys.argv) > 1:
+        server.run("streamable-http", port=int(sys.argv[-1]))
+    else:
+        server.run("stdio")

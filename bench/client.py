@@ -91,22 +91,48 @@ def call_over_http(url: str, tool: str, **arguments: Any) -> dict[str, Any]:
     Raises:
         CallFailedError: the tool answered with an error.
     """
-    with httpx2.Client(headers={"Accept": "application/json, text/event-stream"}, timeout=60) as http:
+    with HttpClient(url) as client:
+        return client.call(tool, **arguments)
 
-        def post(message: dict[str, Any]) -> httpx2.Response:
-            answer = http.post(f"{url}/mcp", json={"jsonrpc": "2.0", **message})
-            answer.raise_for_status()
-            return answer
 
-        session = post({"id": 1, "method": "initialize", "params": HELLO}).headers.get("mcp-session-id")
-        http.headers["MCP-Protocol-Version"] = PROTOCOL_VERSION
+class HttpClient:
+    """A session with the server at `url` over streamable HTTP, on one connection."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._http = httpx2.Client(headers={"Accept": "application/json, text/event-stream"}, timeout=60)
+        self._asked = 0
+
+    def __enter__(self) -> Self:
+        session = self._post({"id": 0, "method": "initialize", "params": HELLO}).headers.get("mcp-session-id")
+        self._http.headers["MCP-Protocol-Version"] = PROTOCOL_VERSION
         if session is not None:
-            http.headers["Mcp-Session-Id"] = session
-        post({"method": "notifications/initialized"})
-        answer = post({"id": 2, "method": "tools/call", "params": {"name": tool, "arguments": arguments}})
+            self._http.headers["Mcp-Session-Id"] = session
+        self._post({"method": "notifications/initialized"})
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        """Call a tool; its structured content.
+
+        Raises:
+            CallFailedError: the tool answered with an error.
+        """
+        self._asked += 1
+        params = {"name": tool, "arguments": arguments}
+        answer = self._post({"id": self._asked, "method": "tools/call", "params": params})
         bodies = [line.removeprefix("data:") for line in answer.text.splitlines() if line.startswith("data:")]
         messages = [json.loads(body) for body in bodies if body.strip()] or [answer.json()]
-        return content_of(result_of(next(message for message in messages if message.get("id") == 2)))
+        return content_of(result_of(next(message for message in messages if message.get("id") == self._asked)))
+
+    def _post(self, message: dict[str, Any]) -> httpx2.Response:
+        answer = self._http.post(f"{self._url}/mcp", json={"jsonrpc": "2.0", **message})
+        answer.raise_for_status()
+        return answer
 
 
 def result_of(answer: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The processes behind a server: its worker, what it has mapped, and when they are gone."""
 
+import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -30,6 +31,12 @@ def poll(condition: Callable[[], bool], *, every_s: float = 0.002, limit_s: floa
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {limit_s} s")
         time.sleep(every_s)
+
+
+def is_listening(port: int) -> bool:
+    """Whether a process of this machine takes connections on `port`."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def gone_s(processes: Sequence[psutil.Process], *, after: Callable[[], None]) -> float:

@@ -3,6 +3,7 @@
 import io
 import multiprocessing
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -14,11 +15,11 @@ from typing import Any
 import psutil
 from PIL import Image
 
-from tests.e2e.support import SERVER, SMALL, Place, http_server, processes_of
+from tests.e2e.support import SERVER, SMALL, Place, free_port, http_server, processes_of
 
-from .client import StdioClient, call_over_http
+from .client import HttpClient, StdioClient, call_over_http
 from .pictures import photographs
-from .processes import gone_s, mapped_of, poll, worker_of
+from .processes import gone_s, is_listening, mapped_of, poll, worker_of
 from .report import Row, median_max, ms, percentile, summary
 
 BARE = [sys.executable, "-P", str(Path(__file__).with_name("bare.py"))]
@@ -117,6 +118,29 @@ def measure_calls(place: Place) -> Iterator[Row]:
             size = client.answer_bytes
             yield Row(f"status with {images} of 2048 px, bytes", f"{size:,}", "<= 900,000", size <= 900_000)
             yield Row(f"status with {images} of 2048 px, 5 calls", median_max(times), "", None)
+
+
+def measure_http(place: Place) -> Iterator[Row]:
+    """A trivial call over HTTP on a kept connection, in turns with one to a bare server."""
+    place.data.mkdir(parents=True)
+    port = free_port()
+    bare = subprocess.Popen([*BARE, str(port)], stderr=subprocess.DEVNULL)  # noqa: S603
+    try:
+        with http_server(place) as url:
+            poll(lambda: is_listening(port), every_s=0.05)
+            poll(lambda: call_over_http(url, "health")["worker"] == "ready", every_s=0.05)
+            with HttpClient(url) as client, HttpClient(f"http://127.0.0.1:{port}") as other:
+                ours_s: list[float] = []
+                bare_s: list[float] = []
+                for _ in range(CALLS):
+                    ours_s.append(_call_s(client, "health"))
+                    bare_s.append(_call_s(other, "add", first=1, second=2))
+    finally:
+        bare.terminate()
+        bare.wait(10)
+    ratio = statistics.median(ours_s) / statistics.median(bare_s)
+    figure = f"x {ratio:.2f} (ours {summary(ours_s)}; bare {summary(bare_s)})"
+    yield Row(f"health over HTTP against a bare server's tool, {CALLS} calls", figure, "<= x 1.5", ratio <= 1.5)
 
 
 def measure_recovery(place: Place, *, rounds: int = 9) -> Iterator[Row]:
@@ -219,7 +243,7 @@ def until_ready(client: StdioClient) -> None:
     poll(lambda: client.call("health")["worker"] == "ready")
 
 
-def _call_s(client: StdioClient, tool: str, **arguments: Any) -> float:
+def _call_s(client: StdioClient | HttpClient, tool: str, **arguments: Any) -> float:
     start = time.perf_counter()
     client.call(tool, **arguments)
     return time.perf_counter() - start

@@ -1,6 +1,7 @@
 """What README, its Korean twin and mcp.json say is what the product does."""
 
 import ast
+import importlib.metadata
 import json
 import os
 import re
@@ -47,6 +48,33 @@ def commands(document: str) -> list[list[str]]:
     parts = [part for line in lines for part in re.split(r"&&|\|", line)]
     words = [shlex.split(part, comments=True) for part in parts]
     return [[word for word in line if not word.startswith(ENV_PREFIX)] for line in words if line]
+
+
+def third_party_imports() -> set[str]:
+    """Top-level names of what the package imports anywhere, of neither Python nor itself."""
+    imported: set[str] = set()
+    for path in (ROOT / "ad_agent_mcp").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                imported.add(node.module.partition(".")[0])
+    return imported - sys.stdlib_module_names - {"ad_agent_mcp"}
+
+
+def canonical(requirement: str) -> str:
+    """The name of the distribution in a requirement, as indexes spell it."""
+    return re.sub("[-_.]+", "-", re.split(r"[\[<>=!~; ]", requirement)[0]).lower()
+
+
+def test_whatever_the_package_imports_is_declared_and_pinned() -> None:
+    declared = {canonical(line) for line in PROJECT["dependencies"]}
+    declared |= {canonical(line) for extra in PROJECT["optional-dependencies"].values() for line in extra}
+    pinned = {canonical(line) for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines() if "==" in line}
+    found = importlib.metadata.packages_distributions()
+    undeclared = [name for name in third_party_imports() if not declared & {canonical(one) for one in found[name]}]
+    assert not undeclared
+    assert declared <= pinned
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

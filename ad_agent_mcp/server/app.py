@@ -13,7 +13,7 @@ from mcp.server.context import CallNext, HandlerResult
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError, ToolError, UnexpectedResourceError
-from mcp.types import INVALID_PARAMS, CallToolResult, GetPromptResult, InputRequiredResult
+from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, GetPromptResult, InputRequiredResult
 from pydantic import AnyUrl
 
 from .. import __version__
@@ -21,6 +21,7 @@ from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo
 from ..imaging.fonts import FontCatalog
 from .desk import Desk
+from .failures import out_of_files
 from .intake import Intake
 from .metrics import SystemMonitor
 from .prompts import add_prompts, checked_prompt
@@ -70,6 +71,8 @@ class AdServer(MCPServer[None]):
         except UnexpectedResourceError as failure:
             if isinstance(cause := failure.__cause__, AdAgentError):
                 raise ResourceNotFoundError(cause.info.message) from failure
+            if (lack := out_of_files(failure)) is not None:
+                raise MCPError(INTERNAL_ERROR, lack.message) from failure
             raise
 
     async def get_prompt(
@@ -86,6 +89,9 @@ class AdServer(MCPServer[None]):
 
     def _explain(self, name: str, failure: ToolError) -> ErrorInfo:
         cause = failure.__cause__
+        if (lack := out_of_files(failure)) is not None:
+            logger.warning("%s refused: no file descriptor left", name)
+            return lack
         if isinstance(cause, AdAgentError):
             logger.info("%s refused: %s", name, cause.info.code)
             return cause.info

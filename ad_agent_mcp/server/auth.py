@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
-OPEN_PATHS = frozenset({"/health"})
+OPEN_PATHS = frozenset({"/", "/health"})
 """Answered without a token; what they tell is small."""
 LOOPBACK_ORIGIN = r"https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?"
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:@/\[\]]+)(:\d{1,5})?")
@@ -54,7 +54,10 @@ class FrontDoor:
 
 
 class Guard:
-    """ASGI middleware inside CORS, whose headers a page needs on a refusal too: checks Origin and the token.
+    """ASGI middleware inside CORS, whose headers a page needs on a refusal too: checks which page asks, and the token.
+
+    Browsers tell a page by its Origin; of what is embedded, or followed as a link, only that it is cross-site. Programs
+    that are no browsers tell neither.
 
     `scope["has_token"]` tells the routes whether the request brought the token that is asked for.
     """
@@ -73,6 +76,8 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and origin not in self._origins and not re.fullmatch(LOOPBACK_ORIGIN, origin):
             return _refuse(403, f"Pages from {origin[:100]!r} may not use this server; see AD_AGENT_ALLOWED_ORIGINS.")
+        if origin is None and headers.get("sec-fetch-site", "").lower() == "cross-site":
+            return _refuse(403, "Other sites may neither embed this server nor lead to it: open its address directly.")
         scheme, _, given = headers.get("authorization", "").partition(" ")
         given = given.strip().encode()
         scope["has_token"] = bool(self._token) and scheme.lower() == "bearer" and compare_digest(given, self._token)

@@ -1,12 +1,22 @@
 """The bodies of requests to our own routes, read within limits of size and time. Knows nothing about what they hold."""
 
+import logging
+
 import anyio
 from starlette.requests import ClientDisconnect, Request
 
+from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode
+
+logger = logging.getLogger(__name__)
 
 BODY_TIMEOUT_S = 60
 """A body that takes longer is not waited for: each is held in memory."""
+
+
+def max_message_bytes(settings: Settings) -> int:
+    """The largest message that a client may send: two pictures in base64, and their arguments."""
+    return settings.max_image_bytes * 3 + (1 << 20)
 
 
 class BodyRefusedError(AdAgentError):
@@ -28,15 +38,20 @@ async def read_body(request: Request, *, max_bytes: int, setting: str = "") -> b
     Raises:
         BodyRefusedError: it is larger, did not arrive in `BODY_TIMEOUT_S`, or broke off.
     """
+    limit = f"{max_bytes:,} bytes" + (f" ({setting})" if setting else "")
+    too_large = BodyRefusedError(413, f"What was sent is larger than {limit}.")
+    told = request.headers.get("content-length", "")
+    if told.isdecimal() and int(told[:20]) > max_bytes:
+        raise too_large
     data = bytearray()
     with anyio.move_on_after(BODY_TIMEOUT_S) as reading:
         try:
             async for chunk in request.stream():
                 data += chunk
                 if len(data) > max_bytes:
-                    limit = f"{max_bytes:,} bytes" + (f" ({setting})" if setting else "")
-                    raise BodyRefusedError(413, f"What was sent is larger than {limit}.")
+                    raise too_large
         except ClientDisconnect as error:  # nobody reads the answer, and it is no fault of ours
+            logger.info("%s %s: the client went away in its body", request.method, request.url.path[:100])
             raise BodyRefusedError(400, "The client went away before it had sent everything.") from error
     if reading.cancelled_caught:
         raise BodyRefusedError(408, f"What was sent did not arrive within {BODY_TIMEOUT_S} s. Send it again, or less.")

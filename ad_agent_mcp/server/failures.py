@@ -4,6 +4,7 @@ import math
 import time
 
 from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo, Fix
+from ..files import is_out_of_files
 from .job import Job
 
 OCCUPIED_RETRY_S = 60
@@ -44,6 +45,21 @@ def stalled(job: Job, limit_s: float) -> ErrorInfo:
     """The worker was silent for too long."""
     what = f"The worker said nothing for {limit_s:g} s (AD_AGENT_STALL_TIMEOUT_S) and was replaced."
     return _cut_off(job, ErrorCode.WORKER_STALLED, what)
+
+
+def out_of_files(error: BaseException) -> ErrorInfo | None:
+    """What callers are told where `error`, whatever it was made into, began with a file that could not be opened."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and is_out_of_files(cause):
+            return ErrorInfo(
+                code=ErrorCode.BUSY,
+                message="The server has run out of file descriptors: too many connections or files are open. Try again "
+                "in a few seconds; whoever runs the server may raise its limit (ulimit -n).",
+                retry_after_seconds=5,
+            )
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def interrupted(job: Job) -> ErrorInfo:

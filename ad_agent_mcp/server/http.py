@@ -1,12 +1,8 @@
 """The HTTP server: streamable HTTP at `/mcp`, SSE at `/sse` + `/messages/`, and a few plain routes of ours."""
 
 import logging
-import socket
-import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, nullcontext, suppress
-from types import FrameType
-from typing import Any
 
 import anyio.to_thread
 import uvicorn
@@ -16,21 +12,41 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.staticfiles import NotModifiedResponse
 from starlette.types import ASGIApp
 
 from ..config import Settings
-from ..contract.errors import AdAgentError, ErrorCode, invalid
+from ..contract.errors import AdAgentError, ErrorCode
 from .app import App, open_app
 from .auth import LOOPBACK_ORIGIN, OPEN_PATHS, FrontDoor, Guard, is_loopback
-from .bodies import BodyRefusedError, read_body
+from .bodies import BodyRefusedError, max_message_bytes, read_body
 from .dashboard import PAGE_PATH, Dashboard
+from .failures import out_of_files
+from .listener import (
+    MAX_CONNECTIONS,
+    MAX_UNACCEPTED,
+    SHUTDOWN_GRACE_S,
+    Connection,
+    OrderlyServer,
+    listen,
+    log_floods_seldom,
+)
+from .posted import PostedMessages
 
 logger = logging.getLogger(__name__)
 
 _STATUS_CODES = {ErrorCode.NOT_FOUND: 404, ErrorCode.STORAGE_FULL: 507, ErrorCode.BUSY: 503}
-SHUTDOWN_GRACE_S = 2
+_WELCOME = {
+    "name": "ad-agent-mcp",
+    "what": "An MCP server that makes advertising images. Point an MCP client at one of its endpoints.",
+    "endpoints": {"streamable HTTP": "/mcp", "SSE": "/sse"},
+    "more": "/health tells whether it works. The README tells how clients are configured.",
+}
+_HOW_TO_UPLOAD = (
+    "Send the bytes of the picture themselves as the body, not a form or base64: "
+    "curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' <this address>."
+)
 
 
 async def serve_http(settings: Settings, *, host: str, port: int) -> None:
@@ -47,7 +63,8 @@ async def serve_http(settings: Settings, *, host: str, port: int) -> None:
             "AD_AGENT_TOKEN_FILE, or bind to 127.0.0.1.",
         )
     named = f"[{host}]" if ":" in host else host
-    listener = _listen(host, port)
+    listener = listen(host, port)
+    log_floods_seldom()
     async with open_app(settings, is_remote=True) as app:
         config = uvicorn.Config(
             build_http_app(app, token=token, bound_host=named),
@@ -55,35 +72,12 @@ async def serve_http(settings: Settings, *, host: str, port: int) -> None:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
+            limit_concurrency=MAX_CONNECTIONS,
+            http=Connection,
+            backlog=MAX_UNACCEPTED,
         )
         logger.info("listening on http://%s:%d (/mcp, /sse)", named, port)
-        await _Server(config).serve(sockets=[listener])
-
-
-class _Server(uvicorn.Server):
-    """Ends in order on a signal, instead of ending by it when everything is done."""
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.force_exit = self.should_exit
-        self.should_exit = True
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A socket bound to the address; before the server starts, so that a taken port is told plainly.
-
-    Raises:
-        AdAgentError: it cannot be bound.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    if sys.platform != "win32":
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise invalid(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another --port or --host.") from error
-    return listener
+        await OrderlyServer(config).serve(sockets=[listener])
 
 
 def build_http_app(app: App, *, token: str | None, bound_host: str) -> ASGIApp:
@@ -91,7 +85,7 @@ def build_http_app(app: App, *, token: str | None, bound_host: str) -> ASGIApp:
     # Host and Origin are checked here for every route, the SDK's own included.
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     settings = app.service.settings
-    max_body = settings.max_image_bytes * 3 + (1 << 20)  # two pictures in base64 and their arguments
+    max_body = max_message_bytes(settings)
     mcp_app = app.server.streamable_http_app(transport_security=unchecked, max_request_body_size=max_body)
     sse_app = app.server.sse_app(transport_security=unchecked, max_request_body_size=max_body)
     dashboard = Dashboard(app) if settings.dev else None
@@ -101,14 +95,15 @@ def build_http_app(app: App, *, token: str | None, bound_host: str) -> ASGIApp:
         async with app.server.session_manager.run(), dashboard.recording() if dashboard else nullcontext():
             yield
 
+    routes = [
+        *mcp_app.routes,
+        *sse_app.routes,
+        *_Routes(app).all(),
+        *(dashboard.routes() if dashboard else ()),
+    ]
     inner = Starlette(
-        routes=[
-            *mcp_app.routes,
-            *sse_app.routes,
-            *_Routes(app).all(),
-            *(dashboard.routes() if dashboard else ()),
-        ],
-        exception_handlers={AdAgentError: _refused},
+        routes=[*routes, *_with_slash(routes)],
+        exception_handlers={AdAgentError: _refused, OSError: _refused},
         middleware=[
             Middleware(
                 CORSMiddleware,
@@ -124,10 +119,18 @@ def build_http_app(app: App, *, token: str | None, bound_host: str) -> ASGIApp:
                 token=token,
                 open_paths=OPEN_PATHS | {PAGE_PATH} if dashboard else OPEN_PATHS,
             ),
+            Middleware(PostedMessages, paths={"/mcp", "/messages"}, max_bytes=max_body),
         ],
         lifespan=lifespan,
     )
+    inner.router.redirect_slashes = False  # to an absolute address, which is wrong behind a proxy that speaks TLS
     return FrontDoor(inner, (bound_host, *settings.allowed_hosts))
+
+
+def _with_slash(routes: Iterable[BaseRoute]) -> list[Route]:
+    """The routes with a slash after them."""
+    fixed = [route for route in routes if isinstance(route, Route) and "{" not in route.path and len(route.path) > 1]
+    return [Route(f"{route.path}/", route.endpoint, methods=route.methods) for route in fixed]
 
 
 class _Routes:
@@ -138,11 +141,16 @@ class _Routes:
 
     def all(self) -> list[Route]:
         return [
+            Route("/", self.welcome, methods=["GET"]),
             Route("/health", self.health, methods=["GET"]),
             Route("/files/{job_id}/{name}.png", self.file, methods=["GET"]),
             Route("/upload", self.upload, methods=["POST"]),
             Route("/metrics", self.metrics, methods=["GET"]),
         ]
+
+    async def welcome(self, request: Request) -> Response:
+        """What this is and where to go; the same for everyone."""
+        return JSONResponse(_WELCOME)
 
     async def health(self, request: Request) -> Response:
         """Everything for who has the token, two facts for who has not."""
@@ -170,9 +178,14 @@ class _Routes:
     async def upload(self, request: Request) -> Response:
         """Keep the picture in the request's body, for use as an image reference."""
         service = self._app.service
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind.startswith("multipart/") or kind == "application/json":
+            raise BodyRefusedError(400, f"The body is {kind}. {_HOW_TO_UPLOAD}")
         content = await read_body(
             request, max_bytes=service.settings.max_image_bytes, setting="AD_AGENT_MAX_IMAGE_BYTES"
         )
+        if not content:
+            raise BodyRefusedError(400, f"The body is empty. {_HOW_TO_UPLOAD}")
         return JSONResponse(await anyio.to_thread.run_sync(service.intake.keep, content), status_code=201)
 
     async def metrics(self, request: Request) -> Response:
@@ -184,6 +197,10 @@ class _Routes:
         return Response(expose(desk.service, machine.gpu_info), media_type=CONTENT_TYPE)
 
 
-async def _refused(_: Request, error: Any) -> Response:
-    status_code = error.status_code if isinstance(error, BodyRefusedError) else _STATUS_CODES.get(error.info.code, 400)
-    return JSONResponse({"error": error.info.model_dump(mode="json")}, status_code=status_code)
+async def _refused(_: Request, error: Exception) -> Response:
+    """The answer to an `AdAgentError`, or to a lack of file descriptors; other errors go on."""
+    info = out_of_files(error) or (error.info if isinstance(error, AdAgentError) else None)
+    if info is None:
+        raise error
+    status_code = error.status_code if isinstance(error, BodyRefusedError) else _STATUS_CODES.get(info.code, 400)
+    return JSONResponse({"error": info.model_dump(mode="json")}, status_code=status_code)

@@ -35,7 +35,7 @@ def encode_fitting(path: Path, *, max_side: int | None, picture_format: PictureF
     try:
         image = ImageOps.exif_transpose(Image.open(path))
     except OSError as error:
-        raise AdAgentError(ErrorCode.NOT_FOUND, f"The picture {path.stem} cannot be read: {error}.") from error
+        raise AdAgentError(ErrorCode.NOT_FOUND, f"The picture {path.stem} cannot be read; make it again.") from error
     if max_side is not None:
         image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     while True:

@@ -60,7 +60,7 @@ class WorkerKeeper:
                 how = str(death)
             except Exception as error:  # the receive loop outlives whatever one event, or one start, did to it
                 logger.exception("the worker could not be followed")
-                how = f"it could not be followed ({type(error).__name__}: {error})"
+                how = f"it could not be followed ({type(error).__name__}); the server's log has the details"
             self._worker = self.ready = None
             logger.warning("the worker died: %s", how)
             await on_death(how)

@@ -7,7 +7,6 @@ import re
 import signal
 import sys
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
@@ -51,7 +50,7 @@ _PASSED = re.compile(
 
 
 class WorkerDiedError(Exception):
-    """Raised when the worker's event stream ends; the text says how it died."""
+    """Raised when the worker's event stream ends; the text says how it died, in words that callers may read."""
 
 
 class WorkerProcess:
@@ -64,8 +63,6 @@ class WorkerProcess:
         self._stdin = process.stdin
         self._stdout = BufferedByteReceiveStream(process.stdout)
         self._stderr = process.stderr
-        self._last_words: deque[str] = deque(maxlen=12)
-        self._has_said_all = anyio.Event()
         self.heard_at = time.monotonic()
         """When the last event came, on the monotonic clock."""
 
@@ -144,28 +141,21 @@ class WorkerProcess:
         code: int | None = None
         with anyio.move_on_after(TERMINATE_GRACE_S):
             code = await self._process.wait()
-        with anyio.move_on_after(TERMINATE_GRACE_S):
-            await self._has_said_all.wait()
         if code is None:
             return "it closed its event stream"
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         hint = " (out of memory?)" if code == -9 else ""
-        said = " | ".join(self._last_words)[-400:]
         if code == UNREADABLE_EXIT:
-            return f"it could not read what the server sent; {_VERSIONS_DIFFER}; last words: {said}"
-        return f"it was {how}{hint}" + (f"; last words: {said}" if said else "")
+            return f"it could not read what the server sent; {_VERSIONS_DIFFER}"
+        return f"it was {how}{hint}"
 
     async def _pump_stderr(self) -> None:
         try:
             async for line in _lines(self._stderr):  # whole ones: our own lines go to the same place
-                if line.strip():
-                    self._last_words.append(line.strip())
-                with contextlib.suppress(OSError, ValueError):  # the host may have closed our stderr
+                with contextlib.suppress(OSError, ValueError, AttributeError):  # the host may have closed our stderr
                     sys.stderr.write(f"{line}\n")
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             pass
-        finally:
-            self._has_said_all.set()
 
 
 async def _lines(stream: ByteReceiveStream) -> AsyncIterator[str]:

@@ -23,7 +23,7 @@ from ..engines.diffusion.choice import Choice, choose_engine
 from ..engines.diffusion.gpu import visible_gpu
 from ..engines.diffusion.host import free_host_bytes
 from ..engines.diffusion.presets import PRESETS
-from ..files import is_disk_full
+from ..files import is_disk_full, is_out_of_files
 from ..imaging.fonts import FontCatalog
 from ..logs import configure_logging, current_job_id
 from ..pipeline.run import run_job
@@ -174,6 +174,12 @@ def _describe(failure: Exception) -> ErrorInfo:
             code=ErrorCode.STORAGE_FULL,
             message="The disk that holds AD_AGENT_DATA_DIR is full. Free some space, then resume this job.",
         )
+    if isinstance(failure, OSError) and is_out_of_files(failure):
+        return ErrorInfo(
+            code=ErrorCode.ENGINE_FAILED,
+            message="The worker has run out of file descriptors. Raise the server's limit (ulimit -n) and start it "
+            "again; finished steps are kept.",
+        )
     if isinstance(failure, MemoryError):
         return ErrorInfo(
             code=ErrorCode.OUT_OF_MEMORY,
@@ -187,8 +193,8 @@ def _describe(failure: Exception) -> ErrorInfo:
         )
     return ErrorInfo(
         code=ErrorCode.ENGINE_FAILED,
-        message=f"The engine failed with {type(failure).__name__}: {str(failure)[:500]}. The server's log has the "
-        "details; finished steps are kept, so the job can be resumed.",
+        message=f"The engine failed with {type(failure).__name__}. The server's log has the details; finished steps "
+        "are kept, so the job can be resumed.",
     )
 
 

@@ -4,6 +4,7 @@ import errno
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -43,6 +44,33 @@ async def test_a_dead_worker_fails_its_job_with_a_code_and_a_way_on(
         again = await settled(app, await app.service.generate(request_))
         assert again.error is not None
         assert again.error.code is ErrorCode.WORKER_CRASHED
+
+
+@pytest.mark.parametrize("dies", [False, True])
+async def test_where_the_worker_failed_is_told_to_the_log_alone(
+    dies: bool, settings: Settings, request_: GenerateRequest, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    (folder := tmp_path / "worker").mkdir()
+    if dies:
+        (folder / "mark").touch()
+    async with app_with(settings, (*fake("confiding"), str(folder))) as app:
+        job = await settled(app, await app.service.generate(request_))
+        assert job.error is not None
+        assert job.error.code is (ErrorCode.WORKER_CRASHED if dies else ErrorCode.ENGINE_FAILED)
+        assert "exit code 3" in job.error.message or "FileNotFoundError" in job.error.message
+        assert "secret" not in job.model_dump_json()
+        told = ""
+        with anyio.fail_after(20):
+            while "/opt/secret/place/model.bin" not in told:
+                told += capfd.readouterr().err
+                await anyio.sleep(0.01)
+
+
+async def test_a_worker_that_cannot_be_started_is_told_without_its_path(settings: Settings, request_: GenerateRequest):
+    async with app_with(settings, ("/opt/secret/python",)) as app:
+        job = await settled(app, await app.service.generate(request_))
+        assert job.error is not None
+        assert "secret" not in job.model_dump_json()
 
 
 async def test_a_silent_worker_is_replaced_and_its_job_fails_as_stalled(settings: Settings, request_: GenerateRequest):

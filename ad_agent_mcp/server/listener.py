@@ -1,0 +1,79 @@
+"""The listening socket and its connections: how many, how they end, what is logged of a flood. Knows no routes."""
+
+import asyncio
+import logging
+import socket
+import sys
+import time
+from types import FrameType
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from ..contract.errors import invalid
+
+SHUTDOWN_GRACE_S = 2
+MAX_CONNECTIONS = 400
+"""Requests on more are answered with 503, and more than twice as many are not even read."""
+MAX_UNACCEPTED = 128
+_FLOODS: tuple[str, ...] = ("socket.accept() out of system resource", "Exceeded concurrency limit.")
+_FLOOD_EVERY_S = 10.0
+
+
+def log_floods_seldom() -> None:
+    """From now on, log what too many connections cause by the thousand once in `_FLOOD_EVERY_S`."""
+    for name in ("asyncio", "uvicorn.error"):
+        logging.getLogger(name).addFilter(_Seldom())
+
+
+class Connection(H11Protocol):
+    """A connection, which is dropped at once where there are far too many: each costs a file descriptor."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().connection_made(transport)
+        if len(self.connections) > 2 * MAX_CONNECTIONS:
+            transport.abort()
+
+
+class OrderlyServer(uvicorn.Server):
+    """Ends in order on a signal, instead of ending by it when everything is done."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to the address; before the server starts, so that a taken port is told plainly.
+
+    Raises:
+        AdAgentError: it cannot be bound.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # By its protocol number asyncio knows TCP, and sends small answers without waiting for more (TCP_NODELAY).
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    if sys.platform != "win32":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise invalid(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another --port or --host.") from error
+    return listener
+
+
+class _Seldom(logging.Filter):
+    """Lets one of each flood's messages through in `_FLOOD_EVERY_S`, and every other message."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next_at = dict.fromkeys(_FLOODS, 0.0)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        flood = next((flood for flood in _FLOODS if str(record.msg).startswith(flood)), None)
+        if flood is None:
+            return True
+        is_due = time.monotonic() >= self._next_at[flood]
+        if is_due:
+            self._next_at[flood] = time.monotonic() + _FLOOD_EVERY_S
+        return is_due
