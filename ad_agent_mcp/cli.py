@@ -61,6 +61,14 @@ def run(arguments: Sequence[str]) -> int:
     except AdAgentError as error:
         print(f"ad-agent-mcp: {told(error.info)}", file=sys.stderr)
         return EXIT_FAILED if error.info.code in _NOT_USAGE else EXIT_USAGE
+    except PermissionError as error:
+        user = f" (id {os.getuid()}): `sudo chown {os.getuid()} {error.filename}`" if sys.platform != "win32" else ""
+        print(
+            f"ad-agent-mcp: {error.filename}: {error.strerror}. Give it to this user{user}, or name another folder "
+            "(AD_AGENT_DATA_DIR, --out)",
+            file=sys.stderr,
+        )
+        return EXIT_USAGE
     except (OSError, ValueError) as error:
         print(f"ad-agent-mcp: {error}", file=sys.stderr)
         return EXIT_USAGE

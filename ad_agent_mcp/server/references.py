@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 import platformdirs
 
-from ..config import Settings
+from ..config import Settings, own_folder
 from ..contract.errors import AdAgentError, ErrorCode, invalid
 from .in_place import open_in_place
 from .near_files import NearFiles, bare, spellings
@@ -46,12 +46,8 @@ def image_roots(settings: Settings, store: JobStore, *, remote: bool) -> tuple[P
     """
     if remote:
         return settings.image_roots
-    user = (
-        platformdirs.user_pictures_path(),
-        platformdirs.user_desktop_path(),
-        platformdirs.user_downloads_path(),
-    )
-    return (*settings.image_roots, store.inbox, *(folder for folder in user if folder.is_absolute()))
+    user = (platformdirs.user_pictures_path, platformdirs.user_desktop_path, platformdirs.user_downloads_path)
+    return (*settings.image_roots, store.inbox, *filter(None, map(own_folder, user)))
 
 
 class ReferenceReader:

@@ -15,6 +15,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -71,11 +72,14 @@ class JobStore:
             for folder in (self.jobs, self.active, self.steps, self.assets, self.locks, self.inbox):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise AdAgentError(
-                ErrorCode.STORAGE_FULL if is_disk_full(error) else ErrorCode.INVALID_REQUEST,
-                f"The data folder {root} cannot be written ({error.strerror}). Set AD_AGENT_DATA_DIR to a folder "
-                "that this user may write.",
-            ) from error
+            if is_disk_full(error):
+                raise AdAgentError(
+                    ErrorCode.STORAGE_FULL, f"The disk of the data folder {root} is full; free some space on it."
+                ) from error
+            raise _unwritable(Path(error.filename or root), error.strerror) from error
+        for folder in (root, self.jobs, self.active, self.steps, self.assets, self.locks):
+            if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+                raise _unwritable(folder, "it belongs to somebody else, or the disk is read-only")
 
     # jobs
 
@@ -301,6 +305,15 @@ class JobStore:
     def _is_own_file(self, path: Path) -> bool:
         """Whether `path` is a file that lies where it seems to: not a link, nor behind one inside the data folder."""
         return path.is_file() and path.resolve() == self.root.resolve() / path.relative_to(self.root)
+
+
+def _unwritable(folder: Path, why: str | None) -> AdAgentError:
+    """The refusal of a data folder, with the remedy for who runs the server."""
+    user = f" (id {os.getuid()}): `sudo chown -R {os.getuid()} {folder}`" if sys.platform != "win32" else ""
+    return invalid(
+        f"The data folder {folder} cannot be written ({why}). Give it to this user{user}, or set AD_AGENT_DATA_DIR to "
+        "a folder that this user may write."
+    )
 
 
 def _link(source: Path, target: Path) -> None:
