@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from ..contract.errors import AdAgentError, ErrorCode, Fix, invalid
 from ..contract.layout import Layout
 from ..contract.messages import Inputs
-from ..contract.schemas import LAYER_NAMES, JobState
+from ..contract.schemas import LAYER_NAMES, JobState, Notice
 from ..files import is_disk_full, sha256_of, sync_folder, write_atomically
 from .job import Job
 
@@ -220,13 +220,20 @@ class JobStore:
             has_step1_layers=first_step > 1 and not is_given and None not in (step1, self.layer(job_id, "cutout")),
         )
 
-    def copy_out(self, job_id: str, folder: Path) -> None:
-        """Copy the finished ad into a folder of the user's; a failure is only logged."""
+    def copy_out(self, job_id: str, folder: Path) -> Notice | None:
+        """Copy the finished ad into a folder of the user's; what its job has to tell when that failed."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.folder(job_id) / "final.png", folder / f"ad-{job_id}.png")
+            picture = (self.folder(job_id) / "final.png").read_bytes()
+            write_atomically(folder / f"ad-{job_id}.png", picture, durable=False)
         except OSError as error:
             logger.warning("the ad was not copied to %s: %s", folder, error, extra={"job_id": job_id})
+            return Notice(
+                code="copy_failed",
+                message=f"The ad was not copied to {folder} ({error.strerror}); it is kept with its job. Set "
+                "AD_AGENT_OUTPUT_DIR to a folder that may be written, and that has room.",
+            )
+        return None
 
     def layout(self, job_id: str) -> Layout | None:
         """What the job's layers show, or None before its first step is finished."""
