@@ -136,11 +136,11 @@ def _picture_roots(request: dict[str, Any], base: Path) -> list[Path]:
         request: paths in it become absolute, where there is such a file.
         base: what they are relative to.
     """
-    from .server.intake import PICTURE_FIELDS
+    from .contract.schemas import GenerateRequest
     from .server.near_files import spellings
 
     roots: list[Path] = []
-    for name in PICTURE_FIELDS:
+    for name in (name for name in GenerateRequest.model_fields if name.endswith("_image")):
         reference = request.get(name)
         if not isinstance(reference, str) or len(reference) > LONGEST_PATH or re.match("ad:|data:|https?:", reference):
             continue
