@@ -2,12 +2,15 @@
 
 import sys
 
-from .cli import run
-
 
 def main() -> int:
     """Run the command line; the result is the exit code."""
-    return run(sys.argv[1:])
+    try:
+        from .cli import run  # takes long enough for a Ctrl-C
+
+        return run(sys.argv[1:])
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ import argparse
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationError
 
@@ -17,30 +19,27 @@ from .config import ENV_PREFIX, Settings, misspelt_variables
 from .contract.errors import AdAgentError, ErrorCode, invalid
 from .files import raise_file_limit
 from .logs import configure_logging, unblocked_stderr
+from .shell import FLAG_FIELDS, in_commands, told
+
+if TYPE_CHECKING:
+    from .server.store import JobStore
 
 logger = logging.getLogger(__name__)
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+LONGEST_PATH = 4096
 _NOT_USAGE = (ErrorCode.MODEL_UNAVAILABLE, ErrorCode.STORAGE_FULL)
-_FLAG_FIELDS = {
-    "text": "text_content",
-    "scene": "bg_prompt",
-    "letters": "text_model_prompt",
-    "font": "font_name",
-    "position": "text_position",
-    "mode": "composition_mode",
-    "seed": "seed",
-    "resume": "resume_job_id",
-    "start_step": "start_step",
-}
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command.
 
     Returns:
-        0 when it worked, 1 when it did not, 2 when the flags or settings are wrong.
+        0 when it worked, 1 when it did not, 2 when the flags or settings are wrong, 130 after Ctrl-C, 141 when nobody
+        reads the output any more.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -48,17 +47,34 @@ def run(arguments: Sequence[str]) -> int:
         configure_logging(settings.log_level, settings.log_format, process="server")
         for name in misspelt_variables(os.environ):
             logger.warning("%s is no setting of ad-agent-mcp and has no effect; README lists them", name)
-        return _COMMANDS[options.command or "serve"](settings, options)
+        code = _COMMANDS[options.command or "serve"](settings, options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read our output has enough, as `head` does
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush at exit
+        return EXIT_BROKEN_PIPE
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             name = f"{ENV_PREFIX}{detail['loc'][0]}".upper() if detail["loc"] else "settings"
             print(f"{name}: {detail['msg'].removeprefix('Value error, ')}", file=sys.stderr)
         return EXIT_USAGE
-    except (AdAgentError, OSError, ValueError) as error:
+    except AdAgentError as error:
+        print(f"ad-agent-mcp: {told(error.info)}", file=sys.stderr)
+        return EXIT_FAILED if error.info.code in _NOT_USAGE else EXIT_USAGE
+    except PermissionError as error:
+        user = f" (id {os.getuid()}): `sudo chown {os.getuid()} {error.filename}`" if sys.platform != "win32" else ""
+        print(
+            f"ad-agent-mcp: {error.filename}: {error.strerror}. Give it to this user{user}, or name another folder "
+            "(AD_AGENT_DATA_DIR, --out)",
+            file=sys.stderr,
+        )
+        return EXIT_USAGE
+    except (OSError, ValueError) as error:
         print(f"ad-agent-mcp: {error}", file=sys.stderr)
-        return EXIT_FAILED if isinstance(error, AdAgentError) and error.info.code in _NOT_USAGE else EXIT_USAGE
+        return EXIT_USAGE
     except KeyboardInterrupt:
-        return EXIT_FAILED
+        return EXIT_INTERRUPTED
 
 
 def _serve(settings: Settings, options: argparse.Namespace) -> int:
@@ -91,27 +107,53 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
 
 def _generate(settings: Settings, options: argparse.Namespace) -> int:
     from .client import make_ad
+    from .server.store import JobStore
 
     request: Any = json.loads(options.request.read_text("utf-8")) if options.request else {}
     if not isinstance(request, dict):
         raise invalid(f"{options.request} has to hold a JSON object, with fields of the tool generate")
     request = cast(dict[str, Any], request)
-    request |= {field: value for flag, field in _FLAG_FIELDS.items() if (value := getattr(options, flag)) is not None}
+    roots = _picture_roots(request, options.request.absolute().parent) if options.request else list[Path]()
+    typed = {field: value for flag, field in FLAG_FIELDS.items() if (value := getattr(options, flag)) is not None}
     if options.size is not None:
-        request["width"], request["height"] = options.size
+        typed["width"], typed["height"] = options.size
     for assignment in options.set:
         name, equals, value = assignment.partition("=")
         if not equals:
             raise invalid(f"--set {assignment}: write it as FIELD=VALUE")
-        request[name] = value
+        typed[name] = value
         with suppress(ValueError):  # JSON where it is some, else text
-            request[name] = json.loads(value)
-    roots = [str(root) for root in settings.image_roots]
+            typed[name] = json.loads(value)
     if options.photo is not None:
-        photo = options.photo.expanduser().resolve()
-        request["product_image"] = str(photo)
-        roots.append(str(photo.parent))  # who types a path may read it
-    return make_ad(request, options.out, settings={f"{ENV_PREFIX}IMAGE_ROOTS": os.pathsep.join(roots)})
+        typed["product_image"] = str(options.photo)
+    roots += _picture_roots(typed, Path.cwd())
+    JobStore(settings.data_dir)  # refuses before a server is started
+    allowed = os.pathsep.join(dict.fromkeys(map(str, (*settings.image_roots, *roots))))
+    return make_ad({**request, **typed}, options.out, settings={f"{ENV_PREFIX}IMAGE_ROOTS": allowed})
+
+
+def _picture_roots(request: dict[str, Any], base: Path) -> list[Path]:
+    """The folders of the pictures that `request` names, for who types a path may read it.
+
+    Args:
+        request: paths in it become absolute, where there is such a file.
+        base: what they are relative to.
+    """
+    from .contract.schemas import GenerateRequest
+    from .server.near_files import spellings
+
+    roots: list[Path] = []
+    for name in (name for name in GenerateRequest.model_fields if name.endswith("_image")):
+        reference = request.get(name)
+        if not isinstance(reference, str) or len(reference) > LONGEST_PATH or re.match("ad:|data:|https?:", reference):
+            continue
+        roots.append((base / reference).parent)  # where the server looks for names that are nearly right
+        for text in spellings(reference):
+            with suppress(OSError, ValueError, RuntimeError):
+                if (path := (base / Path(text).expanduser()).resolve()).is_file():
+                    request[name], roots[-1] = str(path), path.parent
+                    break
+    return roots
 
 
 def _doctor(settings: Settings, options: argparse.Namespace) -> int:
@@ -132,6 +174,16 @@ def _models(settings: Settings, options: argparse.Namespace) -> int:
             return models.list_models(settings, options.preset)
 
 
+def _fonts(settings: Settings, options: argparse.Namespace) -> int:
+    from .imaging.fonts import FontCatalog
+
+    fonts = FontCatalog(settings.font_dirs).fonts()
+    width = max((len(font.name) for font in fonts), default=0)
+    for font in fonts:
+        print(f"{font.name:<{width}}  {font.family} {font.style}{', Hangul' if font.hangul else ''}")
+    return 0
+
+
 def _jobs(settings: Settings, options: argparse.Namespace) -> int:
     from .server.retention import prune
     from .server.store import JobStore
@@ -147,15 +199,20 @@ def _jobs(settings: Settings, options: argparse.Namespace) -> int:
         case "gc":
             print(f"{len(prune(store, settings))} jobs removed")
         case _:
-            for job_id in store.job_ids():
-                try:
-                    job = store.load(job_id)
-                except AdAgentError as error:
-                    print(f"{job_id}  {error}")
-                    continue
-                words = (job.request.text_content or "").replace("\n", " ")
-                print(f"{job_id}  {job.status:<9}  {int(job.percent):>3} %  {words}")
+            _list_jobs(store)
     return 0
+
+
+def _list_jobs(store: "JobStore") -> None:
+    for job_id in store.job_ids():
+        try:
+            job = store.load(job_id)
+        except AdAgentError as error:
+            print(f"{job_id}  {in_commands(error.info.message)}")
+            continue
+        made = datetime.fromtimestamp(job.created_at, UTC).astimezone()  # the clock on the person's wall
+        words = (job.request.text_content or "").replace("\n", " ")
+        print(f"{job_id}  {made:%Y-%m-%d %H:%M}  {job.status:<9}  {int(job.percent):>3} %  {words}")
 
 
 def _verify(settings: Settings, options: argparse.Namespace) -> int:
@@ -183,6 +240,7 @@ _COMMANDS = {
     "demo": _demo,
     "generate": _generate,
     "doctor": _doctor,
+    "fonts": _fonts,
     "models": _models,
     "jobs": _jobs,
     "verify": _verify,
@@ -212,20 +270,28 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for the three pictures")
     generate = commands.add_parser("generate", help="make an ad from your own photo")
     generate.add_argument("photo", type=Path, nargs="?", help="the product photo")
-    generate.add_argument("--text", help="the ad's words")
+    generate.add_argument("--text", help=r"the ad's words; \n begins a new line")
     generate.add_argument("--scene", help="the scene, in English (bg_prompt)")
     generate.add_argument("--letters", help="the look of the letters, in English (text_model_prompt)")
-    generate.add_argument("--font", help="a font name")
+    generate.add_argument("--font", help="a font's name or its beginning; the command fonts lists them")
     generate.add_argument("--size", type=_size, metavar="WxH", help="e.g. 1080x1350")
     generate.add_argument("--position", choices=("top", "center", "bottom", "auto"))
     generate.add_argument("--mode", choices=("overlay", "blend", "behind"))
     generate.add_argument("--seed", type=int)
     generate.add_argument("--resume", metavar="JOB", help="take results and settings from this job")
     generate.add_argument("--start-step", type=int, choices=(1, 2, 3))
-    generate.add_argument("--request", type=Path, metavar="FILE", help="a JSON file with fields of the tool generate")
+    generate.add_argument(
+        "--request",
+        type=Path,
+        metavar="FILE",
+        help="a JSON file with fields of the tool generate; paths in it are relative to it",
+    )
     generate.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any other field")
-    generate.add_argument("--out", type=Path, default=Path("out"), help="folder for the pictures")
+    generate.add_argument(
+        "--out", type=Path, default=Path("out"), help="folder for the pictures; none there is replaced"
+    )
     commands.add_parser("doctor", help="what this machine can do, and what it lacks; exit 1 when something is missing")
+    commands.add_parser("fonts", help="the fonts that --font may name")
     models = commands.add_parser("models", help="the diffusion engine's models").add_subparsers(
         dest="action", metavar="ACTION", required=True
     )

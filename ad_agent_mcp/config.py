@@ -5,7 +5,8 @@ Nobody else reads the environment. The worker gets its settings as the environme
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +34,29 @@ def _split_at(separator: str) -> BeforeValidator:
     )
 
 
-AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+def own_folder(find: Callable[[], Path]) -> Path | None:
+    """A folder of the user's, as `find` tells it, or None where the user has no home."""
+    with suppress(RuntimeError):
+        if (folder := find()).is_absolute():
+            return folder
+    return None
+
+
+def _own_data_folder() -> Path:
+    folder = own_folder(lambda: platformdirs.user_data_path("ad-agent-mcp", appauthor=False))
+    if folder is None:
+        raise ValueError("this user has no home folder: set AD_AGENT_DATA_DIR to a folder that it may write")
+    return folder
+
+
+def _made_absolute(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        raise ValueError(f"{path}: there is no such home folder; write the full path") from None
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_made_absolute)]
 PathList = Annotated[tuple[AbsolutePath, ...], NoDecode, _split_at(os.pathsep)]
 NameList = Annotated[tuple[Annotated[str, StringConstraints(strip_whitespace=True)], ...], NoDecode, _split_at(",")]
 
@@ -44,7 +67,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
     data_dir: AbsolutePath = Field(
-        default_factory=lambda: platformdirs.user_data_path("ad-agent-mcp", appauthor=False),
+        default_factory=_own_data_folder,
         description="Jobs, uploaded pictures, statistics",
     )
     output_dir: AbsolutePath | None = Field(

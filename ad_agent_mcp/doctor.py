@@ -27,6 +27,7 @@ from .engines.diffusion.memory_plan import rows
 from .engines.diffusion.presets import preset_named
 from .files import write_atomically
 from .imaging.fonts import FontCatalog
+from .server.folders import folder_warnings
 from .server.metrics import SystemMonitor
 from .server.references import image_roots
 from .server.store import JobStore
@@ -54,6 +55,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _engine(settings)
     yield from _data(settings)
     yield from _fonts(settings)
+    yield from (Finding("folders", "note", warning) for warning in folder_warnings(settings))
     yield _port()
 
 

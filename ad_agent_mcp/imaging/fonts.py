@@ -9,7 +9,7 @@ import io
 import logging
 import unicodedata
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -61,17 +61,34 @@ class FontCatalog:
         """Every readable font, by name."""
         return [info for info, _ in self._listed.values()]
 
+    def name_of(self, called: str) -> str:
+        """The listed font that is meant by `called`: a name, file name or family as people write it, or its beginning.
+
+        Raises:
+            AdAgentError: `invalid_request`; it fits no listed font, or several.
+        """
+        if called in self._listed:
+            return called
+        wanted = _plain(PurePath(called).with_suffix("").as_posix() if called.lower().endswith(SUFFIXES) else called)
+        names = {name: _names_of(info) for name, (info, _) in self._listed.items()}
+        whole = [name for name, plain in names.items() if wanted in plain]
+        fit = whole or [name for name, plain in names.items() if any(one.startswith(wanted) for one in plain)]
+        if len(fit) == 1 and wanted:
+            return fit[0]
+        alike = {one: name for name, plain in names.items() for one in plain}
+        nearest = [alike[one] for one in difflib.get_close_matches(wanted, alike, n=9, cutoff=0.4)]
+        likely = fit if wanted else list[str]()
+        near = list(dict.fromkeys([*likely, *nearest]))[:3] or list(self._listed)[:3]
+        hint = f" Nearest: {', '.join(near)}." if near else ""
+        raise invalid(f"There is no font {called[:200]!r}.{hint} `fonts` lists all.", field="font_name")
+
     def path_of(self, name: str) -> Path:
         """The file of the font `name`.
 
         Raises:
-            AdAgentError: `invalid_request`; no listed font has this name.
+            AdAgentError: as `name_of`.
         """
-        if name not in self._listed:
-            near = difflib.get_close_matches(name, self._listed, n=3, cutoff=0.4) or list(self._listed)[:3]
-            hint = f" Nearest: {', '.join(near)}." if near else ""
-            raise invalid(f"There is no font {name[:200]!r}.{hint} `fonts` lists all.", field="font_name")
-        return self._listed[name][1]
+        return self._listed[self.name_of(name)][1]
 
     def sample(self, name: str) -> bytes:
         """A PNG that shows the font `name`: its family, and a few letters in it as far as it has them.
@@ -79,7 +96,7 @@ class FontCatalog:
         Raises:
             AdAgentError: as `path_of`.
         """
-        path, (info, _) = self.path_of(name), self._listed[name]
+        info, path = self._listed[name := self.name_of(name)]
         words = _SAMPLE_WORDS if info.hangul else "Hamburg ABC 123"
         caption = ImageFont.truetype(str(self._candidates(_HANGUL_NAME, name)[0]), _SAMPLE_PX // 2)
         letters = ImageFont.truetype(str(path), _SAMPLE_PX)
@@ -99,7 +116,7 @@ class FontCatalog:
         Raises:
             AdAgentError: as `path_of`.
         """
-        self.path_of(name)
+        name = self.name_of(name)
         needed = (character for character in dict.fromkeys(text) if not _is_ignorable(character))
         return [character for character in needed if self._font_for(character, name) is None]
 
@@ -112,7 +129,7 @@ class FontCatalog:
         Raises:
             AdAgentError: as `path_of`.
         """
-        named = self.path_of(name)
+        named = self.path_of(name := self.name_of(name))
         if any(unicodedata.bidirectional(character) in ("R", "AL") for character in text):
             for path in self._fallbacks(name):
                 if all(_is_ignorable(character) or _covers(path, character) for character in text):
@@ -154,6 +171,17 @@ def _font_files(root: Path) -> Iterator[tuple[str, Path]]:
             yield path.relative_to(root).as_posix(), path.absolute()
         else:
             logger.warning("font %s leads out of its folder and is not listed", path)
+
+
+def _plain(text: str) -> str:
+    """The letters and digits of a font's name, by which people know it."""
+    return "".join(character for character in unicodedata.normalize("NFKC", text).casefold() if character.isalnum())
+
+
+def _names_of(font: FontInfo) -> set[str]:
+    """What people may call a font, plain: its name, its file's, its family, and that with its style."""
+    path = PurePath(font.name).with_suffix("")
+    return {_plain(name) for name in (path.as_posix(), path.name, font.family, f"{font.family} {font.style}")}
 
 
 def _read_info(name: str, path: Path) -> FontInfo | None:

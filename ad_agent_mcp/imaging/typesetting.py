@@ -56,7 +56,7 @@ class Typesetter:
     """Sets words in one font of a catalogue, with others standing in for characters it lacks."""
 
     def __init__(self, catalog: FontCatalog, font_name: str) -> None:
-        """Raises `AdAgentError` (`invalid_request`) when the catalogue does not list `font_name`."""
+        """Raises `AdAgentError` (`invalid_request`) when the catalogue knows no font by `font_name`."""
         catalog.path_of(font_name)
         self._runs = functools.cache(functools.partial(catalog.runs, name=font_name))
         self._font = functools.cache(ImageFont.truetype)

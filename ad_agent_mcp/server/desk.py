@@ -11,6 +11,7 @@ from starlette.requests import Request
 from .. import __version__
 from ..contract.schemas import GenerateRequest, JobStatus
 from ..imaging.fonts import FontCatalog
+from .folders import folder_warnings
 from .job import Job
 from .metrics import SystemMonitor
 from .results import FileLocator, job_status
@@ -60,7 +61,7 @@ class Desk:
         metrics = await anyio.to_thread.run_sync(self.monitor.sample)
         worker, current = self.service.worker, self.service.current
         ready = worker.ready
-        warnings: list[str] = []
+        warnings = await anyio.to_thread.run_sync(folder_warnings, self.service.settings)
         if worker.is_failing:
             warnings.append("The worker keeps dying; the log (stderr) says why.")
         if worker.engine_warning is not None:

@@ -79,13 +79,13 @@ class Intake:
         if request.start_step == 3 and request.text_content:
             self._take_step2(draft, earlier)
         _report_unused(draft, given, earlier)
-        if "font_name" in request.model_fields_set:
-            self._fonts.path_of(request.font_name)
         if request.text_content and request.start_step <= 2:
             self._check_words(request)
         changes: dict[str, Any] = {
             name: f"ad://jobs/{job_id}/{name.removesuffix('_image')}.png" for name in draft.inputs
         }
+        if "font_name" in request.model_fields_set:
+            changes["font_name"] = self._fonts.name_of(request.font_name)
         if draft.request.seed is None:
             changes["seed"] = _any_seed()
         draft.request = draft.request.model_copy(update=changes)

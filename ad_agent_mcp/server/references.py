@@ -7,22 +7,33 @@ read below an allowed folder, only when it is a regular file, and never waits on
 import base64
 import binascii
 import contextlib
+import logging
 import os
 import re
 import stat
-import sys
 from pathlib import Path
 from urllib.parse import unquote
 
 import platformdirs
 
-from ..config import Settings
+from ..config import Settings, own_folder
 from ..contract.errors import AdAgentError, ErrorCode, invalid
+from .in_place import open_in_place
+from .near_files import NearFiles, bare, spellings
 from .store import JobStore
 
-_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
-_SPACE = re.compile(r"\s+")
-_LOOKS_LIKE_PATH_BYTES = 4096
+logger = logging.getLogger(__name__)
+
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
+_STANDARD_ALPHABET = str.maketrans("-_", "+/")
+_SPACE = re.compile(r"(?:\s|\\[rn])+")
+"""White space, also as JSON writes line ends."""
+_DATA_HEADER = re.compile(r'data:((?:[^,"]|"[^"]*"){0,1000}),', re.IGNORECASE)
+_PICTURES_IN_BASE64 = ("iVBORw0KGgo", "/9j/", "_9j_", "UklGR", "AAAA", "R0lGOD")
+"""How PNG, JPEG, WebP, AVIF and GIF begin."""
+_LONGEST_NAME = 255
+_LONGEST_PATH = 4096
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def image_roots(settings: Settings, store: JobStore, *, remote: bool) -> tuple[Path, ...]:
@@ -35,12 +46,8 @@ def image_roots(settings: Settings, store: JobStore, *, remote: bool) -> tuple[P
     """
     if remote:
         return settings.image_roots
-    user = (
-        platformdirs.user_pictures_path(),
-        platformdirs.user_desktop_path(),
-        platformdirs.user_downloads_path(),
-    )
-    return (*settings.image_roots, store.inbox, *user)
+    user = (platformdirs.user_pictures_path, platformdirs.user_desktop_path, platformdirs.user_downloads_path)
+    return (*settings.image_roots, store.inbox, *filter(None, map(own_folder, user)))
 
 
 class ReferenceReader:
@@ -57,26 +64,27 @@ class ReferenceReader:
         Raises:
             AdAgentError: it names nothing readable; the message tells what would be.
         """
-        if reference.startswith("ad://"):
-            return self._read_own(reference, field)
-        if reference.startswith("data:"):
-            header, comma, body = reference.partition(",")
-            if not comma or not header.endswith(";base64"):
-                raise invalid(f"{field}: a data: URI must be base64 (data:image/png;base64,...).", field=field)
-            return self._decode(body, field)
-        if re.match(r"https?://", reference, re.IGNORECASE):
+        text = bare(reference)
+        if text[:5].lower() == "ad://":
+            return self._read_own(f"ad://{text[5:]}", field)
+        if re.match("data(?::|%3A)", text, re.IGNORECASE):
+            return self._decode(_body_of(text, field), field)
+        if re.match(r"https?://", text, re.IGNORECASE):
             raise invalid(
                 f"{field}: web addresses are not fetched. Save the picture into {self._roots_text()} and give its "
                 "path, or upload it (POST /upload) and give the ad://assets/ URI.",
                 field=field,
             )
-        if reference.startswith("file://"):
-            return self._read_path(unquote(reference.removeprefix("file://").removeprefix("localhost")), field)
-        if _looks_like_path(reference):
-            return self._read_path(reference, field)
-        return self._decode(reference, field)
+        if len(reference) > _LONGEST_PATH:
+            return self._decode(text, field)
+        if (path := self._find(reference)) is not None:
+            return self._read_regular(path, field)
+        if _is_encoded_picture(text):
+            return self._decode(text, field)
+        return self._read_near(reference, field)
 
     def _decode(self, text: str, field: str) -> bytes:
+        text = unquote(text) if "%" in text else text  # base64 has none
         limit = (self._max_bytes + 2) // 3 * 4
         if len(text) > limit * 1.1 or len(text := _SPACE.sub("", text)) > limit:
             raise invalid(
@@ -91,6 +99,7 @@ class ReferenceReader:
                 field=field,
             )
         try:
+            text = text.translate(_STANDARD_ALPHABET).rstrip("=")
             return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
         except binascii.Error:
             raise invalid(
@@ -116,41 +125,61 @@ class ReferenceReader:
             field=field,
         )
 
-    def _read_path(self, text: str, field: str) -> bytes:
-        roots = [os.path.realpath(root) for root in self._roots]
-        is_inside = False
-        # What no path can be (a null byte, an unknown user's home, a name too long) is told like what is not there.
-        with contextlib.suppress(ValueError, RuntimeError, OSError):
-            path = Path(text).expanduser()
-            for candidate in [path] if path.is_absolute() else [root / path for root in self._roots]:
+    def _find(self, reference: str) -> Path | None:
+        """What lies exactly where one of the spellings of `reference` says, resolved; None if nothing does."""
+        for text in spellings(reference):
+            for candidate in self._candidates(text):
                 resolved = Path(os.path.realpath(candidate))
-                if any(resolved.is_relative_to(root) for root in roots):
-                    is_inside = True
-                    if resolved.exists():
-                        return self._read_regular(resolved, field)
-        if is_inside:
+                if self._is_inside(resolved) and os.path.lexists(resolved):
+                    return resolved
+        return None
+
+    def _candidates(self, text: str) -> list[Path]:
+        """Where the path `text` may lead; what no path can be, and the home of nobody, leads nowhere."""
+        if "\0" in text or _SURROGATE.search(text):
+            return []
+        with contextlib.suppress(RuntimeError):
+            if (path := Path(text).expanduser()).is_absolute():
+                return [path]
+        return [root / text for root in self._roots]
+
+    def _is_inside(self, resolved: Path) -> bool:
+        return any(resolved.is_relative_to(os.path.realpath(root)) for root in self._roots)
+
+    def _read_near(self, reference: str, field: str) -> bytes:
+        """The only file that looks as `reference` does; else the refusal, which tells the nearest."""
+        search = NearFiles(self._roots)
+        texts = [text for text in spellings(reference) if self._candidates(text)]
+        fits = next((fits for text in texts if (fits := search.fitting(text))), list[Path]())
+        if len(fits) == 1:
+            logger.info("%s was found by a name that looks the same", field)
+            return self._read_regular(fits[0], field)
+        near = " or ".join(repr(name) for name in search.nearest(texts[-1])) if texts else ""
+        hint = f" Did you mean {near}?" if near else ""
+        shown = bare(reference)[:200]
+        paths = (Path(os.path.realpath(path)) for text in texts for path in self._candidates(text))
+        if any(self._is_inside(path) for path in paths):
             raise invalid(
-                f"{field}: there is no file {text[:200]!r}. Give the path of a picture in {self._roots_text()}.",
+                f"{field}: there is no file {shown!r}.{hint} Give the path of a picture in {self._roots_text()}.",
                 field=field,
             )
         raise invalid(
-            f"{field}: {text[:200]!r} is not a file inside an allowed folder ({self._roots_text()}). Copy the picture "
+            f"{field}: {shown!r} is not a file inside an allowed folder ({self._roots_text()}).{hint} Copy the picture "
             "there, or add its folder to AD_AGENT_IMAGE_ROOTS.",
             field=field,
         )
 
     def _read_regular(self, path: Path, field: str) -> bytes:
         """The content of `path`, which is resolved already: a link put in its place since then is refused."""
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         try:
-            descriptor = os.open(path, flags)
+            descriptor = open_in_place(path)
         except OSError as error:
             raise invalid(
                 f"{field}: {path.name!r} cannot be read ({error.strerror}). Give another picture.", field=field
             ) from error
         try:
             status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or _was_moved(descriptor, path):
+            if not stat.S_ISREG(status.st_mode):
                 raise invalid(f"{field}: {path.name!r} is not a regular file. Give the path of a picture.", field=field)
             if status.st_size > self._max_bytes:
                 raise invalid(
@@ -167,15 +196,21 @@ class ReferenceReader:
         return ", ".join(str(root) for root in self._roots) or "none; set AD_AGENT_IMAGE_ROOTS"
 
 
-def _looks_like_path(reference: str) -> bool:
-    if len(reference) > _LOOKS_LIKE_PATH_BYTES or "\n" in reference or "\0" in reference:
-        return False
-    if not _BASE64.fullmatch(reference):
-        return True
-    # Base64 of a JPEG begins "/9j/": only what is short, or really lies there, is taken for a path.
-    return reference.startswith("/") and not reference.startswith("/9j/")
+def _body_of(uri: str, field: str) -> str:
+    """The base64 of a data: URI, with or without percent-escapes and parameters."""
+    uri = unquote(uri) if "%" in uri else uri
+    header = _DATA_HEADER.match(uri)
+    if header is None or "base64" not in (part.strip().lower() for part in header[1].split(";")):
+        raise invalid(
+            f"{field}: this data: URI does not say base64, and only such are read. Give the picture as "
+            "data:image/png;base64,..., or the path of its file.",
+            field=field,
+        )
+    return uri[header.end() :]
 
 
-def _was_moved(descriptor: int, path: Path) -> bool:
-    """Whether a folder on the way to `path` was swapped for a link after `path` was resolved (Linux)."""
-    return sys.platform == "linux" and os.path.realpath(f"/proc/self/fd/{descriptor}") != str(path)
+def _is_encoded_picture(text: str) -> bool:
+    """Whether `text`, which names no file, is base64 rather than a name, by its letters, length and beginning."""
+    letters = _SPACE.sub("", text)
+    is_picture = letters.startswith(_PICTURES_IN_BASE64)
+    return bool(_BASE64.fullmatch(letters)) and (is_picture or (len(letters) > _LONGEST_NAME and letters[0] != "/"))

@@ -441,7 +441,8 @@ class JobService:
                 return  # a stop and the worker's own end met
             run.is_sent = True
             if job.status is JobState.COMPLETED and self.settings.output_dir is not None:
-                await anyio.to_thread.run_sync(self.store.copy_out, job.id, self.settings.output_dir)
+                notice = await anyio.to_thread.run_sync(self.store.copy_out, job.id, self.settings.output_dir)
+                job = job.model_copy(update={"warnings": (*job.warnings, *([notice] if notice else []))})
             # A failure is told at once: a power cut in this moment only costs its reason.
             await self._save(job, durable=job.status in (JobState.COMPLETED, JobState.PENDING))
             level = logging.WARNING if job.status is JobState.FAILED else logging.INFO

@@ -15,6 +15,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from pydantic import ValidationError
 from ..contract.errors import AdAgentError, ErrorCode, Fix, invalid
 from ..contract.layout import Layout
 from ..contract.messages import Inputs
-from ..contract.schemas import LAYER_NAMES, JobState
+from ..contract.schemas import LAYER_NAMES, JobState, Notice
 from ..files import is_disk_full, sha256_of, sync_folder, write_atomically
 from .job import Job
 
@@ -71,11 +72,14 @@ class JobStore:
             for folder in (self.jobs, self.active, self.steps, self.assets, self.locks, self.inbox):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise AdAgentError(
-                ErrorCode.STORAGE_FULL if is_disk_full(error) else ErrorCode.INVALID_REQUEST,
-                f"The data folder {root} cannot be written ({error.strerror}). Set AD_AGENT_DATA_DIR to a folder "
-                "that this user may write.",
-            ) from error
+            if is_disk_full(error):
+                raise AdAgentError(
+                    ErrorCode.STORAGE_FULL, f"The disk of the data folder {root} is full; free some space on it."
+                ) from error
+            raise _unwritable(Path(error.filename or root), error.strerror) from error
+        for folder in (root, self.jobs, self.active, self.steps, self.assets, self.locks):
+            if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+                raise _unwritable(folder, "it belongs to somebody else, or the disk is read-only")
 
     # jobs
 
@@ -216,13 +220,20 @@ class JobStore:
             has_step1_layers=first_step > 1 and not is_given and None not in (step1, self.layer(job_id, "cutout")),
         )
 
-    def copy_out(self, job_id: str, folder: Path) -> None:
-        """Copy the finished ad into a folder of the user's; a failure is only logged."""
+    def copy_out(self, job_id: str, folder: Path) -> Notice | None:
+        """Copy the finished ad into a folder of the user's; what its job has to tell when that failed."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.folder(job_id) / "final.png", folder / f"ad-{job_id}.png")
+            picture = (self.folder(job_id) / "final.png").read_bytes()
+            write_atomically(folder / f"ad-{job_id}.png", picture, durable=False)
         except OSError as error:
             logger.warning("the ad was not copied to %s: %s", folder, error, extra={"job_id": job_id})
+            return Notice(
+                code="copy_failed",
+                message=f"The ad was not copied to {folder} ({error.strerror}); it is kept with its job. Set "
+                "AD_AGENT_OUTPUT_DIR to a folder that may be written, and that has room.",
+            )
+        return None
 
     def layout(self, job_id: str) -> Layout | None:
         """What the job's layers show, or None before its first step is finished."""
@@ -301,6 +312,15 @@ class JobStore:
     def _is_own_file(self, path: Path) -> bool:
         """Whether `path` is a file that lies where it seems to: not a link, nor behind one inside the data folder."""
         return path.is_file() and path.resolve() == self.root.resolve() / path.relative_to(self.root)
+
+
+def _unwritable(folder: Path, why: str | None) -> AdAgentError:
+    """The refusal of a data folder, with the remedy for who runs the server."""
+    user = f" (id {os.getuid()}): `sudo chown -R {os.getuid()} {folder}`" if sys.platform != "win32" else ""
+    return invalid(
+        f"The data folder {folder} cannot be written ({why}). Give it to this user{user}, or set AD_AGENT_DATA_DIR to "
+        "a folder that this user may write."
+    )
 
 
 def _link(source: Path, target: Path) -> None:

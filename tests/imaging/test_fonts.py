@@ -26,16 +26,47 @@ def test_bundled_fonts_are_listed_by_relative_path(catalog):
     assert catalog.path_of(NAME).is_file()
 
 
-@pytest.mark.parametrize("name", ["NanumSquareB", "../pyproject.toml", "/etc/passwd", ""])
+@pytest.mark.parametrize(
+    "name", ["../pyproject.toml", "/etc/passwd", "", " ", "/", ".ttf", "../fonts/NanumPen/NanumPen.ttf"]
+)
 def test_only_listed_names_are_known(catalog, name):
     with pytest.raises(AdAgentError) as caught:
         catalog.path_of(name)
     assert caught.value.info.field == "font_name"
 
 
-def test_an_unknown_name_is_answered_with_the_nearest(catalog):
-    with pytest.raises(AdAgentError, match=NAME):
-        catalog.path_of("NanumSquareB")
+CALLED = {
+    "NanumPen": "NanumPen/NanumPen.ttf",
+    "nanumpen.TTF": "NanumPen/NanumPen.ttf",
+    "Nanum Pen": "NanumPen/NanumPen.ttf",
+    "Nanum Pen Script": "NanumPen/NanumPen.ttf",
+    "nanum-pen-script-regular": "NanumPen/NanumPen.ttf",
+    "nanumpen/nanumpen": "NanumPen/NanumPen.ttf",
+    "NanumSquareB": NAME,
+    "NanumSquare Bold": NAME,
+    "NanumSquare/NanumSquareB": NAME,
+    "ＮａｎｕｍＳｑｕａｒｅＢ": NAME,
+    "BM Jua": "BMJua/BMJUA_ttf.ttf",
+    "DejaVu Sans": FALLBACK_NAME,
+}
+
+
+@pytest.mark.parametrize("called", CALLED)
+def test_a_font_is_known_by_what_people_call_it_where_one_fits(catalog, called):
+    name = CALLED[called]
+    assert catalog.name_of(called) == name
+    assert catalog.path_of(called) == catalog.path_of(name)
+    assert catalog.runs("가€", called) == catalog.runs("가€", name)
+    assert catalog.uncovered("가\U0001fae0", called) == ["\U0001fae0"]
+    assert catalog.sample(called) == catalog.sample(name)
+
+
+@pytest.mark.parametrize(
+    ("called", "near"), [("NanumSquare", NAME), ("nanum", "Nanum"), ("NanumSquareX.ttf", NAME), ("Jua", "BMJua")]
+)
+def test_a_name_that_fits_several_fonts_or_none_is_answered_with_the_nearest(catalog, called, near):
+    with pytest.raises(AdAgentError, match=f"Nearest: .*{near}"):
+        catalog.path_of(called)
 
 
 def test_making_a_catalogue_reads_nothing():

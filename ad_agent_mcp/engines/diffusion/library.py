@@ -15,7 +15,7 @@ from typing import Any
 
 import platformdirs
 
-from ...config import Settings
+from ...config import Settings, own_folder
 from ...contract.errors import AdAgentError, ErrorCode
 from ...files import write_atomically
 from .presets import GIB, Component, Preset, Source
@@ -82,8 +82,8 @@ class ModelLibrary:
     """
 
     def __init__(self, settings: Settings) -> None:
-        kept = platformdirs.user_cache_path("ad-agent-mcp", appauthor=False) / "models"
-        self.models_dir = settings.models_dir or kept
+        cache = own_folder(lambda: platformdirs.user_cache_path("ad-agent-mcp", appauthor=False))
+        self.models_dir = settings.models_dir or (cache or settings.data_dir) / "models"
         self.offline = settings.offline
         self.overrides = {
             "flux": settings.flux_model,
