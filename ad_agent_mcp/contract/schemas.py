@@ -18,7 +18,7 @@ from pydantic import (
     model_serializer,
 )
 
-from .errors import ErrorInfo, Fix, Record
+from .errors import ErrorInfo, Fix, MessageText, Record
 
 ImageReference = Annotated[str, Field(min_length=1)]
 """Base64, a `data:` URI, an `ad://` URI of this server, or a path inside an allowed folder."""
@@ -148,7 +148,7 @@ class Notice(Record):
     """Something a caller should know although the job goes on."""
 
     code: str
-    message: str
+    message: MessageText
 
 
 class Check(Record):
