@@ -29,7 +29,12 @@ from .dashboard import PAGE_PATH, Dashboard
 
 logger = logging.getLogger(__name__)
 
-_STATUS_CODES = {ErrorCode.NOT_FOUND: 404, ErrorCode.STORAGE_FULL: 507, ErrorCode.BUSY: 503}
+_STATUS_CODES = {
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.STORAGE_FULL: 507,
+    ErrorCode.BUSY: 503,
+    ErrorCode.ENGINE_FAILED: 500,
+}
 SHUTDOWN_GRACE_S = 2
 
 
