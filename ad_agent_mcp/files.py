@@ -123,7 +123,9 @@ def folder_trouble(root: Path, error: OSError) -> str:
     if not os.path.isdir(root):  # noqa: PTH112  # raises nothing, whatever is in the way
         what = "is gone: it was removed, renamed or unmounted. Put it back, or make an empty folder there"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        what = f"cannot be written ({error.strerror}). Give this user the right to write there again, or mount it so"
+        what = (
+            f"cannot be written ({error.strerror}). Give this user the right to write there again, or mount it writable"
+        )
     else:
         named = "" if error.filename is None else f": {Path(os.fsdecode(error.filename)).name}"
         what = f"cannot be used ({error.strerror}{named}). Look at that folder and its disk"
@@ -182,10 +184,10 @@ class FileLock:
 
     @staticmethod
     def is_free(path: Path) -> bool:
-        """Whether nobody holds the lock at `path`; what is missing, or a folder, is free."""
+        """Whether nobody holds the lock at `path`; a missing file is free."""
         try:
-            descriptor = os.open(path, os.O_RDWR)
-        except (FileNotFoundError, IsADirectoryError):
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # may lie on a read-only disk
+        except FileNotFoundError:
             return True
         except OSError:
             return False  # who cannot look must not take it for free

@@ -90,6 +90,22 @@ def test_a_small_file_is_read_and_nothing_else_is_waited_for_or_followed(no_smal
         read_small(no_small_file, max_bytes=100)
 
 
+def test_whether_a_lock_is_free_can_be_told_on_a_read_only_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    lock = FileLock(tmp_path / "device.lock")
+    assert lock.try_acquire()
+    open_ = os.open
+
+    def refuse_writing(path: str | Path, flags: int, *rest: int) -> int:
+        if flags & (os.O_RDWR | os.O_WRONLY):
+            raise OSError(30, "Read-only file system", str(path))
+        return open_(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", refuse_writing)
+    assert not FileLock.is_free(lock.path)
+    lock.release()
+    assert FileLock.is_free(lock.path)
+
+
 def test_a_held_lock_whose_file_was_moved_away_is_taken_anew_where_others_look(tmp_path: Path):
     lock = FileLock(tmp_path / "server.lock")
     assert lock.try_acquire("first")
