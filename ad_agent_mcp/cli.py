@@ -193,7 +193,7 @@ def _jobs(settings: Settings, options: argparse.Namespace) -> int:
         case "show":
             print(store.load(options.job).model_dump_json(indent=2, by_alias=True))
         case "rm":
-            if store.load(options.job).id in store.active_jobs():
+            if store.shown(options.job).id in store.active_jobs():
                 raise invalid(f"job {options.job} is not over; stop it first")
             store.remove(options.job)
         case "gc":

@@ -118,7 +118,11 @@ class Settings(BaseSettings):
     max_image_side: int = Field(default=12_000, ge=256, description="Longest side of a picture in pixels")
 
     keep_jobs: int = Field(default=200, ge=1, description="Finished jobs to keep")
-    keep_days: float = Field(default=30, gt=0, description="Days to keep finished jobs")
+    keep_days: float = Field(
+        default=30,
+        gt=0,
+        description="Days to keep finished jobs; the newest 20 stay, and one clean-up lets go of a tenth at most",
+    )
     keep_gb: float = Field(default=10, gt=0, description="Disk space for finished jobs, in GB")
 
     token: SecretStr | None = Field(default=None, description="Bearer token of the HTTP server, 16 characters or more")

@@ -1,4 +1,4 @@
-"""Files that survive a crash: the one atomic writer, locks between processes, and what the system has no more of.
+"""Files that survive a crash: the one atomic writer, a reader that trusts nothing, locks between processes, and limits.
 
 Knows nothing about jobs.
 """
@@ -7,7 +7,9 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import secrets
+import stat
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -18,6 +20,9 @@ if sys.platform == "win32":
 else:
     import fcntl
     import resource
+
+MAX_NOTE_BYTES = 4096
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp", re.DOTALL)
 
 
 def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -53,6 +58,44 @@ def open_atomically(path: Path, *, durable: bool = True) -> Generator[BinaryIO]:
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether `name` is that of a file which `open_atomically` has not finished: being written, or left by a death."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def is_regular_file(path: Path) -> bool:
+    """Whether a file lies at `path` itself: no folder, pipe or link, and nothing that cannot be looked at."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def read_small(path: Path, *, max_bytes: int) -> bytes:
+    """The content of a file that anybody may have put there: never waits, follows no link, reads no more than agreed.
+
+    Args:
+        path: the file.
+        max_bytes: the most that it may have.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it cannot be read, is no regular file (EINVAL, or ELOOP for a link), or is larger (EFBIG).
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file", str(path))
+        if status.st_size > max_bytes:
+            raise OSError(errno.EFBIG, f"{status.st_size:,} bytes are too many", str(path))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:  # refuses a folder, so only now
+            return file.read(max_bytes)
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:
@@ -92,6 +135,20 @@ def raise_file_limit(wanted: int = 8192) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
+def folder_trouble(root: Path, error: OSError) -> str:
+    """Why the folder `root` could not be used, and what to do, in a sentence or two."""
+    if not os.path.isdir(root):  # noqa: PTH112  # raises nothing, whatever is in the way
+        what = "is gone: it was removed, renamed or unmounted. Put it back, or make an empty folder there"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        what = (
+            f"cannot be written ({error.strerror}). Give this user the right to write there again, or mount it writable"
+        )
+    else:
+        named = "" if error.filename is None else f": {Path(os.fsdecode(error.filename)).name}"
+        what = f"cannot be used ({error.strerror}{named}). Look at that folder and its disk"
+    return f"The data folder {root} (AD_AGENT_DATA_DIR) {what}, then call again; the server need not be restarted."
+
+
 class FileLock:
     """An exclusive lock between processes; the system lets go of it when its holder dies.
 
@@ -109,9 +166,13 @@ class FileLock:
     def try_acquire(self, note: str = "") -> bool:
         """Take the lock without waiting, or only renew the note; False when another process has it.
 
+        A held lock whose file was removed or moved is seen by nobody, and is taken anew.
+
         Raises:
             OSError: the lock file cannot be opened.
         """
+        if self._descriptor is not None and not _lies_at(self._descriptor, self.path):
+            self.release()
         descriptor = self._descriptor
         if descriptor is None:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -134,7 +195,7 @@ class FileLock:
     def read_note(self) -> str:
         """What the holder wrote, or an empty text."""
         try:
-            return self.path.read_text("utf-8", errors="replace")
+            return read_small(self.path, max_bytes=MAX_NOTE_BYTES).decode(errors="replace")
         except OSError:
             return ""
 
@@ -142,7 +203,7 @@ class FileLock:
     def is_free(path: Path) -> bool:
         """Whether nobody holds the lock at `path`; a missing file is free."""
         try:
-            descriptor = os.open(path, os.O_RDWR)
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # may lie on a read-only disk
         except FileNotFoundError:
             return True
         except OSError:
@@ -151,6 +212,13 @@ class FileLock:
             return _lock(descriptor, is_shared=True)
         finally:
             os.close(descriptor)
+
+
+def _lies_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except OSError:
+        return False
 
 
 def _lock(descriptor: int, *, is_shared: bool = False) -> bool:

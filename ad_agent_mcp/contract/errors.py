@@ -5,9 +5,24 @@ it must travel through library code that catches `Exception`.
 """
 
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+MAX_TEXT_CHARS = 4000
+"""The longest message that is made, stored or shown: a library's may hold megabytes, and hide all else."""
+
+
+def shortened(text: str) -> str:
+    """`text` with so much left out of its middle that `MAX_TEXT_CHARS` remain, which is said."""
+    if len(text) <= MAX_TEXT_CHARS:
+        return text
+    head, tail = MAX_TEXT_CHARS * 3 // 4, MAX_TEXT_CHARS // 5
+    return f"{text[:head]} [... {len(text) - head - tail:,} characters left out ...] {text[-tail:]}"
+
+
+MessageText = Annotated[str, AfterValidator(shortened)]
+"""What is told to people and agents, wherever it comes from: made here, sent over the pipe, or read from disk."""
 
 
 class ErrorCode(StrEnum):
@@ -44,7 +59,7 @@ class ErrorInfo(Record):
     """One failure as it crosses the pipe, lies on disk and is shown to a client."""
 
     code: ErrorCode
-    message: str
+    message: MessageText
     retry_after_seconds: int | None = None
     job_id: str | None = None
     field: str | None = None

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from .errors import ErrorInfo, Record
+from .errors import ErrorInfo, MessageText, Record
 from .schemas import Check, GenerateRequest
 from .stages import EngineName, Plan, Stage
 
@@ -124,7 +124,7 @@ class JobNotice(Message):
     type: Literal["notice"] = "notice"
     job_id: str
     code: str
-    message: str
+    message: MessageText
 
 
 class JobDone(Message):

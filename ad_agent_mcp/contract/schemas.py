@@ -18,7 +18,7 @@ from pydantic import (
     model_serializer,
 )
 
-from .errors import ErrorInfo, Fix, Record
+from .errors import ErrorInfo, Fix, MessageText, Record
 from .words import LOST_CHARACTER, canonical, mended
 
 ImageReference = Annotated[str, Field(min_length=1)]
@@ -180,7 +180,7 @@ class Notice(Record):
     """Something a caller should know although the job goes on."""
 
     code: str
-    message: str
+    message: MessageText
 
 
 class Check(Record):

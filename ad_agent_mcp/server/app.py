@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
+import anyio.to_thread
 from mcp import MCPError
 from mcp.server import CacheHint, MCPServer, ServerRequestContext
 from mcp.server.context import CallNext, HandlerResult
@@ -28,6 +29,7 @@ from .prompts import add_prompts, checked_prompt
 from .references import ReferenceReader, image_roots
 from .resources import add_resources
 from .results import error_result, within_budget
+from .retention import sweep
 from .service import JobService, open_service
 from .store import JobStore
 from .tools import make_tools
@@ -138,6 +140,9 @@ async def open_app(
     if not is_remote and settings.idle_unload_s is None:
         settings = settings.model_copy(update={"idle_unload_s": IDLE_UNLOAD_S})
     store = JobStore(settings.data_dir)
+    await anyio.to_thread.run_sync(sweep, store)
+    if (exposure := store.exposure()) is not None:
+        logger.warning("%s", exposure)
     fonts = FontCatalog(settings.font_dirs)
     reader = ReferenceReader(settings, store, image_roots(settings, store, remote=is_remote))
     intake = Intake(settings, store, reader, fonts)

@@ -66,8 +66,11 @@ class Desk:
             warnings.append("The worker keeps dying; the log (stderr) says why.")
         if worker.engine_warning is not None:
             warnings.append(worker.engine_warning)
+        trouble = await anyio.to_thread.run_sync(self.store.trouble)
+        exposure = await anyio.to_thread.run_sync(self.store.exposure)
+        warnings += [told for told in (trouble, exposure) if told is not None]
         return HealthReport(
-            status="degraded" if worker.is_failing else "ok",
+            status="degraded" if worker.is_failing or trouble is not None else "ok",
             gpu_available=bool(metrics.gpu_info),
             version=__version__,
             engine=self.service.engine_for(GenerateRequest()),

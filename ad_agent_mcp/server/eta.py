@@ -7,11 +7,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, Field, PositiveInt
+from pydantic import BaseModel, Field
 
 from ..contract.schemas import JobState
 from ..contract.stages import CANVAS_FREE, NOMINAL_ITERATIONS, PRIOR_LOAD_S, STAGES, Plan, Stage
-from ..files import write_atomically
+from ..files import read_small, write_atomically
 from .job import Estimate, Job
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,11 @@ REMEMBERED = 9
 """Latest times kept of a kind; their median is the expectation."""
 NOMINAL_PIXELS = 1024 * 1024
 
-Times = Annotated[list[float], Field(min_length=1)]
+MAX_BYTES = 4 << 20
+Times = Annotated[
+    list[Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]], Field(min_length=1, max_length=REMEMBERED)
+]
+Pixels = Annotated[int, Field(gt=0, le=2**40)]
 
 
 class LoadState(StrEnum):
@@ -34,7 +38,7 @@ class LoadState(StrEnum):
 class _Known(BaseModel):
     """Seconds by engine, preset and stage: of one iteration's work by size of canvas, of the wait for models before."""
 
-    work_s: dict[str, dict[PositiveInt, Times]] = Field(default_factory=dict[str, dict[PositiveInt, Times]])
+    work_s: dict[str, dict[Pixels, Times]] = Field(default_factory=dict[str, dict[Pixels, Times]])
     lead_s: dict[str, dict[LoadState, Times]] = Field(default_factory=dict[str, dict[LoadState, Times]])
 
 
@@ -44,7 +48,7 @@ class StageTimes:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._known = _Known.model_validate_json(path.read_bytes())
+            self._known = _Known.model_validate_json(read_small(path, max_bytes=MAX_BYTES))
         except (OSError, ValueError):
             self._known = _Known()
 

@@ -36,7 +36,12 @@ from .posted import PostedMessages
 
 logger = logging.getLogger(__name__)
 
-_STATUS_CODES = {ErrorCode.NOT_FOUND: 404, ErrorCode.STORAGE_FULL: 507, ErrorCode.BUSY: 503}
+_STATUS_CODES = {
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.STORAGE_FULL: 507,
+    ErrorCode.BUSY: 503,
+    ErrorCode.ENGINE_FAILED: 500,
+}
 _WELCOME = {
     "name": "ad-agent-mcp",
     "what": "An MCP server that makes advertising images. Point an MCP client at one of its endpoints.",

@@ -6,7 +6,7 @@ A terminal job never changes and progress never goes back. Times are seconds sin
 import os
 import time
 import uuid
-from typing import Literal, NamedTuple, assert_never
+from typing import Annotated, Literal, NamedTuple, assert_never
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +14,9 @@ from ..contract.errors import ErrorCode, ErrorInfo
 from ..contract.messages import JobDone, JobEvent, JobFailed, JobNotice, ModelMoved, StageProgress, StepResult
 from ..contract.schemas import Check, GenerateRequest, JobState, Notice
 from ..contract.stages import STAGES, STEP_NAMES, STEP_SHARES, EngineName, Plan, Stage
+
+MAX_TIME_S = 253_402_300_799.0
+"""The end of the year 9999, after which there are no dates."""
 
 
 class Estimate(NamedTuple):
@@ -41,14 +44,15 @@ class Decision(BaseModel):
 class Job(BaseModel):
     """One job. `steps` is all it has to run; `plan` the part that the worker was given last."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     id: str
     status: JobState = JobState.PENDING
     waiting_for: Literal["approval"] | None = None
     request: GenerateRequest
     engine: EngineName
-    steps: tuple[int, ...]
+    steps: tuple[Annotated[int, Field(ge=1, le=3)], ...]
+    """None where nothing is known of what was asked for."""
     plan: Plan | None = None
     expected: dict[Stage, Estimate] = Field(default_factory=dict[Stage, Estimate])
     """What each stage of the plan should take."""
@@ -72,7 +76,7 @@ class Job(BaseModel):
     checks: tuple[Check, ...] = ()
     error: ErrorInfo | None = None
 
-    created_at: float
+    created_at: Annotated[float, Field(ge=0, le=MAX_TIME_S)]
     running_since: float | None = None
     ran_s: float = 0.0
     owner: str = ""

@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import time
 import uuid
 from collections.abc import Generator, Iterable
@@ -16,13 +17,15 @@ from pathlib import Path
 from ..contract.errors import AdAgentError
 from ..contract.schemas import JobState
 from ..files import FileLock
+from .data_folder import DataFolderError, telling_trouble_of
 from .failures import interrupted
 from .job import Job, fail, requeue
-from .store import JobStore
+from .store import JobStore, UnreadableJobError
 
 logger = logging.getLogger(__name__)
 
 TURN_TIMEOUT_S = 2.0
+_SERVER_ID = re.compile("[0-9a-f]{12}")
 
 
 class Neighbours:
@@ -39,30 +42,39 @@ class Neighbours:
         """Be seen alive.
 
         Raises:
-            OSError: the lock file cannot be made.
+            DataFolderError: the lock file cannot be made.
         """
-        with self.turn():
+        with self.turn(), telling_trouble_of(self._store.root):
             self._own_lock.try_acquire(str(os.getpid()))
 
     def leave(self) -> None:
         """Be gone: what still runs is open for adoption."""
         self._device_lock.release()
         self._own_lock.release()
-        self._own_lock.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._own_lock.path.unlink(missing_ok=True)
 
     def take_device(self, job_id: str) -> bool:
         """Take the device for a job (none: an empty id) or go on having it; False while another server has it."""
         note = {"server": self.server_id, "pid": os.getpid(), "job_id": job_id}
         try:
+            self._store.make_folders()
+            self._own_lock.try_acquire(str(os.getpid()))  # its file may have gone with the folder
             return self._device_lock.try_acquire(json.dumps(note))
         except OSError as error:
             logger.error("the device's lock cannot be opened: %s", error)
             return False
 
     def owns_pending(self, job_id: str) -> bool:
-        """Whether a queued job is still this server's: another one may have approved or adopted it meanwhile."""
+        """Whether a queued job is still this server's: another one may have approved or adopted it meanwhile.
+
+        Raises:
+            DataFolderError: nobody can tell now.
+        """
         try:
             job = self._store.load(job_id)
+        except DataFolderError:
+            raise
         except AdAgentError:
             return False
         return job.status is JobState.PENDING and job.owner == self.server_id
@@ -77,8 +89,8 @@ class Neighbours:
             return None
         try:
             note = json.loads(self._device_lock.read_note())
-            server, job_id = note["server"], note["job_id"]
-        except (ValueError, KeyError):
+            server, job_id = str(note["server"]), str(note["job_id"])
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None  # it was taken, or let go of, this very moment
         try:
             return server, self._store.load(job_id)
@@ -87,14 +99,17 @@ class Neighbours:
 
     def is_dead(self, owner: str) -> bool:
         """Whether the server `owner` is gone."""
-        return owner != self.server_id and (not owner or FileLock.is_free(self._lock_path(owner)))
+        is_server = _SERVER_ID.fullmatch(owner) is not None
+        return owner != self.server_id and (not is_server or FileLock.is_free(self._lock_path(owner)))
 
     def left_ghosts(self) -> bool:
         """Whether a job is said to run, or to be queued, whose server is dead."""
         for job_id, owner in self._store.active_jobs().items():
             with contextlib.suppress(AdAgentError):
-                if self.is_dead(owner) and self._store.load(job_id).waiting_for is None:
-                    return True
+                if self.is_dead(owner):
+                    job = self._store.load(job_id)
+                    if job.waiting_for is None and self.is_dead(job.owner):
+                        return True
         return False
 
     def adopt(self, mine: Iterable[str]) -> list[Job]:
@@ -114,16 +129,23 @@ class Neighbours:
             adopted = [job for job_id in ghosts if (job := self._adopted(job_id)) is not None]
             for path in self._store.locks.glob("server-*.lock"):
                 if path != self._own_lock.path and FileLock.is_free(path):
-                    path.unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):
+                        path.unlink(missing_ok=True)
         return adopted
 
     @contextlib.contextmanager
     def turn(self) -> Generator[bool]:
-        """One server at a time comes, decides about a waiting job, or clears up; False when it took too long."""
+        """One server at a time comes, decides about a waiting job, or clears up; False when it took too long.
+
+        Raises:
+            DataFolderError: the data folder is gone or cannot be written.
+        """
         turn = FileLock(self._store.locks / "adoption.lock")
         deadline = time.monotonic() + TURN_TIMEOUT_S
-        while not (is_ours := turn.try_acquire()) and time.monotonic() < deadline:
-            time.sleep(0.005)
+        with telling_trouble_of(self._store.root):
+            self._store.make_folders()
+            while not (is_ours := turn.try_acquire()) and time.monotonic() < deadline:
+                time.sleep(0.005)
         try:
             yield is_ours
         finally:
@@ -132,8 +154,13 @@ class Neighbours:
     def _adopted(self, job_id: str) -> Job | None:
         try:
             job = self._store.load(job_id)
-        except AdAgentError:
-            self._store.forget_marker(job_id)
+        except DataFolderError:
+            raise
+        except AdAgentError as error:
+            if not isinstance(error, UnreadableJobError) or error.is_damaged:
+                self._store.forget_marker(job_id)  # else it may be readable again one day
+            return None
+        if not self.is_dead(job.owner):  # the marker is damaged, or not renewed yet
             return None
         if job.status.is_terminal:  # its server died before it could say so
             self._store.forget_marker(job_id)

@@ -14,6 +14,8 @@ PictureFormat = Literal["jpeg", "png", "webp"]
 PREVIEW_SIDE_PX = 512
 _PAPER = (255, 255, 255)
 _QUALITIES = (92, 85, 75, 60, 45)
+_DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+"""What Pillow raises for a file that is cut off, or no picture."""
 _PREVIEWING = threading.Lock()
 
 
@@ -34,8 +36,11 @@ def encode_fitting(path: Path, *, max_side: int | None, picture_format: PictureF
     """
     try:
         image = ImageOps.exif_transpose(Image.open(path))
-    except OSError as error:
-        raise AdAgentError(ErrorCode.NOT_FOUND, f"The picture {path.stem} cannot be read; make it again.") from error
+        image.load()
+    except _DAMAGE as error:
+        raise AdAgentError(
+            ErrorCode.NOT_FOUND, f"The picture {path.stem} is damaged and cannot be read; make it again."
+        ) from error
     if max_side is not None:
         image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     while True:

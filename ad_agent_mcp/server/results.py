@@ -5,11 +5,11 @@ import datetime
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
 
-from ..contract.errors import ErrorCode, ErrorInfo
+from ..contract.errors import ErrorCode, ErrorInfo, shortened
 from ..contract.schemas import GenerateRequest, JobState, JobStatus, SystemMetrics
 from ..contract.stages import STAGES
 from .job import Job
@@ -20,6 +20,8 @@ MAX_MESSAGE_BYTES = 900_000
 ENVELOPE_BYTES = 20_000
 """Room for everything around a picture: JSON-RPC, the status, its text."""
 MAX_PICTURE_BYTES = (MAX_MESSAGE_BYTES - ENVELOPE_BYTES) * 3 // 4
+MAX_ENTRIES = 50
+"""Of warnings and of checks; no sound job has so many."""
 RESULTS = {1: "step1", 2: "step2", 3: "final"}
 
 FileLocator = Callable[[str, str], str]
@@ -42,15 +44,15 @@ def job_status(job: Job, *, store: JobStore, locate: FileLocator, metrics: Syste
         eta_seconds=_countdown(job.ends_at, now),
         step_eta_seconds=_countdown(job.step_ends_at, now),
         system_metrics=metrics,
-        parameters=_parameters(job.request),
+        parameters=_parameters(job.request) if job.steps else {},
         step1_result=_uri(job, "step1") if there["step1"] else None,
         step2_result=_uri(job, "step2") if there["step2"] else None,
         final_result=_uri(job, "final") if there["final"] else None,
         files={name: locate(job.id, name) if there[name] else None for name in RESULTS.values()},
         engine=job.engine,
         created_at=created_at(job),
-        warnings=list(job.warnings),
-        checks=list(job.checks),
+        warnings=list(job.warnings[:MAX_ENTRIES]),
+        checks=list(job.checks[:MAX_ENTRIES]),
         error=job.error,
     )
 
@@ -115,8 +117,8 @@ def within_budget(result: CallToolResult) -> CallToolResult:
 
 
 def dump(status: JobStatus) -> dict[str, Any]:
-    """The status as JSON data, with the public names."""
-    return status.model_dump(mode="json", by_alias=True)
+    """The status as JSON data, with the public names; texts as long as no sound job has them are cut."""
+    return {name: _cut(value) for name, value in status.model_dump(mode="json", by_alias=True).items()}
 
 
 def _has_result(job: Job, step: int, store: JobStore) -> bool:
@@ -125,6 +127,18 @@ def _has_result(job: Job, step: int, store: JobStore) -> bool:
         return job.status is JobState.COMPLETED and store.layer(job.id, "final") is not None
     brought = step < job.request.start_step
     return (step in job.finished or brought) and store.layer(job.id, RESULTS[step]) is not None
+
+
+def _cut(value: Any) -> Any:
+    match value:
+        case str():
+            return shortened(value)
+        case list():
+            return [_cut(entry) for entry in cast(list[Any], value)]
+        case dict():
+            return {name: _cut(entry) for name, entry in cast(dict[str, Any], value).items()}
+        case _:
+            return value
 
 
 def _uri(job: Job, name: str) -> str:
@@ -185,4 +199,4 @@ def _describe(status: JobStatus) -> str:
         for check in status.checks
         if check.passed is not None
     ]
-    return "\n".join(lines)
+    return "\n".join(map(shortened, lines))

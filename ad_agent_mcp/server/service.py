@@ -151,7 +151,7 @@ class JobService:
         for job in self._mine():
             if job.id == job_id:
                 return job if job is self.current else self._with_turn(job)
-        return self._unsaved.get(job_id) or self.store.load(job_id)
+        return self._unsaved.get(job_id) or self.store.shown(job_id)
 
     def find_all(self, job_ids: Iterable[str]) -> Iterator[Job]:
         """The jobs with these ids, one by one, without those that cannot be read or are removed meanwhile."""
@@ -339,7 +339,7 @@ class JobService:
                 if not await anyio.to_thread.run_sync(self._neighbours.take_device, self._queue[0].id):
                     return  # the watch tries again
                 job = await self._next_of_queue()
-            except OSError as error:
+            except (OSError, AdAgentError) as error:
                 logger.warning("the next job was not started: %s", error)
                 return  # it is still queued
             if job is None:
@@ -464,7 +464,7 @@ class JobService:
         self._times.save()
         try:
             prune(self.store, self.settings)
-        except OSError as error:
+        except (OSError, AdAgentError) as error:
             logger.warning("old jobs were not removed: %s", error)
 
     async def _save(self, job: Job, *, durable: bool = True) -> None:

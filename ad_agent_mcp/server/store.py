@@ -7,50 +7,48 @@
     assets/<asset id>      uploaded pictures
     locks/                 one lock per server, one per device
 
-What is active is found without reading the jobs that are over, so start-up does not slow down with them.
+What is active is found without reading the jobs that are over, so start-up does not slow down with them. Names are
+looked at before anything is opened, and what cannot be read is the trouble of one job.
 """
 
 import contextlib
+import errno
 import logging
 import os
-import re
 import shutil
 import sys
-from collections.abc import Generator
+import time
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from ..contract.errors import AdAgentError, ErrorCode, Fix, invalid
-from ..contract.layout import Layout
-from ..contract.messages import Inputs
-from ..contract.schemas import LAYER_NAMES, JobState, Notice
-from ..files import is_disk_full, sha256_of, sync_folder, write_atomically
+from ..contract.schemas import LAYER_NAMES, GenerateRequest, JobState, Notice
+from ..contract.stages import EngineName
+from ..files import is_disk_full, is_regular_file, read_small, sync_folder, write_atomically
+from .data_folder import telling_trouble
 from .job import Job
+from .picture_store import JOB_ID, MAX_DOCUMENT_BYTES, SHA256, PictureStore
 
 logger = logging.getLogger(__name__)
 
-STEP1_LAYERS = ("product", "cutout", "background", "shadow", "step1")
-_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_ASSET_ID = re.compile(r"[0-9a-f]{32}")
+_OF_THE_PROCESS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Refusals that say nothing about the file."""
 
 
-@contextlib.contextmanager
-def _refusing_a_full_disk() -> Generator[None]:
-    try:
-        yield
-    except OSError as error:
-        if not is_disk_full(error):
-            raise
-        raise AdAgentError(
-            ErrorCode.STORAGE_FULL,
-            "The disk that holds the data folder (AD_AGENT_DATA_DIR) is full. Free some space and call again; nothing "
-            "was started.",
-        ) from error
+class UnreadableJobError(AdAgentError):
+    """Raised when a job is there and cannot be read; `is_damaged`: for good, while rights may be given back."""
+
+    is_damaged = False
 
 
-class JobStore:
-    """The folder of one data directory. Several servers may share it; each job has one owner."""
+def created_at(job_id: str) -> float:
+    """When a job was made: its id begins with the milliseconds since the epoch (UUID version 7)."""
+    return int(job_id.replace("-", "")[:12], 16) / 1000
+
+
+class JobStore(PictureStore):
+    """The jobs of one data folder, and its pictures. Several servers may share it; each job has one owner."""
 
     def __init__(self, root: Path) -> None:
         """Make the folders.
@@ -58,19 +56,13 @@ class JobStore:
         Raises:
             AdAgentError: the data folder cannot be written.
         """
-        self.root = root
-        self.jobs = root / "jobs"
-        self.active = root / "active"
-        self.steps = root / "steps"
-        self.assets = root / "assets"
-        self.locks = root / "locks"
-        self.inbox = root / "inbox"
+        super().__init__(root)
         self.over: dict[str, JobState] = {}
         """Jobs that are known to be over, which never change again."""
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)  # photos are not for the machine's other users
-            for folder in (self.jobs, self.active, self.steps, self.assets, self.locks, self.inbox):
-                folder.mkdir(parents=True, exist_ok=True)
+            self.make_folders()
+            self.clear_names()
         except OSError as error:
             if is_disk_full(error):
                 raise AdAgentError(
@@ -81,23 +73,7 @@ class JobStore:
             if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
                 raise _unwritable(folder, "it belongs to somebody else, or the disk is read-only")
 
-    # jobs
-
-    def folder(self, job_id: str) -> Path:
-        """The job's folder, whether or not it exists.
-
-        Raises:
-            AdAgentError: `job_id` is not the id of a job.
-        """
-        if not _JOB_ID.fullmatch(job_id):
-            raise invalid(
-                f"{job_id[:64]!r} is not a job id. Job ids are UUIDs; list_jobs tells them.",
-                field="job_id",
-                fix=Fix(tool="list_jobs", arguments={}),
-            )
-        return self.jobs / job_id
-
-    @_refusing_a_full_disk()
+    @telling_trouble
     def create(self, job: Job, inputs: dict[str, bytes], layers: dict[str, Path]) -> None:
         """Put a new job on disk, all of it or nothing.
 
@@ -107,46 +83,63 @@ class JobStore:
             layers: files to take over from another job, by their name here.
 
         Raises:
-            AdAgentError: the disk is full.
+            DataFolderError: the disk is full, or the data folder gone or not writable.
         """
         folder = self.jobs / job.id
+        self.make_folders()
         try:
             write_atomically(self.active / job.id, job.owner.encode(), durable=False)  # first: no folder without one
-            (folder / "inputs").mkdir(parents=True)
+            folder.mkdir(mode=0o700)
+            (folder / "inputs").mkdir(mode=0o700)
             for name, data in inputs.items():
                 write_atomically(folder / "inputs" / name, data)
             for name, source in layers.items():
                 _link(source, folder / name)
             self.save(job)
             sync_folder(self.jobs)
-            write_atomically(self.root / "latest", job.id.encode(), durable=False)
+            with contextlib.suppress(OSError):  # it only saves looking for the newest job
+                write_atomically(self.root / "latest", job.id.encode(), durable=False)
         except BaseException:
-            with contextlib.suppress(OSError):
-                (self.active / job.id).unlink(missing_ok=True)
+            self.forget_marker(job.id)
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
     def save(self, job: Job, *, durable: bool = True) -> None:
-        """Write the job's state; without `durable` it outlives any process but not a power cut."""
-        write_atomically(self.jobs / job.id / "job.json", job.model_dump_json(by_alias=True).encode(), durable=durable)
-        marker = self.active / job.id
+        """Write the job's state; without `durable` it outlives any process but not a power cut.
+
+        Raises:
+            FileNotFoundError: the job's folder is gone; the other jobs' are not.
+            OSError: it cannot be written now.
+        """
+        path = self.jobs / job.id / "job.json"
+        try:
+            write_atomically(path, job.model_dump_json(by_alias=True).encode(), durable=durable)
+        except FileNotFoundError as error:
+            if self.jobs.is_dir():
+                raise
+            raise NotADirectoryError(errno.ENOTDIR, "the data folder is gone", str(self.root)) from error
         if job.status.is_terminal:
-            marker.unlink(missing_ok=True)
+            self.forget_marker(job.id)
         elif durable:
-            write_atomically(marker, job.owner.encode(), durable=False)
+            write_atomically(self.active / job.id, job.owner.encode(), durable=False)
 
     def load(self, job_id: str) -> Job:
         """The job as it stands on disk.
 
         Raises:
             AdAgentError: there is no such job.
+            UnreadableJobError: it is there, but cannot be read.
+            DataFolderError: the data folder is gone.
+            OSError: this process has too many files open, or too little memory.
         """
+        folder = self.folder(job_id)
         try:
-            job = Job.model_validate_json((self.folder(job_id) / "job.json").read_bytes())
-            if job.status.is_terminal:
-                self.over[job_id] = job.status
-            return job
-        except FileNotFoundError:
+            if os.path.islink(folder):  # noqa: PTH114  # it leads anywhere; this raises nothing
+                raise FileNotFoundError
+            content = read_small(folder / "job.json", max_bytes=MAX_DOCUMENT_BYTES)
+        except (FileNotFoundError, NotADirectoryError):
+            if not self.jobs.is_dir():
+                self.job_ids()  # tells why, unless it can be made again
             raise AdAgentError(
                 ErrorCode.NOT_FOUND,
                 f"There is no job {job_id}. list_jobs shows the stored ones.",
@@ -154,71 +147,116 @@ class JobStore:
                 field="job_id",
                 fix=Fix(tool="list_jobs", arguments={}),
             ) from None
+        except OSError as error:
+            if error.errno in _OF_THE_PROCESS:
+                raise
+            raise self._unreadable(job_id, f"cannot be read ({error.strerror})") from error
+        try:
+            job = Job.model_validate_json(content)
         except ValidationError as error:
-            faults = error.errors(include_input=False, include_url=False)  # its words are not for the log
-            logger.error("job %s is unreadable: %s", job_id, faults)
-            raise AdAgentError(
-                ErrorCode.NOT_FOUND, f"Job {job_id} was written by another version and cannot be read."
-            ) from error
+            faults = error.errors(include_input=False, include_url=False, include_context=False)
+            logger.error("job %s is unreadable: %s", job_id, faults[:5])  # its words are not for the log
+            is_cut = faults[0]["type"] == "json_invalid"
+            what = "is damaged or cut off" if is_cut else "was written by another version, or changed by hand"
+            raise self._unreadable(job_id, what, is_damaged=True) from None
+        if job.id != job_id:
+            raise self._unreadable(job_id, f"is that of job {job.id[:64]}", is_damaged=True)
+        if job.waiting_for is not None and not job.finished:
+            raise self._unreadable(job_id, "contradicts itself: nothing is there to be approved", is_damaged=True)
+        if job.status.is_terminal:
+            self.over[job_id] = job.status
+        return job
 
+    def shown(self, job_id: str) -> Job:
+        """Like `load`, but a job that cannot be read is shown as one that failed, with what is wrong and the way on.
+
+        Raises:
+            AdAgentError: as `load`, for all that is not the trouble of this one job.
+        """
+        try:
+            return self.load(job_id)
+        except UnreadableJobError as error:
+            return Job(
+                id=job_id,
+                status=JobState.FAILED,
+                request=GenerateRequest(),
+                engine=EngineName.DRAFT,
+                steps=(),
+                error=error.info,
+                created_at=min(created_at(job_id), time.time()),
+            )
+
+    def _unreadable(self, job_id: str, what: str, *, is_damaged: bool = False) -> UnreadableJobError:
+        held = [name for name in LAYER_NAMES if self.layer(job_id, name) is not None]
+        there = f"its folder still holds the pictures {', '.join(held)}" if held else "its folder holds no picture"
+        usable = ", which can be given to a new job (" + f"ad://jobs/{job_id}/{held[-1]}.png)" if held else ""
+        error = UnreadableJobError(
+            ErrorCode.ENGINE_FAILED,
+            f"The file job.json of job {job_id} {what}. Other jobs are unharmed; {there}{usable}: "
+            f"{self.jobs / job_id}. 'ad-agent-mcp jobs rm {job_id}' removes it.",
+            job_id=job_id,
+        )
+        error.is_damaged = is_damaged
+        return error
+
+    @telling_trouble
     def job_ids(self) -> list[str]:
-        """Every stored job, newest first; what else lies in the folder is nobody's business here."""
-        return sorted((entry.name for entry in os.scandir(self.jobs) if _JOB_ID.fullmatch(entry.name)), reverse=True)
+        """Every stored job, newest first; what else lies in the folder is nobody's business here.
+
+        Raises:
+            DataFolderError: the data folder is gone or cannot be read.
+        """
+        self.make_folders()
+        found = (entry for entry in os.scandir(self.jobs) if JOB_ID.fullmatch(entry.name))
+        return sorted((entry.name for entry in found if entry.is_dir(follow_symlinks=False)), reverse=True)
 
     def latest_id(self) -> str | None:
-        """The newest job, or None while there is none."""
-        with contextlib.suppress(OSError):
-            job_id = (self.root / "latest").read_text("utf-8")
-            if (self.jobs / job_id / "job.json").is_file():
-                return job_id
-        return next(iter(self.job_ids()), None)
+        """The newest job, or None while there is none.
 
+        Raises:
+            DataFolderError: the data folder is gone or cannot be read.
+        """
+        noted = self.read_name(self.root / "latest") or ""
+        if JOB_ID.fullmatch(noted) and self._is_stored(noted):
+            return noted
+        return next(filter(self._is_stored, self.job_ids()), None)
+
+    @telling_trouble
     def active_jobs(self) -> dict[str, str]:
-        """The owners of the jobs that are not over, by job id."""
-        found: dict[str, str] = {}
-        for entry in os.scandir(self.active):
-            with contextlib.suppress(OSError):
-                found[entry.name] = Path(entry.path).read_text("utf-8")
-        return {name: owner for name, owner in found.items() if not name.startswith(".")}
+        """The owners of the jobs that are not over, by job id; an empty text where the marker cannot be read.
+
+        Raises:
+            DataFolderError: the data folder is gone or cannot be read.
+        """
+        self.make_folders()
+        entries = [entry for entry in os.scandir(self.active) if JOB_ID.fullmatch(entry.name)]
+        marked = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+        return {job_id: self.read_name(self.active / job_id) or "" for job_id in marked}
 
     def forget_marker(self, job_id: str) -> None:
-        """Drop the marker of a job that has no folder: its server died while making it, or somebody deleted it."""
-        (self.active / job_id).unlink(missing_ok=True)
+        """Drop a job's marker: it is over, or has no folder. One that stays is seen through when it is read."""
+        with contextlib.suppress(OSError):
+            (self.active / job_id).unlink(missing_ok=True)
+
+    def _is_stored(self, job_id: str) -> bool:
+        return is_regular_file(self.jobs / job_id / "job.json")
 
     def remove(self, job_id: str) -> None:
-        """Delete a job that is over, with all its pictures."""
+        """Delete a job that is over, with all its pictures.
+
+        Raises:
+            OSError: some of it cannot be deleted.
+        """
         folder = self.folder(job_id)
-        with contextlib.suppress(AdAgentError):
-            picture = self.load(job_id).finished.get(1, {}).get("step1")
-            if picture is not None:
+        with contextlib.suppress(AdAgentError, OSError):
+            picture = self.load(job_id).finished.get(1, {}).get("step1", "")
+            if SHA256.fullmatch(picture):
                 (self.steps / picture).unlink(missing_ok=True)
         self.over.pop(job_id, None)
+        self.forget_marker(job_id)
         shutil.rmtree(folder, ignore_errors=True)
-
-    def layer(self, job_id: str, name: str) -> Path | None:
-        """The file of one layer, or None while there is none, or no layer has this name."""
-        path = self.folder(job_id) / f"{name}.png"
-        return path if name in LAYER_NAMES and self._is_own_file(path) else None
-
-    def picture(self, job_id: str, name: str) -> Path | None:
-        """The file of one layer as an input: the product's original, and what was given while there is no layer."""
-        given = self.folder(job_id) / "inputs" / f"{name}_image"
-        layer = self.layer(job_id, name)
-        is_given = name in LAYER_NAMES and given.is_file()
-        return given if is_given and (name == "product" or layer is None) else layer
-
-    def inputs(self, job_id: str, first_step: int) -> Inputs:
-        """The pictures with which a worker begins at `first_step`."""
-        folder = self.folder(job_id)
-        product, given = folder / "inputs" / "product_image", folder / "inputs" / "step1_image"
-        is_given = given.is_file()
-        step1 = given if is_given else self.layer(job_id, "step1")
-        return Inputs(
-            product=product if product.is_file() else None,
-            step1=step1 if first_step > 1 else None,
-            step2=self.picture(job_id, "step2") if first_step == 3 else None,
-            has_step1_layers=first_step > 1 and not is_given and None not in (step1, self.layer(job_id, "cutout")),
-        )
+        if folder.is_dir() and not folder.is_symlink():
+            raise PermissionError(errno.EACCES, "not all of it could be deleted", str(folder))
 
     def copy_out(self, job_id: str, folder: Path) -> Notice | None:
         """Copy the finished ad into a folder of the user's; what its job has to tell when that failed."""
@@ -234,84 +272,6 @@ class JobStore:
                 "AD_AGENT_OUTPUT_DIR to a folder that may be written, and that has room.",
             )
         return None
-
-    def layout(self, job_id: str) -> Layout | None:
-        """What the job's layers show, or None before its first step is finished."""
-        try:
-            return Layout.model_validate_json((self.folder(job_id) / "layout.json").read_bytes())
-        except (FileNotFoundError, ValidationError):
-            return None
-
-    @_refusing_a_full_disk()
-    def forget_step(self, job_id: str, step: int) -> None:
-        """A step is to be made again: what is on disk of it no longer counts as finished.
-
-        Raises:
-            AdAgentError: the disk is full.
-        """
-        layout = self.layout(job_id)
-        if layout is not None and step in layout.finished:
-            finished = {done: files for done, files in layout.finished.items() if done != step}
-            document = layout.model_copy(update={"finished": finished}).model_dump_json(by_alias=True, indent=1)
-            write_atomically(self.folder(job_id) / "layout.json", document.encode())
-
-    def step1_files(self, job_id: str) -> dict[str, Path]:
-        """What another job needs to take over this one's step 1, by file name."""
-        folder = self.folder(job_id)
-        names = [f"{name}.png" for name in STEP1_LAYERS] + ["layout.json", "inputs/product_image"]
-        return {name: folder / name for name in names if (folder / name).is_file()}
-
-    # step 1 pictures by content
-
-    def remember_step1(self, sha256: str, job_id: str) -> None:
-        """Make the layers of a step 1 findable by its picture; a full disk costs only that."""
-        try:
-            write_atomically(self.steps / sha256, job_id.encode(), durable=False)
-        except OSError as error:
-            logger.warning("step 1 of job %s will not be recognized: %s", job_id, error)
-
-    def find_step1(self, sha256: str) -> str | None:
-        """The job whose step 1 is the file with this hash, if its layers are still there."""
-        try:
-            job_id = (self.steps / sha256).read_text("utf-8")
-            path = self.layer(job_id, "step1")
-            is_same = path is not None and sha256_of(path.read_bytes()) == sha256  # a redone step has another picture
-            return job_id if is_same and self.layer(job_id, "cutout") else None
-        except (OSError, AdAgentError):
-            return None
-
-    # uploaded pictures
-
-    @_refusing_a_full_disk()
-    def add_asset(self, data: bytes) -> str:
-        """Keep an uploaded picture.
-
-        Returns:
-            Its id: the same bytes have the same id.
-
-        Raises:
-            AdAgentError: the disk is full.
-        """
-        asset_id = sha256_of(data)[:32]
-        path = self.assets / asset_id
-        if not path.exists():
-            write_atomically(path, data)
-        return asset_id
-
-    def asset(self, asset_id: str) -> Path:
-        """The file of an uploaded picture.
-
-        Raises:
-            AdAgentError: there is none with that id.
-        """
-        path = self.assets / asset_id
-        if not _ASSET_ID.fullmatch(asset_id) or not self._is_own_file(path):
-            raise AdAgentError(ErrorCode.NOT_FOUND, f"There is no uploaded picture ad://assets/{asset_id[:64]}.")
-        return path
-
-    def _is_own_file(self, path: Path) -> bool:
-        """Whether `path` is a file that lies where it seems to: not a link, nor behind one inside the data folder."""
-        return path.is_file() and path.resolve() == self.root.resolve() / path.relative_to(self.root)
 
 
 def _unwritable(folder: Path, why: str | None) -> AdAgentError:

@@ -244,6 +244,7 @@ def make_tools(desk: Desk) -> list[Tool]:
                 "created_at": created_at(job),
                 "engine": job.engine,
                 "final_result": f"ad://jobs/{job.id}/final.png" if job.status is JobState.COMPLETED else None,
+                "message": job.error.message if job.error else None,
             }
             for job in jobs
         ]
@@ -337,7 +338,10 @@ async def _with_pictures(desk: Desk, job: Job, ctx: Context, include: IncludeIma
     if wanted == "none" or not names:
         return status_result(status)
     shown = desk.store.layer(job.id, names[-1])
-    preview = await anyio.to_thread.run_sync(encode_preview, shown) if shown else None
+    try:
+        preview = await anyio.to_thread.run_sync(encode_preview, shown) if shown else None
+    except AdAgentError as error:  # what the job came to is told all the same
+        return status_result(status, note=error.info.message)
     if wanted == "preview":
         return status_result(status, preview=preview, note=f"The preview shows {names[-1]}.")
     images: dict[str, str | None] = dict.fromkeys(RESULTS.values())

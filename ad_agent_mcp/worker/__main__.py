@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 
 from ..config import EngineChoice, Settings
 from ..contract.errors import AdAgentError, Cancelled, ErrorCode, ErrorInfo
@@ -23,7 +24,7 @@ from ..engines.diffusion.choice import Choice, choose_engine
 from ..engines.diffusion.gpu import visible_gpu
 from ..engines.diffusion.host import free_host_bytes
 from ..engines.diffusion.presets import PRESETS
-from ..files import is_disk_full, is_out_of_files
+from ..files import folder_trouble, is_disk_full, is_out_of_files
 from ..imaging.fonts import FontCatalog
 from ..logs import configure_logging, current_job_id
 from ..pipeline.run import run_job
@@ -92,6 +93,10 @@ class _Engines:
         self._settings = settings
         self._wire = wire
         self._open: dict[EngineName, Engine] = {}
+
+    @property
+    def data_dir(self) -> Path:
+        return self._settings.data_dir
 
     def get(self, name: EngineName) -> Engine:
         """The engine called `name`; the first time its libraries are imported, which is told as loading."""
@@ -164,11 +169,11 @@ def _run(job: StartJob, engines: _Engines, fonts: FontCatalog, context: JobConte
         error = failure.info
     except Exception as failure:  # the worker outlives any job: whatever a library raises becomes an error code
         logger.exception("job failed")
-        error = _describe(failure)
+        error = _describe(failure, engines.data_dir)
     return JobFailed(job_id=job.job_id, error=error, ends_worker=not engines.are_usable())
 
 
-def _describe(failure: Exception) -> ErrorInfo:
+def _describe(failure: Exception, data_dir: Path) -> ErrorInfo:
     if isinstance(failure, OSError) and is_disk_full(failure):
         return ErrorInfo(
             code=ErrorCode.STORAGE_FULL,
@@ -179,6 +184,10 @@ def _describe(failure: Exception) -> ErrorInfo:
             code=ErrorCode.ENGINE_FAILED,
             message="The worker has run out of file descriptors. Raise the server's limit (ulimit -n) and start it "
             "again; finished steps are kept.",
+        )
+    if isinstance(failure, OSError) and str(failure.filename).startswith(str(data_dir)):
+        return ErrorInfo(
+            code=ErrorCode.ENGINE_FAILED, message=f"{folder_trouble(data_dir, failure)} Then resume this job."
         )
     if isinstance(failure, MemoryError):
         return ErrorInfo(

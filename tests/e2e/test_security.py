@@ -208,11 +208,11 @@ def test_a_header_beyond_every_measure_is_refused_and_the_server_lives(url: str,
 def test_every_answer_is_sealed_errors_too(owner: httpx2.Client, stranger: httpx2.Client, job_id: str, place: Place):
     picture = f"/files/{job_id}/final.png"
     etag = owner.get(picture).headers["etag"]
-    (place.data / "assets").rename(place.data / "away")
+    place.data.rename(place.data.with_name("away"))
     try:
         fault = owner.post("/upload", content=polyglot())
     finally:
-        (place.data / "away").rename(place.data / "assets")
+        place.data.with_name("away").rename(place.data)
     answers = {
         "open": (stranger.get("/health"), 200),
         "metrics": (owner.get("/metrics"), 200),
