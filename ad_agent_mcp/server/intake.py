@@ -115,7 +115,7 @@ class Intake:
         Raises:
             AdAgentError: a field is unknown, out of range, a picture, or belongs to an earlier step.
         """
-        from_step = max(job.finished)
+        from_step = job.last_finished
         for name in changes:
             if name in (*PICTURE_FIELDS, *CONTROL_FIELDS, "width", "height"):
                 raise invalid(
