@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
@@ -65,7 +66,15 @@ async def test_callers_that_wait_get_the_slot_in_the_order_in_which_they_came(
     prepared_: Callable[[App], list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(service, "WATCH_EVERY_S", 0.001)  # they look again all the time
+    refused: list[int] = []
+    busy = service.busy
+
+    def look_again_soon_if_first(*arguments: Any, **options: Any) -> AdAgentError:
+        refused.append(anyio.get_current_task().id)
+        monkeypatch.setattr(service, "WATCH_EVERY_S", 0.01 if refused[-1] == refused[0] else 3600.0)
+        return busy(*arguments, **options)
+
+    monkeypatch.setattr(service, "busy", look_again_soon_if_first)
     waiting = request_.model_copy(update={"wait_seconds": 50})
     async with app_with(settings, SCRIPTED) as app, anyio.create_task_group() as tasks:
         prepared = prepared_(app)
