@@ -101,7 +101,7 @@ class JobService:
         """Jobs whose state the disk could not take."""
         self._is_closing = False
         self._is_adoption_due = False
-        """Whether what dead servers left could not be looked at, because another server was deciding."""
+        """Whether what dead servers left could not be taken over, because another server was deciding."""
         self._line = anyio.Lock()
         """Held by the first of the calls that wait for room; it is before all others."""
         self._accepting = anyio.Lock()
@@ -570,7 +570,8 @@ class JobService:
                     with self._remembering(job):
                         await self._write(job, durable=True)
             if self._is_adoption_due:
-                await self._adopt(timeout_s=0.0)
+                with suppress(OSError):  # it stays due
+                    await self._adopt(timeout_s=0.0)
             run = self._run
             if run is None:
                 await self._unload_when_idle()
@@ -679,7 +680,7 @@ class JobService:
     async def _adopt(self, *, timeout_s: float = ADOPTION_TIMEOUT_S) -> None:
         """Go on with what servers that are gone left; later, while another server decides."""
         async with self._turn(timeout_s) as turn:
-            self._is_adoption_due = not turn.is_held
+            self._is_adoption_due = True
             if not turn.is_held:
                 return
             async with self._accept():
@@ -689,6 +690,7 @@ class JobService:
                     if job.status is JobState.PENDING and job.waiting_for is None:
                         self._queue.append(job)
                     self._announce(job)
+                self._is_adoption_due = False
                 await self._start_next()
 
     async def open(self) -> None:

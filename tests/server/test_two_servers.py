@@ -1,6 +1,7 @@
 """Two servers on one data folder: all read, one runs at a time, the living do not adopt from the living."""
 
 import contextlib
+import errno
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -15,6 +16,8 @@ from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.files import FileLock
 from ad_agent_mcp.server import service
+from ad_agent_mcp.server.job import Job
+from ad_agent_mcp.server.neighbours import Neighbours
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
 from .conftest import app_with, others_go_on, running, settled
@@ -173,6 +176,16 @@ async def test_what_a_dead_server_left_waits_for_the_end_of_another_servers_deci
             await app.service.adopt_ghosts()
             assert (await app.service.find_fresh(job.id)).owner == job.owner
             assert app.service.current is None
+    adopt = Neighbours.adopt
+    tries: list[str] = []
+
+    def adopt_at_second_try(neighbours: Neighbours, mine: set[str]) -> list[Job]:
+        tries.append(neighbours.server_id)
+        if len(tries) == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return adopt(neighbours, mine)
+
+    monkeypatch.setattr(Neighbours, "adopt", adopt_at_second_try)
     async with contextlib.AsyncExitStack() as servers:
         with a_decision_elsewhere(settings):
             app = await servers.enter_async_context(app_with(settings, WORKER_COMMAND))
