@@ -110,13 +110,13 @@ class Dashboard:
     async def stop(self, request: Request) -> Response:
         """What the tool `stop` does."""
         given = _checked(StopArguments, await _body(request))
-        return self._answer(await self._desk.service.stop(request.path_params["job_id"], force=given.force))
+        return await self._answer(await self._desk.service.stop(request.path_params["job_id"], force=given.force))
 
     async def approve(self, request: Request) -> Response:
         """What the tool `approve_step` does, decided by a person."""
         given = _checked(ApproveArguments, await _body(request))
         action = given.action or "approve"
-        return self._answer(
+        return await self._answer(
             await self._desk.service.approve(
                 request.path_params["job_id"], action=action, changes=given.changes, by="person"
             )
@@ -125,8 +125,8 @@ class Dashboard:
     async def picture(self, request: Request) -> Response:
         """One layer as a small WebP with alpha; the photo as it was given while there is no product layer."""
         max_side = _checked(_PictureQuery, dict(request.query_params)).max_side
-        path = self._desk.store.picture(**request.path_params)
-        version = _version(path) if path is not None else None
+        path = await anyio.to_thread.run_sync(lambda: self._desk.store.picture(**request.path_params))
+        version = await anyio.to_thread.run_sync(_version, path) if path is not None else None
         if path is None or version is None:
             raise AdAgentError(ErrorCode.NOT_FOUND, "There is no such picture.")
         headers = {"cache-control": "private, no-cache", "etag": f'"{version}-{max_side}"'}
@@ -155,8 +155,8 @@ class Dashboard:
         versions = {name: version for name, path in layers.items() if (version := _version(path)) is not None}
         return {**dump(status), "stage": job.stage, "steps": job.steps, "layers": versions}
 
-    def _answer(self, job: Job) -> Response:
-        return JSONResponse(self._shown(job))
+    async def _answer(self, job: Job) -> Response:
+        return JSONResponse(await anyio.to_thread.run_sync(self._shown, job))
 
 
 def _hash(html: str, tag: str) -> str:

@@ -45,8 +45,10 @@ class Desk:
 
     async def status_of(self, job: Job, ctx: Context) -> JobStatus:
         """A job as the asking client sees it."""
-        metrics = await anyio.to_thread.run_sync(self.monitor.sample)
-        return job_status(job, store=self.store, locate=self.locator(ctx), metrics=metrics)
+        locate = self.locator(ctx)
+        return await anyio.to_thread.run_sync(
+            lambda: job_status(job, store=self.store, locate=locate, metrics=self.monitor.sample())
+        )
 
     def locator(self, ctx: Context) -> FileLocator:
         """Where the asking client finds files: paths on this machine, or URLs at the address that it used."""

@@ -39,7 +39,7 @@ class _ServerCollector(Collector):
                 jobs.add_metric((engine, outcome), tally.ended[engine, outcome])
         yield jobs
         stages = HistogramMetricFamily("ad_agent_stage_seconds", "Duration of stages", labels=("engine", "stage"))
-        for key, counts in tally.stages.items():
+        for key, counts in list(tally.stages.items()):  # this is a thread beside the one that counts
             buckets = list(zip((*map(str, BOUNDS_S), "+Inf"), accumulate(counts), strict=True))
             stages.add_metric(key, buckets, tally.stage_seconds[key])
         yield stages

@@ -4,10 +4,11 @@ import math
 import time
 
 from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo, Fix
-from ..files import is_out_of_files
+from ..files import is_disk_full, is_out_of_files
 from .job import Job
 
 OCCUPIED_RETRY_S = 60
+CONTENDED_RETRY_S = 5
 STOPPED = ErrorInfo(code=ErrorCode.CANCELLED, message="stopped")
 
 
@@ -34,6 +35,27 @@ def occupied(server: str) -> AdAgentError:
         "that server, or end it; or wait: it unloads them after being idle for its AD_AGENT_IDLE_UNLOAD_S.",
         retry_after_seconds=OCCUPIED_RETRY_S,
     )
+
+
+def contended(job_id: str, waited_s: float, holder: str) -> AdAgentError:
+    """The refusal while another server, as `holder` tells it, does not come to the end of a decision of its own."""
+    return AdAgentError(
+        ErrorCode.BUSY,
+        f"Another server on this data folder ({holder or 'unnamed'}) has been deciding about a job for {waited_s:g} s. "
+        f"Nothing was changed. Call again in {CONTENDED_RETRY_S} s; if it stays so, end that server.",
+        retry_after_seconds=CONTENDED_RETRY_S,
+        job_id=job_id,
+    )
+
+
+def broken(job: Job, error: Exception) -> ErrorInfo:
+    """The server itself failed to follow the job; what its own errors say stays in their words."""
+    if isinstance(error, AdAgentError):
+        return error.info.model_copy(update={"job_id": job.id})
+    if isinstance(error, OSError) and is_disk_full(error):
+        return _cut_off(job, ErrorCode.STORAGE_FULL, "The disk that holds the data folder is full. Free some space.")
+    what = f"The server could not go on with this job ({type(error).__name__}: {error}); its log has the details."
+    return _cut_off(job, ErrorCode.ENGINE_FAILED, what)
 
 
 def crashed(job: Job, how: str) -> ErrorInfo:

@@ -168,8 +168,8 @@ class _Routes:
         """One layer of a job; ranges and ETags are the framework's."""
         path = status = None
         with suppress(AdAgentError, FileNotFoundError):  # no id of a job, or the job goes this very moment
-            path = self._app.desk.store.layer(**request.path_params)
-            status = path.stat() if path is not None else None
+            path = await anyio.to_thread.run_sync(lambda: self._app.desk.store.layer(**request.path_params))
+            status = await anyio.to_thread.run_sync(path.stat) if path is not None else None
         if path is None or status is None:
             raise AdAgentError(ErrorCode.NOT_FOUND, "There is no such picture.")
         response = FileResponse(
@@ -195,11 +195,13 @@ class _Routes:
 
     async def metrics(self, request: Request) -> Response:
         """Everything that Prometheus is told."""
+        return await anyio.to_thread.run_sync(self._scraped)
+
+    def _scraped(self) -> Response:
         from .exposition import CONTENT_TYPE, expose  # not at start, which its library would slow down
 
         desk = self._app.desk
-        machine = await anyio.to_thread.run_sync(desk.monitor.sample)
-        return Response(expose(desk.service, machine.gpu_info), media_type=CONTENT_TYPE)
+        return Response(expose(desk.service, desk.monitor.sample().gpu_info), media_type=CONTENT_TYPE)
 
 
 async def _refused(_: Request, error: Exception) -> Response:

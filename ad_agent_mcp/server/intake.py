@@ -121,7 +121,7 @@ class Intake:
         Raises:
             AdAgentError: a field is unknown, out of range, a picture, or belongs to an earlier step.
         """
-        from_step = max(job.finished)
+        from_step = job.last_finished
         if "text_content" in changes and not changes["text_content"]:
             raise _no_words_left()
         given = _read_changes(job, changes).model_dump(exclude_unset=True)

@@ -86,6 +86,16 @@ class Job(BaseModel):
     decisions: tuple[Decision, ...] = ()
 
     @property
+    def asked_at(self) -> float:
+        """When somebody last wanted it to run."""
+        return max([self.created_at, *(decision.at for decision in self.decisions)])
+
+    @property
+    def last_finished(self) -> int:
+        """The latest of the finished steps; 0 while there is none."""
+        return max(self.finished, default=0)
+
+    @property
     def remaining_steps(self) -> tuple[int, ...]:
         return tuple(step for step in self.steps if step not in self.finished)
 
@@ -97,7 +107,7 @@ class Job(BaseModel):
             return f"loading_{self.loading}"
         if self.stage is None:
             return "starting"
-        return f"{STAGES[self.stage].labels[self.engine]} ({self.done}/{self.total})"
+        return f"{STAGES[self.stage].labels.get(self.engine, self.stage)} ({self.done}/{self.total})"
 
     @property
     def current_step(self) -> str | None:
@@ -158,8 +168,8 @@ def start(job: Job, plan: Plan, expected: dict[Stage, Estimate], *, at: float, o
 
 
 def advance(job: Job, event: JobEvent, *, at: float) -> Job:
-    """The job after `event`. A terminal job, a job that is not running, or another job's event: unchanged."""
-    if job.status is not JobState.RUNNING or event.job_id != job.id:
+    """The job after `event`. A job that is not running, another job's event, or one that cannot be: unchanged."""
+    if job.status is not JobState.RUNNING or event.job_id != job.id or fault_of(job, event) is not None:
         return job
     match event:
         case StageProgress():
@@ -186,6 +196,18 @@ def advance(job: Job, event: JobEvent, *, at: float) -> Job:
             return fail(job.model_copy(update={"checks": checks or job.checks}), error, at=at)
         case _:
             assert_never(event)
+
+
+def fault_of(job: Job, event: JobEvent) -> str | None:
+    """What a worker cannot mean by `event` about the job that it runs, or None."""
+    planned = job.plan.steps if job.plan is not None else ()
+    match event:
+        case StepResult(step=step) if step not in planned:
+            return f"it said that step {step} is finished, which it was not given"
+        case JobDone() if missing := [step for step in planned if step not in job.finished]:
+            return f"it said that the job is done, but not that step {missing[0]} is finished"
+        case _:
+            return None
 
 
 def move_model(job: Job, event: ModelMoved, *, at: float) -> Job:
@@ -218,10 +240,10 @@ def redo(job: Job, request: GenerateRequest, *, step: int) -> Job:
     )
 
 
-def requeue(job: Job, *, at: float, owner: str) -> Job:
-    """A job cut off by its server's death, ready to continue from its last finished step."""
+def requeue(job: Job, *, at: float, owner: str, is_retry: bool) -> Job:
+    """A job whose server is gone, ready to continue from its last finished step; `is_retry`: that cut it off."""
     halted = _halt(job, at, status=JobState.PENDING)
-    return halted.model_copy(update={"owner": owner, "retries": job.retries + 1})
+    return halted.model_copy(update={"owner": owner, "retries": job.retries + is_retry})
 
 
 def _halt(job: Job, at: float, **changes: object) -> Job:
@@ -246,7 +268,8 @@ def _progress(job: Job, event: StageProgress, at: float) -> Job:
     order = [planned.stage for planned in job.plan.stages]
     if job.stage is not None and order.index(event.stage) < order.index(job.stage):
         return job
-    changes: dict[str, object] = {"stage": event.stage, "done": event.done, "total": event.total, "loading": None}
+    done = min(event.done, event.total)
+    changes: dict[str, object] = {"stage": event.stage, "done": done, "total": event.total, "loading": None}
     if event.stage is not job.stage:
         changes |= {"stage_since": at if job.stage else job.stage_since, "work_since": at}
     return _estimated(job.model_copy(update=changes), event.stage, at)

@@ -1,7 +1,7 @@
 """Other servers on the same data folder: who lives, who has the device, whose jobs were cut off.
 
-Every server holds a lock of its own for as long as it lives; the system lets go of it when the server dies.
-Everything here blocks on the disk.
+Every server holds a lock of its own for as long as it lives; the system lets go of it when the server dies. Who ends
+in order takes the lock's file along, so a file that nobody holds tells of a death. Everything here blocks on the disk.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..contract.errors import AdAgentError
@@ -24,7 +24,6 @@ from .store import JobStore, UnreadableJobError
 
 logger = logging.getLogger(__name__)
 
-TURN_TIMEOUT_S = 2.0
 _SERVER_ID = re.compile("[0-9a-f]{12}")
 
 
@@ -44,11 +43,13 @@ class Neighbours:
         Raises:
             DataFolderError: the lock file cannot be made.
         """
-        with self.turn(), telling_trouble_of(self._store.root):
-            self._own_lock.try_acquire(str(os.getpid()))
+        with telling_trouble_of(self._store.root):
+            self._store.make_folders()
+            while not (self._own_lock.try_acquire(str(os.getpid())) and self._own_lock.path.exists()):
+                self._own_lock.release()  # who clears up took the file, still unheld, for that of a dead server
 
     def leave(self) -> None:
-        """Be gone: what still runs is open for adoption."""
+        """Be gone in order: what still runs is handed back."""
         self._device_lock.release()
         self._own_lock.release()
         with contextlib.suppress(OSError):
@@ -113,7 +114,9 @@ class Neighbours:
         return False
 
     def adopt(self, mine: Iterable[str]) -> list[Job]:
-        """Take over the jobs of dead servers: to be continued where they may, failed where not.
+        """Take over the jobs of servers that are gone: to be continued where they may, failed where not.
+
+        To be called while the `turn` is held.
 
         Args:
             mine: ids of jobs that this server has already.
@@ -121,35 +124,30 @@ class Neighbours:
         Returns:
             The jobs as they are kept on disk now.
         """
-        with self.turn() as is_ours:
-            if not is_ours:
-                return []
-            active = sorted(self._store.active_jobs().items())
-            ghosts = [job_id for job_id, owner in active if job_id not in mine and self.is_dead(owner)]
-            adopted = [job for job_id in ghosts if (job := self._adopted(job_id)) is not None]
-            for path in self._store.locks.glob("server-*.lock"):
-                if path != self._own_lock.path and FileLock.is_free(path):
-                    with contextlib.suppress(OSError):
-                        path.unlink(missing_ok=True)
+        active = sorted(self._store.active_jobs().items())
+        ghosts = [job_id for job_id, owner in active if job_id not in mine and self.is_dead(owner)]
+        adopted = [job for job_id in ghosts if (job := self._adopted(job_id)) is not None]
+        for path in self._store.locks.glob("server-*.lock"):
+            if path != self._own_lock.path:
+                _clear_away(path)
         return adopted
 
-    @contextlib.contextmanager
-    def turn(self) -> Generator[bool]:
-        """One server at a time comes, decides about a waiting job, or clears up; False when it took too long.
+    def turn(self) -> FileLock:
+        """The lock that a server holds while it decides about a job that no worker has, from reading it to writing it.
+
+        It is taken by `take_turn`, before any lock within this server.
+        """
+        return FileLock(self._store.locks / "adoption.lock")
+
+    def take_turn(self, turn: FileLock) -> bool:
+        """Take the `turn` without waiting, with a note for the others; False while another server has it.
 
         Raises:
             DataFolderError: the data folder is gone or cannot be written.
         """
-        turn = FileLock(self._store.locks / "adoption.lock")
-        deadline = time.monotonic() + TURN_TIMEOUT_S
         with telling_trouble_of(self._store.root):
             self._store.make_folders()
-            while not (is_ours := turn.try_acquire()) and time.monotonic() < deadline:
-                time.sleep(0.005)
-        try:
-            yield is_ours
-        finally:
-            turn.release()
+            return turn.try_acquire(f"server {self.server_id}, process {os.getpid()}")
 
     def _adopted(self, job_id: str) -> Job | None:
         try:
@@ -166,12 +164,15 @@ class Neighbours:
             self._store.forget_marker(job_id)
         if job.waiting_for is not None or job.status.is_terminal:
             return None
+        ran = job.status is JobState.RUNNING
+        is_retry = ran and self._lock_path(job.owner).exists()
+        is_young = job.plan is None or time.time() - job.asked_at <= self._resume_max_age_s
         job = self._with_told_steps(job)
         at = time.time()
-        if job.retries == 0 and at - job.created_at <= self._resume_max_age_s:
-            job = requeue(job, at=at, owner=self.server_id)
+        if is_young and not (is_retry and job.retries):
+            job = requeue(job, at=at, owner=self.server_id, is_retry=is_retry)
             pause = job.request.pause_after_step
-            if job.plan and pause in job.plan.steps and pause in job.finished and job.remaining_steps:
+            if ran and job.plan and pause in job.plan.steps and pause in job.finished and job.remaining_steps:
                 job = job.model_copy(update={"waiting_for": "approval"})  # it died before it could ask
         else:
             job = fail(job, interrupted(job), at=at)
@@ -192,3 +193,12 @@ class Neighbours:
 
     def _lock_path(self, owner: str) -> Path:
         return self._store.locks / f"server-{owner}.lock"
+
+
+def _clear_away(path: Path) -> None:
+    """Remove the lock's file of a server that died; held meanwhile, so that nobody takes it who then has none."""
+    lock = FileLock(path)
+    with contextlib.suppress(OSError):
+        if lock.try_acquire():
+            path.unlink(missing_ok=True)
+    lock.release()

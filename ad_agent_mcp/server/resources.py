@@ -58,7 +58,7 @@ def add_resources(server: MCPServer[Any], desk: Desk) -> None:
         job_id: str, name: str, offset: str = "0", length: str = str(RANGE_BYTES)
     ) -> bytes:
         """A picture of a job as PNG, up to 600000 bytes from offset; read on until a range comes back shorter."""
-        path = desk.store.layer(job_id, name)
+        path = await anyio.to_thread.run_sync(desk.store.layer, job_id, name)
         if path is None:
             raise ResourceNotFoundError(f"There is no picture ad://jobs/{job_id}/{name}.png.")
         return await anyio.to_thread.run_sync(_read_range, path, offset, length)
@@ -68,7 +68,8 @@ def add_resources(server: MCPServer[Any], desk: Desk) -> None:
         asset_id: str, offset: str = "0", length: str = str(RANGE_BYTES)
     ) -> bytes:
         """An uploaded picture, up to 600000 bytes from offset."""
-        return await anyio.to_thread.run_sync(_read_range, desk.store.asset(asset_id), offset, length)
+        path = await anyio.to_thread.run_sync(desk.store.asset, asset_id)
+        return await anyio.to_thread.run_sync(_read_range, path, offset, length)
 
 
 def _read_range(path: Path, offset: str, length: str) -> bytes:

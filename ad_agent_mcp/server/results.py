@@ -156,7 +156,7 @@ def _parameters(request: GenerateRequest) -> dict[str, Any]:
 def _message(job: Job) -> str:
     match job.status:
         case JobState.PENDING if job.waiting_for is not None:
-            return f"Step {max(job.finished)} is finished and waits for approval."
+            return f"Step {job.last_finished} is finished and waits for approval."
         case JobState.PENDING:
             return "Waiting for its turn."
         case JobState.RUNNING if job.loading is not None:

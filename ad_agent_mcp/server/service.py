@@ -6,8 +6,8 @@ started it, so a client that vanishes takes nothing with it.
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -35,10 +35,11 @@ from ..contract.messages import (
 )
 from ..contract.schemas import GenerateRequest, JobState
 from ..contract.stages import EngineName
+from ..files import FileLock
 from .eta import LoadState, StageTimes
-from .failures import STOPPED, busy, crashed, occupied, stalled
-from .intake import Intake, small
-from .job import Decision, Job, advance, fail, move_model, new_job_id, redo, start, steps_to_run
+from .failures import STOPPED, broken, busy, contended, crashed, occupied, stalled
+from .intake import Intake, Prepared, small
+from .job import Decision, Job, advance, fail, fault_of, move_model, new_job_id, redo, start, steps_to_run
 from .neighbours import Neighbours
 from .planning import plan_segment, with_own_values
 from .retention import prune
@@ -50,6 +51,10 @@ from .worker_process import WorkerDiedError
 logger = logging.getLogger(__name__)
 
 WATCH_EVERY_S = 0.5
+TURN_TIMEOUT_S = 10.0
+"""How long a decision waits for that of another server."""
+ADOPTION_TIMEOUT_S = 1.0
+TURN_POLL_S = 0.02
 
 
 @dataclass
@@ -94,6 +99,11 @@ class JobService:
         self._queue: list[Job] = []
         self._unsaved: dict[str, Job] = {}
         """Jobs whose state the disk could not take."""
+        self._is_closing = False
+        self._is_adoption_due = False
+        """Whether what dead servers left could not be taken over, because another server was deciding."""
+        self._line = anyio.Lock()
+        """Held by the first of the calls that wait for room; it is before all others."""
         self._accepting = anyio.Lock()
         self._starting = anyio.Lock()
         self._settling = anyio.Lock()
@@ -115,43 +125,33 @@ class JobService:
     # what the tools call
 
     async def generate(self, request: GenerateRequest) -> Job:
-        """Accept a job, or refuse it with nothing stored.
+        """Accept a job, at the latest `wait_seconds` after now, or refuse it with nothing stored.
 
         Raises:
             AdAgentError: `busy`, `invalid_request`, `model_unavailable`, `not_found` or `storage_full`.
         """
+        until = anyio.current_time() + request.wait_seconds
         if refused := self._refusal(self.engine_for(request), small(request)):
             raise refused
-        await self._refuse_when_busy()
         job_id = new_job_id()
         prepared = await anyio.to_thread.run_sync(self.intake.prepare, request, job_id)
-        async with self._accept():
-            await self._refuse_when_busy()
-            job = Job(
-                id=job_id,
-                request=prepared.request,
-                engine=self.engine_for(prepared.request),
-                steps=steps_to_run(prepared.request),
-                warnings=tuple(prepared.notices),
-                created_at=time.time(),
-                owner=self.server_id,
-            )
-            await anyio.to_thread.run_sync(self.store.create, job, prepared.inputs, prepared.layers)
-            logger.info("job accepted", extra={"job_id": job.id})
-            self._queue.append(job)
-            await self._start_next()
-        return self.find(job_id)
+        async with AsyncExitStack() as place:
+            with anyio.CancelScope(deadline=until):  # first come, first served
+                await place.enter_async_context(self._line)
+            while refused := await self._accepted(prepared, job_id):
+                if anyio.current_time() >= until:
+                    raise refused
+                with anyio.CancelScope(deadline=min(until, anyio.current_time() + WATCH_EVERY_S)):
+                    await self._changed.wait()  # a device that another server lets go of is not announced
+        return await self._found(job_id)
 
     def find(self, job_id: str) -> Job:
-        """A job as it stands now, whoever runs it.
+        """A job as it stands now, whoever runs it. Blocks on the disk, if this server does not have it.
 
         Raises:
             AdAgentError: there is none, or the id is malformed.
         """
-        for job in self._mine():
-            if job.id == job_id:
-                return job if job is self.current else self._with_turn(job)
-        return self._unsaved.get(job_id) or self.store.shown(job_id)
+        return self._known(job_id) or self.store.shown(job_id)
 
     def find_all(self, job_ids: Iterable[str]) -> Iterator[Job]:
         """The jobs with these ids, one by one, without those that cannot be read or are removed meanwhile."""
@@ -185,12 +185,12 @@ class JobService:
         return await self.find_fresh(job_id)
 
     async def find_fresh(self, job_id: str) -> Job:
-        """Like `find`; a job whose server has died is adopted first, so that nobody waits for a ghost."""
-        job = self.find(job_id)
+        """Like `find`; a job whose server is gone is adopted first, so that nobody waits for a ghost."""
+        job = await self._found(job_id)
         is_foreign = not job.status.is_terminal and job.waiting_for is None and job.owner != self.server_id
         if is_foreign and await anyio.to_thread.run_sync(self._neighbours.is_dead, job.owner):
             await self._adopt()
-            return self.find(job_id)
+            return await self._found(job_id)
         return job
 
     async def adopt_ghosts(self) -> None:
@@ -209,7 +209,7 @@ class JobService:
         """End a job, keeping its finished steps; a job that is over is returned unchanged.
 
         Raises:
-            AdAgentError: `not_found`, or `busy` when another server runs it.
+            AdAgentError: `not_found`, or `busy` when another server runs it or does not let this one decide.
         """
         while True:
             job = await self.find_fresh(job_id)
@@ -219,8 +219,8 @@ class JobService:
                 with anyio.CancelScope(shield=True):
                     await self._stop_running(run, grace_s=0.0 if force else self.settings.stop_grace_s)
                 continue  # it may have come to rest at a pause just then
-            async with self._accept(), self._decide():
-                job = self.find(job_id)
+            async with self._decide(job_id), self._accept():
+                job = await self._found(job_id)
                 if self._run_of(job_id) is not None or job.status.is_terminal:
                     continue
                 if job.owner not in ("", self.server_id) and job.waiting_for is None:
@@ -251,33 +251,31 @@ class JobService:
         if changes and action != "redo":
             raise invalid("changes go with action 'redo'; to go on without them, leave them out.", field="changes")
         await self.find_fresh(job_id)
-        async with self._accept():
-            async with self._decide():
-                job = self.find(job_id)
-                if job.waiting_for != "approval":
-                    raise AdAgentError(
-                        ErrorCode.INVALID_REQUEST,
-                        f"Job {job_id} is {job.status} and does not wait for approval.",
-                        job_id=job_id,
-                        fix=Fix(tool="status", arguments={"job_id": job_id}),
-                    )
-                decision = Decision(step=max(job.finished), action=action, by=by, at=time.time())
-                job = job.model_copy(update={"decisions": (*job.decisions, decision)})
-                if action == "stop":
-                    return await self._stop_resting(job)
-                if refused := self._refusal(job.engine, {"resume_job_id": job.id}):
-                    raise refused
-                await self._refuse_when_busy()
-                if action == "redo":
-                    prepared = await anyio.to_thread.run_sync(self.intake.changed, job, changes)
-                    await anyio.to_thread.run_sync(self.store.forget_step, job.id, decision.step)
-                    job = redo(job, prepared.request, step=decision.step)
-                    job = job.model_copy(update={"warnings": (*job.warnings, *prepared.notices)})
-                job = job.model_copy(update={"waiting_for": None, "owner": self.server_id})
-                await self._save(job)
+        async with self._decide(job_id), self._accept():
+            job = await self._found(job_id)
+            if job.waiting_for != "approval":
+                raise AdAgentError(
+                    ErrorCode.INVALID_REQUEST,
+                    f"Job {job_id} is {job.status} and does not wait for approval.",
+                    job_id=job_id,
+                    fix=Fix(tool="status", arguments={"job_id": job_id}),
+                )
+            decision = Decision(step=job.last_finished, action=action, by=by, at=time.time())
+            job = job.model_copy(update={"decisions": (*job.decisions, decision)})
+            if action == "stop":
+                return await self._stop_resting(job)
+            if refused := self._refusal(job.engine, {"resume_job_id": job.id}) or await self._busy():
+                raise refused
+            if action == "redo":
+                prepared = await anyio.to_thread.run_sync(self.intake.changed, job, changes)
+                await anyio.to_thread.run_sync(self.store.forget_step, job.id, decision.step)
+                job = redo(job, prepared.request, step=decision.step)
+                job = job.model_copy(update={"warnings": (*job.warnings, *prepared.notices)})
+            job = job.model_copy(update={"waiting_for": None, "owner": self.server_id})
+            await self._save(job)
             self._queue.append(job)
             await self._start_next()
-        return self.find(job_id)
+        return await self._found(job_id)
 
     def engine_for(self, request: GenerateRequest) -> EngineName:
         """The engine that a request will run on."""
@@ -300,6 +298,20 @@ class JobService:
 
     # starting and ending jobs
 
+    def _known(self, job_id: str) -> Job | None:
+        """A job that this server has, or whose state the disk could not take."""
+        for job in self._mine():
+            if job.id == job_id:
+                return job if job is self.current else self._with_turn(job)
+        return self._unsaved.get(job_id)
+
+    async def _found(self, job_id: str) -> Job:
+        """`find` for the event loop."""
+        if job := self._known(job_id):
+            return job
+        stored = await anyio.to_thread.run_sync(self.store.shown, job_id)
+        return self._known(job_id) or stored  # it may have come to this server meanwhile
+
     def _mine(self) -> list[Job]:
         current = self.current
         return [*([current] if current else []), *self._queue]
@@ -312,23 +324,63 @@ class JobService:
                 yield
 
     @asynccontextmanager
-    async def _decide(self) -> AsyncGenerator[None]:
-        """Alone among the servers that may decide about a waiting job, from reading its state to writing it."""
-        with ExitStack() as held:
-            await anyio.to_thread.run_sync(held.enter_context, self._neighbours.turn())
+    async def _turn(self, timeout_s: float) -> AsyncGenerator[FileLock]:
+        """The turn among the servers on this folder for the length of the block, if it was had within `timeout_s`."""
+        turn, until = self._neighbours.turn(), anyio.current_time() + timeout_s
+        try:
+            while not await anyio.to_thread.run_sync(self._neighbours.take_turn, turn):
+                if anyio.current_time() >= until:
+                    break
+                await anyio.sleep(TURN_POLL_S)
+            yield turn
+        finally:
+            turn.release()
+
+    @asynccontextmanager
+    async def _decide(self, job_id: str) -> AsyncGenerator[None]:
+        """Alone among the servers that may decide about a job no worker has, from reading its state to writing it.
+
+        Raises:
+            AdAgentError: another server does not let go of its turn.
+        """
+        async with self._turn(TURN_TIMEOUT_S) as turn:
+            if not turn.is_held:
+                raise contended(job_id, TURN_TIMEOUT_S, await anyio.to_thread.run_sync(turn.read_note))
             yield
 
-    async def _refuse_when_busy(self) -> None:
+    async def _accepted(self, prepared: Prepared, job_id: str) -> AdAgentError | None:
+        """Store the job and start it when its turn comes; while there is no room, the refusal, with nothing stored."""
+        async with self._accept():
+            if refused := await self._busy():
+                return refused
+            job = Job(
+                id=job_id,
+                request=prepared.request,
+                engine=self.engine_for(prepared.request),
+                steps=steps_to_run(prepared.request),
+                warnings=tuple(prepared.notices),
+                created_at=time.time(),
+                owner=self.server_id,
+            )
+            await anyio.to_thread.run_sync(self.store.create, job, prepared.inputs, prepared.layers)
+            logger.info("job accepted", extra={"job_id": job.id})
+            self._queue.append(job)
+            await self._start_next()
+            return None
+
+    async def _busy(self) -> AdAgentError | None:
+        """The refusal of one more job, if there is no room for it."""
         if len(self._queue) < self.settings.queue_size:
-            return
+            return None
         if mine := self._mine():
-            raise busy(mine[0], waiting=len(self._queue))
+            return busy(mine[0], waiting=len(self._queue))
         elsewhere = await anyio.to_thread.run_sync(self._neighbours.device_holder)
-        if elsewhere is not None:
-            server, holder = elsewhere
-            if holder is None or holder.status.is_terminal or holder.waiting_for is not None:
-                raise occupied(server)
-            raise busy(holder, is_elsewhere=True)
+        if elsewhere is None:
+            return None
+        server, holder = elsewhere
+        if holder is None or holder.status.is_terminal or holder.waiting_for is not None:
+            return occupied(server)
+        return busy(holder, is_elsewhere=True)
 
     async def _start_next(self) -> None:
         """Give the slot to the oldest waiting job, if slot and device are free."""
@@ -347,12 +399,15 @@ class JobService:
                 return
             is_warm = job.engine in self._warm
             found = LoadState.WARM if is_warm else LoadState.COLD if self.worker.ready else LoadState.STARTING
-            job = self._planned(job, found, at=time.time())
-            self._run = _Run(job, found)
-            await self._save(job)
-            self._announce(job)
-            logger.info("job started: engine %s, steps %s", job.engine, job.remaining_steps, extra={"job_id": job.id})
-            await self._send_running()
+            self._run = run = _Run(job, found)
+            async with self._answering_for(run):
+                run.job = job = self._planned(job, found, at=time.time())
+                await self._save(job)
+                self._announce(job)
+                logger.info(
+                    "job started: engine %s, steps %s", job.engine, job.remaining_steps, extra={"job_id": job.id}
+                )
+                await self._send_running()
 
     def _planned(self, job: Job, found: LoadState, *, at: float) -> Job:
         """The job as it starts at `at`."""
@@ -389,6 +444,10 @@ class JobService:
         if run is None or run.is_sent or self.worker.ready is None:
             return
         run.is_sent = True
+        async with self._answering_for(run):
+            await self._send(run)
+
+    async def _send(self, run: _Run) -> None:
         job = run.job
         if run.found is LoadState.STARTING:  # it was planned before the worker had said what it can do
             engine = job.engine if job.finished else self.engine_for(job.request)
@@ -443,8 +502,8 @@ class JobService:
             if job.status is JobState.COMPLETED and self.settings.output_dir is not None:
                 notice = await anyio.to_thread.run_sync(self.store.copy_out, job.id, self.settings.output_dir)
                 job = job.model_copy(update={"warnings": (*job.warnings, *([notice] if notice else []))})
-            # A failure is told at once: a power cut in this moment only costs its reason.
-            await self._save(job, durable=job.status in (JobState.COMPLETED, JobState.PENDING))
+            with self._remembering(job):  # A failure is told at once: a power cut now only costs its reason.
+                await self._save(job, durable=job.status in (JobState.COMPLETED, JobState.PENDING))
             level = logging.WARNING if job.status is JobState.FAILED else logging.INFO
             outcome = job.error.code if job.error else job.waiting_for or job.status
             logger.log(level, "job ended: %s", outcome, extra={"job_id": job.id})
@@ -471,6 +530,16 @@ class JobService:
         """Keep the job's state; where the disk takes no more, this process remembers it."""
         async with self._saving:  # in the order in which things happened
             await self._write(job, durable=durable)
+
+    @contextmanager
+    def _remembering(self, job: Job) -> Generator[None]:
+        """Saving that may fail in any way: a job that could not be ended would keep its place for ever."""
+        try:
+            yield
+        except Exception:
+            if job.id not in self._unsaved:
+                logger.exception("the job's state was not saved", extra={"job_id": job.id})
+            self._unsaved[job.id] = job
 
     async def _write(self, job: Job, *, durable: bool) -> None:
         try:
@@ -501,7 +570,11 @@ class JobService:
             await anyio.sleep(min(WATCH_EVERY_S, limit_s / 4))
             async with self._saving:
                 for job in list(self._unsaved.values()):
-                    await self._write(job, durable=True)
+                    with self._remembering(job):
+                        await self._write(job, durable=True)
+            if self._is_adoption_due:
+                with suppress(OSError, AdAgentError):  # it stays due
+                    await self._adopt(timeout_s=0.0)
             run = self._run
             if run is None:
                 await self._unload_when_idle()
@@ -535,7 +608,28 @@ class JobService:
             if not await anyio.to_thread.run_sync(self._neighbours.take_device, ""):
                 await self.worker.send(UnloadModels())
 
+    @asynccontextmanager
+    async def _answering_for(self, run: _Run | None) -> AsyncGenerator[None]:
+        """What goes wrong inside, and is no fault of the worker's, ends the job in its own words, and nothing else."""
+        try:
+            yield
+        except WorkerDiedError:
+            raise
+        except Exception as error:
+            logger.exception("the server could not go on with a job", extra={"job_id": run.job.id} if run else None)
+            if run is not None:
+                self._tasks.start_soon(self._give_up, run, broken(run.job, error))
+
+    async def _give_up(self, run: _Run, why: ErrorInfo) -> None:
+        await self.worker.send(CancelJob(job_id=run.job.id))
+        await self._settle(run, fail(run.job, why, at=time.time()))
+
     async def _on_event(self, event: Event) -> None:
+        if not self._is_closing:  # a worker that ends because we do has not failed its job
+            async with self._answering_for(self._run):
+                await self._take_in(event)
+
+    async def _take_in(self, event: Event) -> None:
         run, at = self._run, time.time()
         match event:
             case Ready():
@@ -551,6 +645,8 @@ class JobService:
                 if isinstance(event, JobFailed) and event.ends_worker:  # no other job may be given to it
                     run.end_as = event.error
                     return
+                if fault := fault_of(run.job, event):
+                    raise WorkerDiedError(fault)
                 job, after = run.job, advance(run.job, event, at=at)
                 if ended := self._times.learn(job, after, at=at, found=run.found):
                     self.tally.stage_ended(job.engine, *ended)
@@ -578,20 +674,27 @@ class JobService:
             async with self._starting:
                 self._release_device()
             return
+        if self._is_closing:
+            return
         await self._settle(run, fail(run.job, run.end_as or crashed(run.job, how), at=time.time()))
 
     # life
 
-    async def _adopt(self) -> None:
-        """Go on with what dead servers left."""
-        async with self._accept():
-            mine = {job.id for job in self._mine()}
-            for job in await anyio.to_thread.run_sync(self._neighbours.adopt, mine):
-                logger.info("cut-off job is now %s", job.status, extra={"job_id": job.id})
-                if job.status is JobState.PENDING and job.waiting_for is None:
-                    self._queue.append(job)
-                self._announce(job)
-            await self._start_next()
+    async def _adopt(self, *, timeout_s: float = ADOPTION_TIMEOUT_S) -> None:
+        """Go on with what servers that are gone left; later, while another server decides."""
+        async with self._turn(timeout_s) as turn:
+            self._is_adoption_due = True
+            if not turn.is_held:
+                return
+            async with self._accept():
+                mine = {job.id for job in self._mine()}
+                for job in await anyio.to_thread.run_sync(self._neighbours.adopt, mine):
+                    logger.info("cut-off job is now %s", job.status, extra={"job_id": job.id})
+                    if job.status is JobState.PENDING and job.waiting_for is None:
+                        self._queue.append(job)
+                    self._announce(job)
+                self._is_adoption_due = False
+                await self._start_next()
 
     async def open(self) -> None:
         """Start the worker, adopt what dead servers left."""
@@ -609,8 +712,9 @@ class JobService:
 
     async def close(self) -> None:
         """Say goodbye to the worker and to the other servers; a running job is left to be continued."""
+        self._is_closing = True
         await self.worker.send(Shutdown())
-        self._neighbours.leave()
+        await anyio.to_thread.run_sync(self._neighbours.leave)
 
 
 @asynccontextmanager

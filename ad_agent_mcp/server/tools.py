@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from itertools import islice
 from typing import Annotated, Any, Literal
 
+import anyio
 import anyio.to_thread
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.resolve import (
@@ -147,9 +148,11 @@ def make_tools(desk: Desk) -> list[Tool]:
         Answers at once with a job_id; follow it with `status`. One job runs at a time.
         Write prompts in English (translate the user's words); text_content stays exactly as the user wants it read.
         To change a finished ad, pass resume_job_id with only the fields that change."""
+        until = anyio.current_time() + arguments.wait_seconds
         job = await service.generate(arguments)
         if arguments.wait_seconds:
-            job = await service.wait(job.id, arguments.wait_seconds, on_change=_progress_of(ctx))
+            rest_s = max(0.0, until - anyio.current_time())
+            job = await service.wait(job.id, rest_s, on_change=_progress_of(ctx))
         return await _with_pictures(desk, job, ctx, None)
 
     async def status(arguments: StatusArguments, ctx: Context) -> CallToolResult:
@@ -175,7 +178,7 @@ def make_tools(desk: Desk) -> list[Tool]:
         job = await service.find_fresh(await meant(arguments.job_id, WAITING))
         if job.waiting_for is None:
             return Answer(action="approve")  # refused in the tool, in its own words
-        return Elicit(f"Step {max(job.finished)} of the ad is finished (job {job.id}). Go on with it?", Answer)
+        return Elicit(f"Step {job.last_finished} of the ad is finished (job {job.id}). Go on with it?", Answer)
 
     async def approve_step(
         arguments: ApproveArguments, ctx: Context, answer: Annotated[ElicitationResult[Answer], Resolve(ask_person)]
@@ -196,7 +199,7 @@ def make_tools(desk: Desk) -> list[Tool]:
     async def get_image(arguments: ImageArguments, ctx: Context) -> CallToolResult:
         """One picture of a job: product, cutout, background, shadow, step1, step2 (letters) or final."""
         job = await service.find_fresh(await meant(arguments.job_id, FINISHED))
-        path = store.layer(job.id, arguments.name)
+        path = await anyio.to_thread.run_sync(store.layer, job.id, arguments.name)
         if path is None:
             raise AdAgentError(
                 ErrorCode.NOT_FOUND,
@@ -337,7 +340,7 @@ async def _with_pictures(desk: Desk, job: Job, ctx: Context, include: IncludeIma
     wanted = include or ("preview" if job.status is JobState.COMPLETED or job.waiting_for else "none")
     if wanted == "none" or not names:
         return status_result(status)
-    shown = desk.store.layer(job.id, names[-1])
+    shown = await anyio.to_thread.run_sync(desk.store.layer, job.id, names[-1])
     try:
         preview = await anyio.to_thread.run_sync(encode_preview, shown) if shown else None
     except AdAgentError as error:  # what the job came to is told all the same
@@ -347,7 +350,7 @@ async def _with_pictures(desk: Desk, job: Job, ctx: Context, include: IncludeIma
     images: dict[str, str | None] = dict.fromkeys(RESULTS.values())
     share = (MAX_MESSAGE_BYTES - ENVELOPE_BYTES - len(status.model_dump_json().encode())) * 3 // 4 // len(names)
     for name in names:
-        path = desk.store.layer(job.id, name)
+        path = await anyio.to_thread.run_sync(desk.store.layer, job.id, name)
         if path is not None:
             data = await anyio.to_thread.run_sync(
                 lambda path=path: encode_fitting(path, max_side=None, picture_format="jpeg", max_bytes=share)

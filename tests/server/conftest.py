@@ -1,12 +1,15 @@
 """Servers in this process, with a worker of the test's choice."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.from_thread
+import anyio.to_thread
 import pytest
+from anyio.abc import TaskGroup
 
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.schemas import GenerateRequest
@@ -45,3 +48,15 @@ async def running(app: App) -> None:
     with anyio.fail_after(20):
         while app.service.current is None or app.service.current.stage is None:
             await anyio.sleep(0.01)
+
+
+async def others_go_on() -> None:
+    """Until every other task has gone on as far as it can: many turns of the event loop and of its threads."""
+    for _ in range(50):
+        await anyio.to_thread.run_sync(int)
+
+
+def meanwhile(tasks: TaskGroup, function: Callable[[], Awaitable[Any]]) -> None:
+    """Called in a thread that the server waits for: start `function` beside it, and let it go as far as it can."""
+    anyio.from_thread.run_sync(tasks.start_soon, function)
+    anyio.from_thread.run(others_go_on)

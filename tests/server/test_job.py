@@ -124,7 +124,7 @@ def test_a_requeued_job_keeps_its_percent_when_it_starts_again():
     job = running_job(GenerateRequest(text_content="words"))
     job = advance(job, StepResult(job_id=ID, step=1, files={}, width=1, height=1), at=1.0)
     job = advance(job, StageProgress(job_id=ID, stage=Stage.TEXT_PAINT, done=20, total=28), at=2.0)
-    again = requeue(job, at=3.0, owner="b")
+    again = requeue(job, at=3.0, owner="b", is_retry=True)
     plan, _ = plan_segment(again, preset="exact")
     assert plan.steps == (2, 3)
     restarted = start(again, plan, {planned.stage: Estimate(0.0, 1.0) for planned in plan.stages}, at=4.0, owner="b")

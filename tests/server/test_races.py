@@ -2,10 +2,11 @@
 
 import base64
 import contextlib
+import errno
 import io
 import random
 import sys
-import time
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,21 @@ from PIL import Image
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.files import FileLock
 from ad_agent_mcp.server import worker_keeper
 from ad_agent_mcp.server.neighbours import Neighbours
 from ad_agent_mcp.server.results import MAX_MESSAGE_BYTES
 from ad_agent_mcp.server.store import JobStore
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
-from .conftest import app_with, running, settled
+from .conftest import app_with, meanwhile, others_go_on, running, settled
+from .test_engine_choice import ready
 
 pytestmark = pytest.mark.anyio
 LATE = (sys.executable, "-m", "tests.workers.late")
 SLOW = (sys.executable, "-m", "tests.workers.slow")
 HANGS = (sys.executable, "-m", "tests.workers.hang")
+NEVER_READY = (sys.executable, "-c", "import sys; sys.stdin.read()")
 
 
 async def test_two_stops_of_one_job_do_not_lose_the_next_one(settings: Settings, request_: GenerateRequest):
@@ -45,23 +49,26 @@ async def test_two_stops_of_one_job_do_not_lose_the_next_one(settings: Settings,
 async def test_a_stop_while_the_workers_death_is_written_down_does_not_lose_the_next_one(
     settings: Settings, request_: GenerateRequest, monkeypatch: pytest.MonkeyPatch
 ):
-    async with app_with(settings, SLOW, queue_size=3) as app:
+    stopped: list[JobState] = []
+    async with app_with(settings, SLOW, queue_size=3) as app, anyio.create_task_group() as tasks:
         first, second = [await app.service.generate(request_) for _ in range(2)]
         await running(app)
         save = app.service.store.save
 
-        def save_slowly(job: Any, **options: Any) -> None:
+        async def stop() -> None:
+            stopped.append((await app.service.stop(first.id, force=False)).status)
+
+        def stop_and_save(job: Any, **options: Any) -> None:
             if job.status is JobState.FAILED:
-                time.sleep(0.2)
+                meanwhile(tasks, stop)
             save(job, **options)
 
-        monkeypatch.setattr(app.service.store, "save", save_slowly)
+        monkeypatch.setattr(app.service.store, "save", stop_and_save)
         app.service.worker.kill()
         with anyio.fail_after(20):
-            while app.service.worker.ready is not None:
-                await anyio.sleep(0.001)
-        stopped = await app.service.stop(first.id, force=False)
-        assert stopped.status is JobState.FAILED
+            while not stopped:
+                await anyio.sleep(0.01)
+        assert stopped == [JobState.FAILED]
         with anyio.fail_after(10):
             while app.service.current is None or app.service.current.id != second.id:
                 await anyio.sleep(0.01)
@@ -96,12 +103,13 @@ async def test_a_job_that_is_stopped_while_the_worker_gets_ready_never_reaches_i
         job = await app.service.generate(request_)
         save = app.service.store.save
 
-        def save_slowly(job: Any, **options: Any) -> None:
+        def save_when_it_is_ready(job: Any, **options: Any) -> None:
             if job.status is JobState.STOPPED:
-                time.sleep(1.5)
+                anyio.from_thread.run(ready, app)
+                anyio.from_thread.run(others_go_on)
             save(job, **options)
 
-        monkeypatch.setattr(app.service.store, "save", save_slowly)
+        monkeypatch.setattr(app.service.store, "save", save_when_it_is_ready)
         assert (await app.service.stop(job.id, force=False)).status is JobState.STOPPED
         assert (await settled(app, await app.service.generate(request_))).status is JobState.COMPLETED
         assert app.service.store.layer(job.id, "product") is None
@@ -171,11 +179,18 @@ async def test_of_two_decisions_at_two_servers_one_is_refused(
     async with app_with(settings, WORKER_COMMAND) as one, app_with(settings, WORKER_COMMAND) as two:
         paused = request_.model_copy(update={"pause_after_step": 1})
         job = await settled(one, await one.service.generate(paused))
-        save = one.service.store.save
         outcomes: list[str] = []
+        is_contended = threading.Event()
+        try_acquire = FileLock.try_acquire
 
-        def save_slowly(job: Any, **options: Any) -> None:
-            time.sleep(0.3)
+        def try_and_tell(lock: FileLock, note: str = "") -> bool:
+            is_had = try_acquire(lock, note)
+            if lock.path.name == "adoption.lock" and not is_had:
+                is_contended.set()
+            return is_had
+
+        def save_when_the_other_one_waits(save: Any, job: Any, **options: Any) -> None:
+            is_contended.wait(10)
             save(job, **options)
 
         async def decide(app: Any, action: Any) -> None:
@@ -185,7 +200,10 @@ async def test_of_two_decisions_at_two_servers_one_is_refused(
             except AdAgentError:
                 outcomes.append("refused")
 
-        monkeypatch.setattr(one.service.store, "save", save_slowly)
+        monkeypatch.setattr(FileLock, "try_acquire", try_and_tell)
+        for app in (one, two):
+            waiting = partial(save_when_the_other_one_waits, app.service.store.save)
+            monkeypatch.setattr(app.service.store, "save", waiting)
         async with anyio.create_task_group() as both:
             both.start_soon(decide, one, "approve")
             both.start_soon(decide, two, "redo")
@@ -269,3 +287,63 @@ async def test_a_server_whose_stderr_is_closed_lives_on(
         job = await settled(app, await app.service.generate(request_))
         monkeypatch.undo()
         assert job.status is JobState.COMPLETED
+
+
+@pytest.mark.parametrize("is_refused_first", [False, True])
+async def test_what_is_saved_late_is_not_saved_over_what_came_later(
+    is_refused_first: bool, settings: Settings, request_: GenerateRequest, monkeypatch: pytest.MonkeyPatch
+):
+    async with app_with(settings, NEVER_READY) as app, anyio.create_task_group() as tasks:
+        save = app.service.store.save
+        told: list[JobState] = []
+        is_stopped, is_running = threading.Event(), threading.Event()
+
+        def stop_and_save(job: Any, **options: Any) -> None:
+            told.append(job.status)
+            if told.count(JobState.RUNNING) == 1 and job.status is JobState.RUNNING and is_refused_first:
+                raise OSError(errno.ENOSPC, "No space left on device")  # the watch tries again
+            if job.status is JobState.RUNNING:
+                meanwhile(tasks, partial(app.service.stop, job.id, force=False))
+                if JobState.STOPPED in told:
+                    is_stopped.wait(10)
+            save(job, **options)
+            (is_stopped if job.status is JobState.STOPPED else is_running).set()
+
+        monkeypatch.setattr(app.service.store, "save", stop_and_save)
+        job = await app.service.generate(request_)
+        with anyio.fail_after(20):
+            while not (is_stopped.is_set() and is_running.is_set()):
+                await anyio.sleep(0.01)
+        assert app.service.store.load(job.id).status is JobState.STOPPED
+
+
+async def test_a_job_that_comes_while_the_next_one_is_chosen_does_not_lose_that_one(
+    settings: Settings, request_: GenerateRequest, monkeypatch: pytest.MonkeyPatch
+):
+    async with app_with(settings, SLOW, queue_size=4) as app, anyio.create_task_group() as tasks:
+        first, second, third = [await app.service.generate(request_) for _ in range(3)]
+        owns_pending = Neighbours.owns_pending
+        chosen: list[str] = []
+
+        async def come_too() -> None:
+            with anyio.fail_after(20):
+                while app.service.queue_length < 3:
+                    await anyio.sleep(0.001)
+            await others_go_on()
+
+        def come_and_look(neighbours: Neighbours, job_id: str) -> bool:
+            chosen.append(job_id)
+            if chosen == [second.id]:
+                anyio.from_thread.run_sync(tasks.start_soon, app.service.generate, request_)
+                anyio.from_thread.run(come_too)
+            return owns_pending(neighbours, job_id)
+
+        monkeypatch.setattr(Neighbours, "owns_pending", come_and_look)
+        await app.service.stop(first.id, force=False)
+        await running(app)
+        assert app.service.current is not None
+        assert app.service.current.id == second.id
+        assert app.service.queue_length == 2
+        (fourth,) = set(app.service.store.job_ids()) - {first.id, second.id, third.id}
+        for job_id in (fourth, third.id, second.id):
+            await app.service.stop(job_id, force=False)

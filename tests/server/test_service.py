@@ -3,7 +3,6 @@
 import errno
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.server.job import Job
-from ad_agent_mcp.server.service import WATCH_EVERY_S
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
 from .conftest import app_with, running, settled
@@ -285,29 +283,3 @@ async def test_a_queued_job_that_cannot_be_read_for_a_while_starts_when_it_can(
                     await anyio.sleep(0.01)
             assert app.service.queue_length == 1
         assert (await settled(app, job)).status is JobState.COMPLETED
-
-
-async def test_what_the_disk_refused_is_not_saved_over_what_came_later(
-    settings: Settings, request_: GenerateRequest, monkeypatch: pytest.MonkeyPatch
-):
-    async with app_with(settings, fake("slow")) as app:
-        job = await app.service.generate(request_)
-        save = app.service.store.save
-        told: list[JobState] = []
-
-        def save_when_it_is_over(job: Job, **options: Any) -> None:
-            told.append(job.status)
-            if job.status is JobState.STOPPED:
-                time.sleep(3 * WATCH_EVERY_S)  # long enough for the watch to want to save what was refused
-            elif JobState.STOPPED not in told:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            save(job, **options)
-
-        monkeypatch.setattr(app.service.store, "save", save_when_it_is_over)
-        with anyio.fail_after(20):
-            while JobState.RUNNING not in told:
-                await anyio.sleep(0.01)
-        await app.service.stop(job.id, force=False)
-        again = await app.service.generate(request_)  # is saved after whatever waited to be
-        assert app.service.find(job.id).status is JobState.STOPPED
-        await app.service.stop(again.id, force=True)

@@ -1,7 +1,12 @@
 """Two servers on one data folder: all read, one runs at a time, the living do not adopt from the living."""
 
+import contextlib
+import errno
 import sys
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -9,9 +14,13 @@ import pytest
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.files import FileLock
+from ad_agent_mcp.server import service
+from ad_agent_mcp.server.job import Job
+from ad_agent_mcp.server.neighbours import Neighbours
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
-from .conftest import app_with, running, settled
+from .conftest import app_with, others_go_on, running, settled
 
 pytestmark = pytest.mark.anyio
 SLOW = (sys.executable, "-m", "tests.workers.slow")
@@ -99,4 +108,87 @@ async def test_the_worker_is_ready_before_the_first_job(settings: Settings):
     async with app_with(settings, WORKER_COMMAND) as app:
         with anyio.fail_after(10):
             while app.service.worker.ready is None:
+                await anyio.sleep(0.01)
+
+
+@contextlib.contextmanager
+def a_decision_elsewhere(settings: Settings) -> Iterator[None]:
+    """As long as it lasts, a server on the data folder does not come to the end of a decision."""
+    lock = FileLock(settings.data_dir / "locks" / "adoption.lock")
+    assert lock.try_acquire("server of the test")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+async def test_who_cannot_decide_alone_is_told_busy_and_nothing_has_changed(
+    settings: Settings, request_: GenerateRequest, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(service, "TURN_TIMEOUT_S", 0.1)
+    async with app_with(settings, WORKER_COMMAND) as app:
+        paused = await settled(app, await app.service.generate(request_.model_copy(update={"pause_after_step": 1})))
+        decisions: list[Any] = [
+            partial(app.service.approve, paused.id, action="approve", changes={}),
+            partial(app.service.approve, paused.id, action="redo", changes={"bg_prompt": "a forest"}),
+            partial(app.service.approve, paused.id, action="stop", changes={}),
+            partial(app.service.stop, paused.id, force=True),
+        ]
+        with a_decision_elsewhere(settings):
+            for decide in decisions:
+                with pytest.raises(AdAgentError) as refusal:
+                    await decide()
+                info = refusal.value.info
+                assert (info.code, info.job_id) == (ErrorCode.BUSY, paused.id)
+                assert (info.retry_after_seconds or 0) >= 1
+                assert "server of the test" in info.message
+            assert app.service.store.load(paused.id) == paused
+        await app.service.approve(paused.id, action="approve", changes={})
+        done = await settled(app, app.service.find(paused.id))
+        assert [decision.action for decision in done.decisions] == ["approve"]
+
+
+async def test_who_waits_to_decide_answers_everyone_else_and_decides_when_it_can(
+    settings: Settings, request_: GenerateRequest
+):
+    async with app_with(settings, WORKER_COMMAND) as app, anyio.create_task_group() as tasks:
+        paused = await settled(app, await app.service.generate(request_.model_copy(update={"pause_after_step": 1})))
+        with a_decision_elsewhere(settings):
+            tasks.start_soon(partial(app.service.stop, paused.id, force=False))
+            await others_go_on()
+            other = await settled(app, await app.service.generate(request_))
+            assert other.status is JobState.COMPLETED
+            assert (await app.service.find_fresh(paused.id)).waiting_for == "approval"
+        with anyio.fail_after(20):
+            while (await app.service.find_fresh(paused.id)).status is not JobState.STOPPED:
+                await anyio.sleep(0.01)
+
+
+async def test_what_a_dead_server_left_waits_for_the_end_of_another_servers_decision(
+    settings: Settings, request_: GenerateRequest, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(service, "ADOPTION_TIMEOUT_S", 0.1)
+    async with app_with(settings, SLOW) as dying:
+        job = await dying.service.generate(request_)
+        await running(dying)
+    with a_decision_elsewhere(settings):
+        async with app_with(settings, WORKER_COMMAND) as app:
+            await app.service.adopt_ghosts()
+            assert (await app.service.find_fresh(job.id)).owner == job.owner
+            assert app.service.current is None
+    adopt = Neighbours.adopt
+    tries: list[str] = []
+
+    def adopt_at_second_try(neighbours: Neighbours, mine: set[str]) -> list[Job]:
+        tries.append(neighbours.server_id)
+        if len(tries) == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return adopt(neighbours, mine)
+
+    monkeypatch.setattr(Neighbours, "adopt", adopt_at_second_try)
+    async with contextlib.AsyncExitStack() as servers:
+        with a_decision_elsewhere(settings):
+            app = await servers.enter_async_context(app_with(settings, WORKER_COMMAND))
+        with anyio.fail_after(20):  # nobody has to ask for it
+            while app.service.store.load(job.id).status is not JobState.COMPLETED:
                 await anyio.sleep(0.01)
