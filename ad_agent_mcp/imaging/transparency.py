@@ -81,10 +81,11 @@ def _flattened(photo: Picture, product: Flags) -> Picture:
 def _cleaned(alpha: Picture, product: Flags, haze: int) -> Picture:
     risen = (alpha.astype(np.float32) - haze) * (255 / (255 - haze))
     faint = np.clip((risen - _FAINT) * (_FIRM / (_FIRM - _FAINT)), 0, 255)
-    is_own = (risen >= _FIRM) | dilate(product, 3)
+    edge = dilate(product, 4)
+    is_own = (risen >= _FIRM) | edge
     result = np.clip(np.where(is_own, risen, faint) + 0.5, 0, 255).astype(np.uint8)
     labels, statistics = parts(result > 0, 8)
     keep = np.zeros(len(statistics), np.bool_)
     keep[np.unique(labels[product])] = True
-    result[~kept(labels, keep)] = 0
+    result[~(kept(labels, keep) | edge)] = 0
     return result

@@ -182,7 +182,7 @@ def test_haze_and_stray_pixels_are_no_part_of_a_product():
     assert cut.route == "alpha"
     assert abs(x - left) < 15
     assert abs(y - top) < 15
-    assert abs(width - 240) < 20
+    assert abs(width - 220) < 12
     assert abs(height - 600) < 20
 
 
