@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from .picture import Flags, Floats, Picture, blur, dilate, erode, floats
+from .picture import Flags, Floats, Picture, blur, dilate, disc, erode, floats
 from .regions import (
     closed,
     filled,
@@ -26,6 +26,11 @@ from .regions import (
 _BORDER_SHARE = 0.03
 STEP = 0.3
 FAINT_STEP = 0.15
+_FAINT_SHARE = 0.5
+_BLOCK_PX = 16
+"""How far a JPEG's traces reach from an edge: blocks have 8 pixels, those of colour mostly 16."""
+_RINGING = 0.12
+"""How strong they are at most, as a share of that edge's step."""
 
 
 class Backdrop(NamedTuple):
@@ -84,8 +89,10 @@ def product_mask(work: Picture, backdrop: Backdrop) -> Flags:
     shaded = (tint < 5) & (darker < 3) & (darker > -70)
     sure = _flooded(bare & smooth, bare, 2)
     # Lossy compression leaves specks of backdrop that the product's edge fences in: not smooth, and not far in.
-    for _ in range(round(0.014 * long_side)):
-        sure |= dilate(sure, 1) & (off < 1.5 * backdrop.tolerance)
+    peak = floats(cv2.dilate(off, disc(_BLOCK_PX)))
+    ringing = off < np.maximum(1.5 * backdrop.tolerance, _RINGING * peak)
+    for _ in range(max(_BLOCK_PX, round(0.014 * long_side))):
+        sure |= dilate(sure, 1) & ringing
     gap = max(3, round(0.01 * long_side))
     grown = _flooded((bare | shaded) & smooth | sure, (bare | shaded) & smooth, gap)
     inside = _outlined(steps > FAINT_STEP)
@@ -160,3 +167,28 @@ def _holes(product: Flags, off: Floats, smooth: Flags, backdrop: Backdrop) -> Fl
         keep[label] = _step_share(region, ~smooth, product) > 0.7
         keep[label] &= not white or filled(region).sum() < 1.01 * areas[label]
     return dilate(kept(labels, keep), 1)
+
+
+def is_overlooking(work: Picture, mask: Flags) -> bool:
+    """Whether what a product's `mask` leaves of `work` hints that it is not all of it.
+
+    That is a part that hangs in the air above another, or long faint outlines beside it.
+    """
+    long_side = max(mask.shape)
+    statistics = parts(mask, 8)[1]
+    boxes = [statistics[label] for label in range(1, len(statistics))]
+    for above in boxes:
+        for below in boxes:
+            x, y, width, height = (int(value) for value in above[:4])
+            left, top, across = (int(value) for value in below[:3])
+            is_over = min(x + width, left + across) - max(x, left) > 0.3 * min(width, across)
+            if is_over and top > y + height + 0.01 * long_side:
+                return True
+    steps = step_edges(lab_of(cv2.bilateralFilter(work, 5, 12, 5)))
+    outside = ~dilate(mask, max(6, round(0.02 * long_side)))
+    outside[:3] = outside[-3:] = outside[:, :3] = outside[:, -3:] = False
+    if not outside.any():
+        return False
+    noise = float(np.percentile(steps[outside], 90))
+    lines = long_parts((steps > max(FAINT_STEP, 2.5 * noise)) & outside, 0.08 * long_side)
+    return bool(lines.sum() > _FAINT_SHARE * long_side)

@@ -13,11 +13,12 @@ import numpy as np
 
 from ..contract.errors import invalid
 from ..contract.layout import Box
-from .backdrop import fit_backdrop, product_mask
+from .backdrop import fit_backdrop, is_overlooking, product_mask
 from .clutter import salient_mask
 from .matting import own_colours, solve_matte
 from .picture import Flags, Floats, Matte, Picture, Window, at_most, box_of, dilate, erode, floats, resize, to_bytes
-from .regions import lab_of
+from .regions import lab_of, parts
+from .transparency import is_rectangle, settled
 
 Route = Literal["alpha", "plain", "clutter", "model"]
 
@@ -29,6 +30,10 @@ _SURE = 0.02
 """A model's probability this near to 0 or 1 is taken for it."""
 _LEAST_SHARE = 0.002
 _BOX_MARGIN = 0.06
+_FINEST_TOLERANCE = 1.2
+_REGAINED = 1.3
+_DOUBTFUL = 0.5
+"""The confidence in a cut that may as well be another thing, such as a whole photo."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +58,14 @@ def cut_out(photo: Picture, *, product_box: Box | None = None) -> CutOut:
     """Cut the product out of `photo`.
 
     Args:
-        photo: RGB, or RGBA whose alpha is then taken as it is.
+        photo: RGB, or RGBA; an alpha that is a matte is taken, without haze and stray pixels.
         product_box: where the product is, in pixels of `photo`; nothing outside it is kept.
 
     Raises:
         AdAgentError: `invalid_request`; the box misses the picture, or the picture is empty.
     """
     window = _window(product_box, photo.shape[1], photo.shape[0])
+    photo = settled(photo)
     if photo.shape[2] == 4:
         return _by_alpha(photo, window)
     return _freed(photo, window, *_cut(np.ascontiguousarray(photo[window])))
@@ -106,7 +112,17 @@ def _by_alpha(photo: Picture, window: Window) -> CutOut:
     box = box_of(rgba[..., 3] > 0)
     if box is None:
         raise invalid("The product picture is transparent all over. Send one that shows it.", field="product_image")
-    return CutOut(rgba, box, 1.0, "alpha")
+    x, y, width, height = box
+    shown = np.ascontiguousarray(rgba[y : y + height, x : x + width, :3])
+    is_doubtful = is_rectangle(rgba[..., 3] > 127) and min(width, height) >= 16 and _shows_product(shown)
+    return CutOut(rgba, box, _DOUBTFUL if is_doubtful else 1.0, "alpha")
+
+
+def _shows_product(picture: Picture) -> bool:
+    """Whether a product stands before a plain backdrop in `picture`."""
+    work = at_most(picture, MASK_SIDE_PX)
+    backdrop = fit_backdrop(lab_of(cv2.GaussianBlur(work, (3, 3), 0)))
+    return backdrop.is_plain and _is_a_part(product_mask(work, backdrop))
 
 
 def _window(product_box: Box | None, width: int, height: int) -> Window:
@@ -125,17 +141,17 @@ def _window(product_box: Box | None, width: int, height: int) -> Window:
     return slice(top, bottom), slice(left, right)
 
 
-def _cut(photo: Picture) -> tuple[Picture, Matte, float, Route]:
+def _cut(photo: Picture, *, is_inner: bool = False) -> tuple[Picture, Matte, float, Route]:
     height, width = photo.shape[:2]
     work = at_most(photo, MASK_SIDE_PX)
-    backdrop = fit_backdrop(lab_of(cv2.GaussianBlur(work, (3, 3), 0)))
-    route: Route = "plain"
-    mask = product_mask(work, backdrop) if backdrop.is_plain else None
-    if mask is None or not _is_a_part(mask):
-        route, mask = "clutter", salient_mask(work)
-        if not _is_a_part(mask):
-            return photo, np.ones((height, width), np.float32), 0.0, route
-    confidence = _edge_share(work, mask)
+    mask, confidence, route = _find(work)
+    if route == "plain" and (frame := _frame(mask)) is not None:
+        inner = None if is_inner else _cut_inside(photo, frame, height / mask.shape[0])
+        if inner is not None:
+            return inner
+        confidence = min(confidence, _DOUBTFUL)
+    if not _is_a_part(mask):
+        return photo, np.ones((height, width), np.float32), 0.0, route
     work = at_most(photo, MATTE_SIDE_PX)
     picture, matte = solve_matte(work, resize(floats(mask), (work.shape[1], work.shape[0])) > 0.5)
     if work.shape != photo.shape:
@@ -143,6 +159,51 @@ def _cut(photo: Picture) -> tuple[Picture, Matte, float, Route]:
         matte = resize(matte, (width, height))
         matte[matte > 0.99] = 1
     return picture, matte, confidence, route
+
+
+def _find(work: Picture) -> tuple[Flags, float, Route]:
+    """The product in `work`, how sure it is, and how it was found."""
+    backdrop = fit_backdrop(lab_of(cv2.GaussianBlur(work, (3, 3), 0)))
+    mask = product_mask(work, backdrop) if backdrop.is_plain else None
+    if mask is None or not _is_a_part(mask):
+        mask = salient_mask(work)
+        return mask, _edge_share(work, mask), "clutter"
+    if not is_overlooking(work, mask):
+        return mask, _edge_share(work, mask), "plain"
+    # Most of a product can be as pale as its backdrop: the finest difference may show it.
+    whole = product_mask(work, backdrop._replace(tolerance=_FINEST_TOLERANCE))
+    if _is_a_part(whole) and whole.sum() > _REGAINED * mask.sum() and not is_overlooking(work, whole):
+        return whole, _edge_share(work, whole), "plain"
+    return mask, min(_DOUBTFUL, _edge_share(work, mask)), "plain"
+
+
+def _frame(mask: Flags) -> Box | None:
+    """The box of a rectangle that spans the picture as a photo between bars or in a frame does."""
+    height, width = mask.shape
+    labels, statistics = parts(mask, 8)
+    largest = labels == 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
+    box = box_of(largest)
+    if box is None or not is_rectangle(largest):
+        return None
+    across, down = box[2] / width, box[3] / height
+    return box if max(across, down) > 0.97 or min(across, down) > 0.8 else None
+
+
+def _cut_inside(photo: Picture, frame: Box, scale: float) -> tuple[Picture, Matte, float, Route] | None:
+    """What is cut out within `frame` (times `scale`, in pixels of `photo`); None where that is all of it again."""
+    x, y, width, height = (round(value * scale) for value in frame)
+    edge = max(3, round(0.006 * max(photo.shape)))
+    window = np.s_[y + edge : y + height - edge, x + edge : x + width - edge]
+    if min(photo[window].shape[:2]) < 16:
+        return None
+    picture, matte = photo.copy(), np.zeros(photo.shape[:2], np.float32)
+    picture[window], matte[window], confidence, route = _cut(np.ascontiguousarray(photo[window]), is_inner=True)
+    if max(width / photo.shape[1], height / photo.shape[0]) < 0.97:
+        # With a margin all round it may be a box that shows a picture, too.
+        if route != "plain":
+            return None
+        confidence = min(confidence, _DOUBTFUL)
+    return None if confidence == 0 else (picture, matte, confidence, route)
 
 
 def _is_a_part(mask: Flags) -> bool:

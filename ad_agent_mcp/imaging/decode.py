@@ -7,17 +7,26 @@ import importlib
 import importlib.util
 import io
 import struct
+import threading
 import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageChops, ImageCms, ImageOps
 
-from ..contract.errors import AdAgentError, invalid
+from ..contract.errors import AdAgentError, ErrorCode, invalid
+from .headers import is_heic, stated_size, told_colour_codes
+from .jpeg import MAX_SCANS, JpegStream, TooManyScansError
+from .png import SIGNATURE, Png, read_png
+from .profiles import coded_profile
 
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")
 MIN_SIDE_PX = 16
-_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
+_BYTES_PER_PIXEL = 16
+"""What decoding takes at most: WebP holds two frames, a copy of one, and the picture."""
+_AT_ONCE = threading.BoundedSemaphore(2)
 _ORIENTATION_TAG = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
 _PLAIN_SRGB = ("sRGB IEC61966", "sRGB built-in", "sRGB2014")
@@ -53,6 +62,26 @@ class PictureInfo(NamedTuple):
     height: int
 
 
+@contextmanager
+def decoding(width: int, height: int) -> Generator[None]:
+    """Hold one of the few turns to have a picture of so many pixels in memory. Blocks until there is one.
+
+    Raises:
+        AdAgentError: `out_of_memory`.
+    """
+    with _AT_ONCE:
+        try:
+            # Decoders tell a lack of memory as damage; what is reserved here is never touched and goes at once.
+            bytes(_BYTES_PER_PIXEL * width * height)
+            yield
+        except MemoryError as error:
+            raise AdAgentError(
+                ErrorCode.OUT_OF_MEMORY,
+                f"There is too little memory for a picture of {width} x {height} pixels (about "
+                f"{_BYTES_PER_PIXEL * width * height >> 20:,} MB). Send a smaller one, or try again when less runs.",
+            ) from error
+
+
 def check_picture(data: bytes, limits: PictureLimits, *, field: str) -> PictureInfo:
     """Refuse what cannot be used, before and after decoding it fully.
 
@@ -62,7 +91,7 @@ def check_picture(data: bytes, limits: PictureLimits, *, field: str) -> PictureI
         field: the request's field that named the picture.
 
     Raises:
-        AdAgentError: `invalid_request`; the message names the limit and what to do.
+        AdAgentError: `invalid_request`; the message names the limit and what to do. `out_of_memory`.
     """
     if len(data) > limits.max_bytes:
         raise invalid(
@@ -70,23 +99,23 @@ def check_picture(data: bytes, limits: PictureLimits, *, field: str) -> PictureI
             "Save it as JPEG or WebP, or make it smaller.",
             field=field,
         )
-    image = _open(data, field=field, limits=limits)
-    width, height = image.size
-    if max(width, height) > limits.max_side or width * height > limits.max_pixels:
-        raise _too_large(f"{width} x {height} pixels", limits, field=field)
-    if min(width, height) < MIN_SIDE_PX:
-        raise invalid(
-            f"The picture is {width} x {height} pixels; each side must be at least {MIN_SIDE_PX}. Send a larger one.",
-            field=field,
-        )
-    # Phones store a gain map or a second eye as further MPO frames; those are photos, not animations.
-    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        raise invalid("The picture is animated. Send a single frame as PNG, JPEG, WebP or AVIF.", field=field)
-    try:
-        image.load()
-        is_sideways = image.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS
-    except _DECODE_ERRORS as error:
-        raise _damaged(error, field=field) from error
+    width, height = stated_size(data) or (0, 0)
+    _require_size(width, height, limits, field=field)
+    with decoding(width, height):
+        opened = _open(data, field=field)
+        image = opened.image
+        width, height = image.size
+        _require_size(width, height, limits, field=field)
+        if min(width, height) < MIN_SIDE_PX:
+            raise invalid(
+                f"The picture is {width} x {height} pixels; each side must be at least {MIN_SIDE_PX}. Send a larger "
+                "one.",
+                field=field,
+            )
+        if image.format != "HEIF" and getattr(image, "n_frames", 1) > 1:  # a HEIC's further pictures are no frames
+            raise invalid("The picture is animated. Send a single frame as PNG, JPEG, WebP or AVIF.", field=field)
+        opened.load(field=field, is_check=True)
+        is_sideways = _turn_of(image) in _SIDEWAYS
     return PictureInfo(height, width) if is_sideways else PictureInfo(width, height)
 
 
@@ -99,14 +128,17 @@ def decode_picture(data: bytes, *, field: str | None = None) -> Image.Image:
     Raises:
         AdAgentError: `invalid_request`; the file is damaged or no accepted format.
     """
-    image = _open(data, field=field)
+    opened = _open(data, field=field)
+    opened.load(field=field)
+    image = opened.image
     try:
-        image.load()
-        profile = image.info.get("icc_profile")
-        upright = _upright(image)
-        has_alpha = upright.has_transparency_data
-        alpha = upright.convert("RGBA").getchannel("A") if has_alpha else None
-        rgb = _to_srgb(_to_8_bit(upright), profile)
+        if opened.png is not None and opened.png.key is not None:
+            upright = _upright(image)
+            alpha = _upright(_alpha_by_key(image, opened.png, opened.png.key))
+        else:
+            upright = _upright(image)
+            alpha = upright.convert("RGBA").getchannel("A") if upright.has_transparency_data else None
+        rgb = _to_srgb(_to_8_bit(upright), opened.profile)
         if alpha is None or alpha.getextrema() == (255, 255):
             return rgb
         rgb.putalpha(alpha)
@@ -115,21 +147,60 @@ def decode_picture(data: bytes, *, field: str | None = None) -> Image.Image:
     return rgb
 
 
-def _open(data: bytes, *, field: str | None, limits: PictureLimits | None = None) -> Image.Image:
+class _Opened(NamedTuple):
+    """A picture whose header was read, and what Pillow does not say about it."""
+
+    image: Image.Image
+    source: io.BytesIO
+    profile: object
+    png: Png | None
+
+    def load(self, *, field: str | None, is_check: bool = False) -> None:
+        """Decode it; only to see whether it can be, and all of it is there, where `is_check`. Raises AdAgentError."""
+        source = self.source
+        try:
+            if not isinstance(source, JpegStream):
+                self.image.load()
+                return
+            if is_check and source.other is None:
+                self.image.draft(None, (1, 1))  # all of the file is read, an eighth of each side is made
+            self.image.load()
+            source.require_read_up()
+            if is_check and source.other is not None:
+                with Image.open(io.BytesIO(source.other), formats=("JPEG",)) as other:
+                    if ImageChops.difference(self.image, other).getbbox(alpha_only=False) is not None:
+                        raise ValueError("parts of its data are missing")
+        except _DECODE_ERRORS as error:
+            raise _damaged(error, field=field) from error
+
+
+def _open(data: bytes, *, field: str | None) -> _Opened:
     formats: list[str] = list(FORMATS)
-    if _is_heic(data):
+    if is_heic(data):
         if importlib.util.find_spec("pillow_heif") is None:
             raise invalid(
-                "HEIC pictures need an optional plug-in. Convert the picture to JPEG or PNG, "
-                "or install ad-agent-mcp[heic] on the server.",
+                "HEIC pictures need an optional plug-in. Convert the picture to JPEG or PNG, or install the plug-in "
+                "where the server runs: pip install 'ad-agent-mcp[heic]'.",
                 field=field,
             )
         importlib.import_module("pillow_heif").register_heif_opener()
         formats.append("HEIF")
+    png = None
     try:
-        return Image.open(io.BytesIO(data), formats=formats)
+        if data.startswith(SIGNATURE):
+            png = read_png(data)
+            source = io.BytesIO(png.data)
+        else:
+            source = JpegStream(data) if data.startswith(b"\xff\xd8") else io.BytesIO(data)
+        image = Image.open(source, formats=formats)
+    except TooManyScansError as error:
+        raise invalid(
+            f"The JPEG has more than {MAX_SCANS} scans, the limit of what is decoded. Save it again as an ordinary "
+            "JPEG.",
+            field=field,
+        ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large("far too many pixels", limits, field=field) from error
+        raise invalid("The picture has far too many pixels to be decoded. Make it smaller.", field=field) from error
     except Image.UnidentifiedImageError as error:
         raise invalid(
             "The file is not a picture in an accepted format (PNG, JPEG, WebP, AVIF). Convert it to one of these.",
@@ -137,13 +208,48 @@ def _open(data: bytes, *, field: str | None, limits: PictureLimits | None = None
         ) from error
     except _DECODE_ERRORS as error:
         raise _damaged(error, field=field) from error
+    codes = told_colour_codes(data)
+    profile = png.profile if png else image.info.get("icc_profile") or (codes and coded_profile(*codes))
+    return _Opened(image, source, profile, png)
 
 
-def _is_heic(data: bytes) -> bool:
-    if data[4:8] != b"ftyp":
-        return False
-    brands = data[8 : min(int.from_bytes(data[:4], "big"), 256)]
-    return any(brand in brands for brand in _HEIC_BRANDS) and b"avif" not in brands
+def _alpha_by_key(image: Image.Image, png: Png, key: tuple[int, ...]) -> Image.Image:
+    """Clear (0) where a PNG's samples are those of its clear colour."""
+    if png.depth < 16:
+        scale = 255 // ((1 << png.depth) - 1)
+        bands = [(band, value * scale) for band, value in zip(_bands(image), key, strict=True)]
+    else:
+        if image.mode == "RGB":
+            low = Image.open(io.BytesIO(png.data), formats=("PNG",))
+            # Read as if the other byte came first, each sample's low byte is what is kept of it.
+            low.tile = [tile._replace(args="RGB;16L") for tile in low.tile]
+            halves = (image, low)
+        else:
+            samples = image.tobytes()
+            halves = (
+                Image.frombytes("L", image.size, samples[1::2]),
+                Image.frombytes("L", image.size, samples[::2]),
+            )
+        wanted = ([value >> 8 for value in key], [value & 255 for value in key])
+        bands = [
+            pair for half, values in zip(halves, wanted, strict=True) for pair in zip(_bands(half), values, strict=True)
+        ]
+    alpha = Image.new("L", image.size, 0)
+    for band, value in bands:
+        alpha = ImageChops.lighter(alpha, band.point([0 if level == value else 255 for level in range(256)]))
+    alpha.info.update(image.info)
+    return alpha
+
+
+def _bands(image: Image.Image) -> tuple[Image.Image, ...]:
+    return (image.convert("L"),) if image.mode == "1" else image.split()
+
+
+def _turn_of(image: Image.Image) -> int | None:
+    try:
+        return image.getexif().get(_ORIENTATION_TAG)
+    except _DECODE_ERRORS:
+        return None  # a broken EXIF block says nothing about the pixels
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -172,6 +278,8 @@ def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
     if isinstance(profile, bytes) and profile:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if image.mode == "L" and profile[16:20] == b"RGB ":
+                image = image.convert("RGB")
             if not ImageCms.getProfileDescription(source).startswith(_PLAIN_SRGB):
                 target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
                 converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
@@ -183,12 +291,16 @@ def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
     return converted.copy() if converted is image else converted
 
 
-def _too_large(what: str, limits: PictureLimits | None, *, field: str | None) -> AdAgentError:
-    named = (
-        f"; the limits are {limits.max_side:,} pixels a side and {limits.max_pixels:,} pixels in all" if limits else ""
-    )
-    return invalid(f"The picture has {what}{named}. Make it smaller.", field=field)
+def _require_size(width: int, height: int, limits: PictureLimits, *, field: str) -> None:
+    if max(width, height) > limits.max_side or width * height > limits.max_pixels:
+        raise invalid(
+            f"The picture is too large: {width} x {height} pixels; the limits are {limits.max_side:,} pixels a side "
+            f"and {limits.max_pixels:,} pixels in all. Make it smaller.",
+            field=field,
+        )
 
 
 def _damaged(error: BaseException, *, field: str | None) -> AdAgentError:
-    return invalid(f"The picture cannot be decoded ({error}); it may be cut off. Send it again.", field=field)
+    return invalid(
+        f"The picture is damaged or cut off and cannot be decoded whole ({error}). Send it again.", field=field
+    )

@@ -43,7 +43,7 @@ def own_colours(work: Picture, matte: Matte) -> Picture:
     """
     reach = max(2.0, 0.003 * max(matte.shape))
     near, away = (
-        _spread(floats(work), known, (reach, 4 * reach)) for known in (matte > _SURE_MATTE, matte < 1 - _SURE_MATTE)
+        spread(floats(work), known, (reach, 4 * reach)) for known in (matte > _SURE_MATTE, matte < 1 - _SURE_MATTE)
     )
     return _unmixed(work, matte[..., None], near, away)
 
@@ -51,8 +51,8 @@ def own_colours(work: Picture, matte: Matte) -> Picture:
 def _solve(work: Picture, mask: Flags, radius: int) -> tuple[Picture, Matte]:
     inner, outer = erode(mask, radius), ~dilate(mask, radius)
     lab = lab_of(work)
-    product = _spread(lab, inner, (0.8 * radius, 2.5 * radius))
-    behind = _spread(lab, outer, (0.8 * radius, 2.5 * radius))
+    product = spread(lab, inner, (0.8 * radius, 2.5 * radius))
+    behind = spread(lab, outer, (0.8 * radius, 2.5 * radius))
     step = product - behind
     power = np.einsum("ijk,ijk->ij", step, step)
     matte = np.einsum("ijk,ijk->ij", lab - behind, step) / np.maximum(power, 1e-3)
@@ -73,7 +73,7 @@ def _unmixed(work: Picture, share: Floats, near: Floats, away: Floats) -> Pictur
     return np.where(share == 1, work, rgb)
 
 
-def _spread(values: Floats, known: Flags, sigmas_px: tuple[float, ...]) -> Floats:
+def spread(values: Floats, known: Flags, sigmas_px: tuple[float, ...]) -> Floats:
     """`values` where `known`; elsewhere their Gaussian average over what is known, widening until some is."""
     result = values.copy()
     missing = ~known

@@ -9,6 +9,7 @@ from typing import Literal
 from PIL import Image, ImageOps
 
 from ..contract.errors import AdAgentError, ErrorCode
+from ..imaging.decode import decoding
 
 PictureFormat = Literal["jpeg", "png", "webp"]
 PREVIEW_SIDE_PX = 512
@@ -32,17 +33,23 @@ def encode_fitting(path: Path, *, max_side: int | None, picture_format: PictureF
         The encoded picture.
 
     Raises:
-        AdAgentError: the layer cannot be read.
+        AdAgentError: the layer cannot be read; `out_of_memory`.
     """
     try:
-        image = ImageOps.exif_transpose(Image.open(path))
-        image.load()
+        with Image.open(path) as stored, decoding(*stored.size):
+            if max_side is not None:
+                stored.draft(None, (2 * max_side, 2 * max_side))
+            image = ImageOps.exif_transpose(stored)
+            if max_side is not None:
+                image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+            return _fitting(image, picture_format, max_bytes)
     except _DAMAGE as error:
         raise AdAgentError(
             ErrorCode.NOT_FOUND, f"The picture {path.stem} is damaged and cannot be read; make it again."
         ) from error
-    if max_side is not None:
-        image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+
+
+def _fitting(image: Image.Image, picture_format: PictureFormat, max_bytes: int) -> bytes:
     while True:
         for quality in _QUALITIES if picture_format != "png" else (0,):
             data = _encode(image, picture_format, quality)

@@ -1,12 +1,14 @@
+import io
+
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from ad_agent_mcp.contract.errors import AdAgentError
 from ad_agent_mcp.imaging.cutout import cut_out, from_model
 
-from .products import bottle, photo, product_corner
+from .products import bottle, file_bytes, photo, product_corner
 
 SIZE = (700, 800)
 
@@ -147,3 +149,70 @@ def test_where_a_model_finds_nothing_the_backdrop_decides():
     cut = from_model(picture, lambda part: np.zeros(part.shape[:2], np.float32))
     assert cut.route == "plain"
     assert overlap(cut.rgba[..., 3], truth()) > 0.98
+
+
+def with_alpha(image, alpha):
+    return np.dstack([np.asarray(image), np.asarray(alpha, np.uint8)])
+
+
+def rounded(size, radius):
+    sheet = Image.new("L", size)
+    ImageDraw.Draw(sheet).rounded_rectangle((0, 0, size[0] - 1, size[1] - 1), radius, fill=255)
+    return np.asarray(sheet)
+
+
+@pytest.mark.parametrize("kind", ["corners", "pixel", "column", "nearly opaque"])
+def test_an_alpha_that_is_no_matte_leaves_the_backdrop_to_be_cut_away(kind):
+    alpha = np.full((800, 700), 254 if kind == "nearly opaque" else 255)
+    if kind == "corners":
+        alpha = rounded(SIZE, 40)
+    elif kind != "nearly opaque":
+        alpha[5 if kind == "pixel" else slice(None), 0] = 0
+    cut = cut_out(with_alpha(photo(bottle(), "gradient"), alpha))
+    assert cut.route == "plain"
+    assert overlap(cut.rgba[..., 3], truth()) > 0.98
+
+
+def test_haze_and_stray_pixels_are_no_part_of_a_product():
+    matte = np.maximum(truth(), 10)
+    matte[3, 3] = matte[790, 690] = 255
+    cut = cut_out(with_alpha(photo(bottle(), "white"), matte))
+    x, y, width, height = cut.box
+    left, top = product_corner(bottle(), SIZE)
+    assert cut.route == "alpha"
+    assert abs(x - left) < 15
+    assert abs(y - top) < 15
+    assert abs(width - 220) < 12
+    assert abs(height - 600) < 20
+
+
+@pytest.mark.parametrize("ink", [0, 255])
+def test_a_photo_between_bars_is_cut_out_inside_them(ink):
+    framed = Image.new("RGB", (1000, 800), (ink,) * 3)
+    framed.paste(photo(bottle(), "gradient"), (150, 0))
+    cut = cut_out(np.asarray(framed))
+    assert overlap(cut.rgba[:, 150:850, 3], truth()) > 0.97
+    assert not cut.rgba[:, :150, 3].any()
+
+
+def test_a_pale_product_before_white_is_whole_or_uncertain():
+    for body in (252, 249, 246):
+        picture = np.full((640, 480, 3), 255, np.uint8)
+        picture[200:575, 160:320] = body
+        picture[90:210, 206:274] = 30
+        picture[350:385, 194:240] = (200, 30, 30)
+        cut = cut_out(picture)
+        wanted = np.zeros((640, 480), np.uint8)
+        wanted[200:575, 160:320] = wanted[90:210, 206:274] = 255
+        assert overlap(cut.rgba[..., 3], wanted) > 0.95 or cut.confidence < 0.75
+
+
+@pytest.mark.parametrize("side", [300, 400, 600])
+def test_a_small_jpeg_leaves_no_backdrop_on_its_product(side):
+    product = bottle(round(0.8 * side))
+    data = file_bytes(photo(product, "white", (side, side)), "JPEG", quality=75, subsampling=2)
+    cut = cut_out(np.asarray(Image.open(io.BytesIO(data))))
+    wanted = Image.new("L", (side, side))
+    wanted.paste(product.getchannel("A"), product_corner(product, (side, side)))
+    near = cv2.dilate(np.asarray(wanted), np.ones((7, 7), np.uint8)) > 0
+    assert ((cut.rgba[..., 3] > 127) & ~near).sum() < 40

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ad_agent_mcp.contract.errors import AdAgentError
+from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.server.pictures import encode_fitting, encode_preview
 
 
@@ -43,3 +43,15 @@ def test_a_photo_taken_sideways_is_shown_upright(tmp_path: Path):
     Image.new("RGB", (60, 40), "red").save(tmp_path / "photo.jpg", exif=exif)
     data = encode_fitting(tmp_path / "photo.jpg", max_side=30, picture_format="webp", max_bytes=100_000)
     assert Image.open(io.BytesIO(data)).size == (20, 30)
+
+
+def test_too_little_memory_for_a_layer_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    Image.new("RGB", (60, 40), "red").save(tmp_path / "final.png")
+
+    def exhausted(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "thumbnail", exhausted)
+    with pytest.raises(AdAgentError) as caught:
+        encode_fitting(tmp_path / "final.png", max_side=30, picture_format="webp", max_bytes=100_000)
+    assert caught.value.info.code is ErrorCode.OUT_OF_MEMORY

@@ -25,6 +25,7 @@ from ...contract.stages import EngineName, Plan, Stage
 from ...imaging import cutout
 from ...imaging.edges import canny_map
 from ...imaging.picture import Matte, Picture, alpha_over, blur, dilate, floats, mix, resize, to_bytes
+from ...imaging.transparency import settled
 from ..base import CutOut, Scene, StageReport
 from .devices import CudaDevice, Device
 from .host import free_host_bytes
@@ -112,6 +113,7 @@ class DiffusionEngine:
     def cut_out(self, photo: Picture, *, product_box: Box | None, report: StageReport) -> CutOut:
         """See `Engine`."""
         self._report_unused(report)
+        photo = settled(photo)
         if photo.shape[2] == 4:
             report.iteration(0, 1)
             cut = cutout.cut_out(photo, product_box=product_box)
