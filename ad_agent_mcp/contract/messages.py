@@ -70,7 +70,7 @@ class Ready(Message):
     """The first word of a worker.
 
     `note` says why it has this engine, `refusal` why that engine cannot run jobs as things are. `steps` and
-    `text_steps` are what FLUX and SDXL take where the caller names no number; `own_values` are request fields that have
+    `text_steps` are what FLUX and SDXL take where the caller names no number; `preset_values` are request fields that have
     another value than the published one where the caller gives none.
     """
 
@@ -84,7 +84,7 @@ class Ready(Message):
     refusal: str | None = None
     steps: int = 28
     text_steps: int = 28
-    own_values: dict[str, int] = Field(default_factory=dict[str, int])
+    preset_values: dict[str, int] = Field(default_factory=dict[str, int])
 
 
 class StageProgress(Message):

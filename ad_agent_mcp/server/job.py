@@ -50,6 +50,8 @@ class Job(BaseModel):
     status: JobState = JobState.PENDING
     waiting_for: Literal["approval"] | None = None
     request: GenerateRequest
+    preset_values: dict[str, int] = Field(default_factory=dict[str, int])
+    """Arguments that the caller did not give and that the preset has a value of its own for."""
     engine: EngineName
     steps: tuple[Annotated[int, Field(ge=1, le=3)], ...]
     """None where nothing is known of what was asked for."""
@@ -94,6 +96,10 @@ class Job(BaseModel):
     def last_finished(self) -> int:
         """The latest of the finished steps; 0 while there is none."""
         return max(self.finished, default=0)
+
+    @property
+    def request_as_run(self) -> GenerateRequest:
+        return self.request.model_copy(update=self.preset_values)
 
     @property
     def remaining_steps(self) -> tuple[int, ...]:

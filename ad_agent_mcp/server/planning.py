@@ -2,6 +2,7 @@
 
 import re
 
+from ..contract.fields import GENERATE
 from ..contract.messages import Ready
 from ..contract.schemas import GenerateRequest, Notice
 from ..contract.stages import EngineName, Plan, Stage, plan_stages
@@ -11,7 +12,7 @@ DEFAULT_STEPS = 28
 _HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 
 
-def with_own_values(job: Job, ready: Ready | None) -> Job:
+def with_preset_values(job: Job, ready: Ready | None) -> Job:
     """The job with what its preset has of its own where the caller gave nothing, and with the notice that says so.
 
     Args:
@@ -20,11 +21,11 @@ def with_own_values(job: Job, ready: Ready | None) -> Job:
     """
     if job.engine is EngineName.DRAFT or ready is None or ready.refusal is not None:
         return job
-    given = job.request.model_fields_set
+    job_steps = set(job.steps)
     own = {
         name: value
-        for name, value in ready.own_values.items()
-        if name not in given and (3 if name.startswith("composition_") else 1) in job.steps
+        for name, value in ready.preset_values.items()
+        if name not in job.request.model_fields_set and not job_steps.isdisjoint(GENERATE[name].steps)
     }
     if not own:
         return job
@@ -36,7 +37,7 @@ def with_own_values(job: Job, ready: Ready | None) -> Job:
     )
     return job.model_copy(
         update={
-            "request": job.request.model_copy(update=own),
+            "preset_values": own,
             "warnings": tuple(dict.fromkeys((*job.warnings, notice))),
         }
     )
@@ -54,7 +55,7 @@ def plan_segment(job: Job, *, preset: str, ready: Ready | None = None) -> tuple[
         The plan, and notices about passes that are skipped because they would have no iteration, and about prompts
         that the models cannot read.
     """
-    request = job.request
+    request = job.request_as_run
     steps = job.remaining_steps
     if request.pause_after_step in steps:
         steps = tuple(step for step in steps if step <= request.pause_after_step)

@@ -44,7 +44,7 @@ def job_status(job: Job, *, store: JobStore, locate: FileLocator, metrics: Syste
         eta_seconds=_countdown(job.ends_at, now),
         step_eta_seconds=_countdown(job.step_ends_at, now),
         system_metrics=metrics,
-        parameters=_parameters(job.request) if job.steps else {},
+        parameters=_parameters(job.request_as_run) if job.steps else {},
         step1_result=_uri(job, "step1") if there["step1"] else None,
         step2_result=_uri(job, "step2") if there["step2"] else None,
         final_result=_uri(job, "final") if there["final"] else None,

@@ -41,7 +41,7 @@ from .failures import STOPPED, broken, busy, contended, crashed, occupied, stall
 from .intake import Intake, Prepared, small
 from .job import Decision, Job, advance, fail, fault_of, move_model, new_job_id, redo, start, steps_to_run
 from .neighbours import Neighbours
-from .planning import plan_segment, with_own_values
+from .planning import plan_segment, with_preset_values
 from .retention import prune
 from .store import JobStore
 from .tally import Tally
@@ -411,7 +411,7 @@ class JobService:
 
     def _planned(self, job: Job, found: LoadState, *, at: float) -> Job:
         """The job as it starts at `at`."""
-        job = with_own_values(job, self.worker.ready)
+        job = with_preset_values(job, self.worker.ready)
         plan, notices = plan_segment(job, preset=self.settings.preset, ready=self.worker.ready)
         expected = self._times.expect(plan, pixels=job.request.width * job.request.height, found=found)
         job = job.model_copy(update={"warnings": tuple(dict.fromkeys((*job.warnings, *notices)))})
@@ -461,7 +461,7 @@ class JobService:
         first_step = job.plan.steps[0] if job.plan.steps else job.request.start_step
         inputs = await anyio.to_thread.run_sync(self.store.inputs, job.id, first_step)
         folder = self.store.folder(job.id)
-        command = StartJob(job_id=job.id, request=job.request, plan=job.plan, inputs=inputs, out_dir=folder)
+        command = StartJob(job_id=job.id, request=job.request_as_run, plan=job.plan, inputs=inputs, out_dir=folder)
         if self._run is run and not await self.worker.send(command):
             run.is_sent = False
 

@@ -192,8 +192,8 @@ class JobStore(PictureStore):
         usable = ", which can be given to a new job (" + f"ad://jobs/{job_id}/{held[-1]}.png)" if held else ""
         error = UnreadableJobError(
             ErrorCode.ENGINE_FAILED,
-            f"The file job.json of job {job_id} {what}. Other jobs are unharmed; {there}{usable}: "
-            f"{self.jobs / job_id}. 'ad-agent-mcp jobs rm {job_id}' removes it.",
+            f"The file job.json of job {job_id} {what}. Other jobs are unharmed; {there}{usable}. "
+            f"'ad-agent-mcp jobs rm {job_id}' removes it.",
             job_id=job_id,
         )
         error.is_damaged = is_damaged

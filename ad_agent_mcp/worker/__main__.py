@@ -144,7 +144,7 @@ def _introduction(settings: Settings) -> Ready:
         return ready
     preset = PRESETS.get(settings.preset)
     steps: dict[str, object] = (
-        {"steps": preset.steps, "text_steps": preset.text_steps, "own_values": dict(preset.own_values)}
+        {"steps": preset.steps, "text_steps": preset.text_steps, "preset_values": dict(preset.preset_values)}
         if preset
         else {}
     )

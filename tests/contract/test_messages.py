@@ -53,7 +53,7 @@ EVENTS: list[tuple[Message, str]] = [
     (
         Ready(pid=1, engine=EngineName.DRAFT, device="cpu", presets=("draft",)),
         '{"type":"ready","protocol":1,"pid":1,"engine":"draft","device":"cpu","presets":["draft"],"note":"",'
-        '"refusal":null,"steps":28,"text_steps":28,"own_values":{}}',
+        '"refusal":null,"steps":28,"text_steps":28,"preset_values":{}}',
     ),
     (
         StageProgress(job_id="j", stage=Stage.BLEND, done=1, total=2),

@@ -31,7 +31,7 @@ from ad_agent_mcp.engines.diffusion.schedule import Schedule
 from ad_agent_mcp.imaging import contrast
 from ad_agent_mcp.imaging.picture import alpha_over, core_of, dilate
 from ad_agent_mcp.server.job import Job
-from ad_agent_mcp.server.planning import plan_segment, with_own_values
+from ad_agent_mcp.server.planning import plan_segment, with_preset_values
 
 from ..imaging.products import bottle, file_bytes, photo, product_corner
 from .jobs import STEPS, Events, asked_for, make, pixels
@@ -136,9 +136,9 @@ def test_schnell_takes_its_own_number_of_steps_and_says_that_guidance_has_no_eff
     engine = open_engine(tiny_settings("schnell"))
     asked = {"num_inference_steps": None, "composition_steps": None, "guidance_scale": 2.0}
     job = Job(id="j", request=asked_for(**asked), engine=EngineName.DIFFUSION, steps=(1, 2, 3), created_at=0.0)
-    own = preset_named("schnell").own_values
-    ready = Ready(pid=1, engine=job.engine, device="", presets=("schnell",), steps=4, text_steps=28, own_values=own)
-    job = with_own_values(job, ready)
+    own = preset_named("schnell").preset_values
+    ready = Ready(pid=1, engine=job.engine, device="", presets=("schnell",), steps=4, text_steps=28, preset_values=own)
+    job = with_preset_values(job, ready)
     events, _ = make(engine, tmp_path, **{**asked, **own})
     planned = {one.stage: one.iterations for one in plan_segment(job, preset="schnell", ready=ready)[0].stages}
     assert {stage: len(events.of(stage)) for stage in GENERATIVE} == {stage: planned[stage] for stage in GENERATIVE}

@@ -18,7 +18,7 @@ from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName, Stage
 from ad_agent_mcp.engines.diffusion.presets import preset_named
 from ad_agent_mcp.server.app import App
-from ad_agent_mcp.server.job import Job
+from ad_agent_mcp.server.job import Job, new_job_id
 from ad_agent_mcp.server.planning import plan_segment
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
@@ -199,7 +199,7 @@ def test_the_number_of_steps_is_that_of_the_scenes_model_and_not_of_the_letters(
         assert (planned[Stage.BACKGROUND], planned[Stage.TEXT_PAINT]) == (4, text_steps)
 
 
-FEW = {**GPU, "steps": 4, "text_steps": 20, "own_values": {"num_inference_steps": 4, "composition_steps": 10}}
+FEW = {**GPU, "steps": 4, "text_steps": 20, "preset_values": {"num_inference_steps": 4, "composition_steps": 10}}
 
 
 @pytest.mark.parametrize(
@@ -243,22 +243,24 @@ async def test_a_job_that_came_before_its_worker_and_one_that_waited_have_the_pr
         await pass_through(gate)
         job = await settled(app, job)
         assert job.waiting_for == "approval"
-        assert (job.request.num_inference_steps, job.request.composition_steps) == (4, 10)
+        assert (job.request_as_run.num_inference_steps, job.request_as_run.composition_steps) == (4, 10)
         job = await settled(app, await app.service.approve(job.id, action="approve", changes={}))
     assert job.status is JobState.COMPLETED
-    assert job.request.composition_steps == 10
+        resumed = app.service.intake.prepare(GenerateRequest(resume_job_id=job.id), new_job_id()).request
+    assert job.request_as_run.composition_steps == 10
+    assert {"num_inference_steps", "composition_steps"}.isdisjoint(resumed.model_fields_set)
     assert iterations(job)[Stage.BLEND] == 4
     assert [notice.code for notice in job.warnings].count("preset_steps") == 1
 
 
 @pytest.mark.parametrize("preset", ["exact", "fast"])
 def test_a_preset_of_many_steps_has_the_published_ones(preset: str):
-    assert preset_named(preset).own_values == {}
+    assert preset_named(preset).preset_values == {}
 
 
 def test_the_blend_of_schnell_has_as_many_iterations_as_its_scene():
     request = GenerateRequest()
-    own = preset_named("schnell").own_values
+    own = preset_named("schnell").preset_values
     assert own["composition_steps"] * request.composition_strength >= own["num_inference_steps"] == 4
 
 

@@ -119,7 +119,7 @@ class Preset:
         return tuple(c for c in COMPONENTS if not c.name.startswith("transformer-") or c.name == self.transformer)
 
     @cached_property
-    def own_values(self) -> Mapping[str, int]:
+    def preset_values(self) -> Mapping[str, int]:
         """Request fields that have another value than the published one where the caller gives none."""
         if self.blend_steps is None:
             return {}
