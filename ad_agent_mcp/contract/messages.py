@@ -70,8 +70,8 @@ class Ready(Message):
     """The first word of a worker.
 
     `note` says why it has this engine, `refusal` why that engine cannot run jobs as things are. `steps` and
-    `text_steps` are what FLUX and SDXL take where the caller names no number; `preset_values` are request fields that have
-    another value than the published one where the caller gives none.
+    `text_steps` are what FLUX and SDXL take where the caller names no number; `preset_values` are request fields
+    that have another value than the published one where the caller gives none.
     """
 
     type: Literal["ready"] = "ready"

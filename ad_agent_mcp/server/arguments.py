@@ -8,16 +8,17 @@ import difflib
 import enum
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from ..contract.errors import AdAgentError, Fix, invalid
 from ..contract.fields import AT_MOST, GENERATE, HINTS, OTHER_TOOLS, WIDE_AS
 
 Arguments = dict[str, Any]
+Fault = Mapping[str, Any]
+"""What pydantic says of one value."""
 _M = TypeVar("_M", bound=BaseModel)
 
 MAX_FIX_CHARACTERS = 4000
@@ -67,7 +68,7 @@ def invalid_arguments(error: ValidationError, *, fix: Fix | None = None) -> AdAg
     return invalid("; ".join(dict.fromkeys(problems))[:MAX_MESSAGE_CHARACTERS] + ".", field=first, fix=fix)
 
 
-def _problem(detail: ErrorDetails) -> str:
+def _problem(detail: Fault) -> str:
     """What is wrong with one value, as the end of a sentence that begins with its name."""
     context, value = detail.get("ctx", {}), detail.get("input")
     match detail["type"]:
@@ -190,7 +191,7 @@ def _ready(tool: str, model: type[BaseModel], arguments: Arguments) -> Fix | Non
     return None
 
 
-def _mended(model: type[BaseModel], arguments: Arguments, faults: Iterable[ErrorDetails]) -> Arguments | None:
+def _mended(model: type[BaseModel], arguments: Arguments, faults: Iterable[Fault]) -> Arguments | None:
     mended = dict(arguments)
     for fault in faults:
         name = str(fault["loc"][0]) if fault["loc"] else ""
@@ -207,7 +208,7 @@ def _mended(model: type[BaseModel], arguments: Arguments, faults: Iterable[Error
     return mended
 
 
-def _to_option(model: type[BaseModel], name: str, value: object, fault: ErrorDetails) -> object:
+def _to_option(model: type[BaseModel], name: str, value: object, fault: Fault) -> object:
     """The one choice that a word names: in capitals, with an ending, among other words, or misspelt."""
     options = {str(option).lower(): option for option in _options(model, name)}
     text = _PICTURE_ENDING.sub("", str(value)[:80].strip().lower())
@@ -220,7 +221,7 @@ def _to_option(model: type[BaseModel], name: str, value: object, fault: ErrorDet
     return named[0] if len(named) == 1 else None
 
 
-def _to_number(model: type[BaseModel], name: str, value: object, fault: ErrorDetails) -> object:
+def _to_number(model: type[BaseModel], name: str, value: object, fault: Fault) -> object:
     """A number that stands in a text, with thousands or a unit."""
     if isinstance(value, float) and name in AT_MOST:
         return int(value)
@@ -231,12 +232,12 @@ def _to_number(model: type[BaseModel], name: str, value: object, fault: ErrorDet
     return int(number) if number.is_integer() else number
 
 
-def _to_limit(model: type[BaseModel], name: str, value: object, fault: ErrorDetails) -> object:
+def _to_limit(model: type[BaseModel], name: str, value: object, fault: Fault) -> object:
     """As much as there may be, for what only says how much."""
     return fault.get("ctx", {}).get("le") if name in AT_MOST else None
 
 
-def _to_box(model: type[BaseModel], name: str, value: object, fault: ErrorDetails) -> object:
+def _to_box(model: type[BaseModel], name: str, value: object, fault: Fault) -> object:
     """A box that came as an object or as text."""
     if name != "product_box":
         return None
@@ -260,14 +261,14 @@ _BOX_NAMES = (
 )
 
 
-def _to_one(model: type[BaseModel], name: str, value: object, fault: ErrorDetails) -> object:
+def _to_one(model: type[BaseModel], name: str, value: object, fault: Fault) -> object:
     """The only member of a list, where one value is taken."""
     if not isinstance(value, list) or name == "product_box" or len(cast(list[object], value)) != 1:
         return None
     return cast(list[object], value)[0]
 
 
-_MENDS: tuple[Callable[[type[BaseModel], str, object, ErrorDetails], object], ...] = (
+_MENDS: tuple[Callable[[type[BaseModel], str, object, Fault], object], ...] = (
     _to_option,
     _to_number,
     _to_limit,

@@ -100,8 +100,8 @@ class Neighbours:
 
     def is_dead(self, owner: str) -> bool:
         """Whether the server `owner` is gone."""
-        is_server = _SERVER_ID.fullmatch(owner) is not None
-        return owner != self.server_id and (not is_server or FileLock.is_free(self._lock_path(owner)))
+        is_gone = not _SERVER_ID.fullmatch(owner) or FileLock.is_free(self._lock_path(owner))
+        return owner != self.server_id and is_gone
 
     def left_ghosts(self) -> bool:
         """Whether a job is said to run, or to be queued, whose server is dead."""
@@ -165,7 +165,7 @@ class Neighbours:
         if job.waiting_for is not None or job.status.is_terminal:
             return None
         ran = job.status is JobState.RUNNING
-        is_retry = ran and self._lock_path(job.owner).exists()
+        is_retry = ran and bool(_SERVER_ID.fullmatch(job.owner)) and self._lock_path(job.owner).exists()
         is_young = job.plan is None or time.time() - job.asked_at <= self._resume_max_age_s
         job = self._with_told_steps(job)
         at = time.time()

@@ -161,8 +161,6 @@ class JobStore(PictureStore):
             raise self._unreadable(job_id, what, is_damaged=True) from None
         if job.id != job_id:
             raise self._unreadable(job_id, f"is that of job {job.id[:64]}", is_damaged=True)
-        if job.waiting_for is not None and not job.finished:
-            raise self._unreadable(job_id, "contradicts itself: nothing is there to be approved", is_damaged=True)
         if job.status.is_terminal:
             self.over[job_id] = job.status
         return job

@@ -24,11 +24,14 @@ def run(*arguments: str, data: Path, **settings: str) -> subprocess.CompletedPro
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
+def own_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("AD_AGENT_")}
+
+
 def started(*arguments: str, data: Path, **settings: str) -> subprocess.Popen[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AD_AGENT_")}
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "ad_agent_mcp", *arguments],
-        env={**environment, "AD_AGENT_DATA_DIR": str(data), "COLUMNS": "200", **settings},
+        env={**own_environment(), "AD_AGENT_DATA_DIR": str(data), "COLUMNS": "200", **settings},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,

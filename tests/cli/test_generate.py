@@ -21,7 +21,7 @@ from ad_agent_mcp.server.store import JobStore
 from ad_agent_mcp.shell import command_for, in_commands, told
 
 from ..e2e.support import wait_until
-from .test_commands import run
+from .test_commands import own_environment, run
 
 SMALL = ("--size", "320x300", "--seed", "3")
 
@@ -140,10 +140,9 @@ def test_ctrl_c_stops_the_job_and_says_so(number: signal.Signals, tmp_path: Path
 
 
 def test_a_server_that_cannot_start_is_told_in_a_sentence(tmp_path: Path, photo: Path):
-    (tmp_path / "data" / "locks" / "adoption.lock").mkdir(parents=True)
-    failed = run("generate", str(photo), "--out", str(tmp_path / "out"), data=tmp_path / "data")
+    failed = run("generate", str(photo), "--out", str(tmp_path / "out"), data=tmp_path, AD_AGENT_REQUIRE_GPU="1")
     assert failed.returncode == 1
-    assert "adoption.lock" in failed.stderr
+    assert "AD_AGENT_REQUIRE_GPU" in failed.stderr
     assert "The server ended" in failed.stdout
     assert "Traceback" not in failed.stderr + failed.stdout
 
@@ -157,7 +156,7 @@ def test_a_reader_that_has_enough_causes_no_traceback(command: tuple[str, ...], 
     os.close(reading)
     done = subprocess.run(
         [sys.executable, "-P", "-m", "ad_agent_mcp", *words],
-        env={**os.environ, "AD_AGENT_DATA_DIR": str(data)},
+        env={**own_environment(), "AD_AGENT_DATA_DIR": str(data)},
         stdout=writing,
         stderr=subprocess.PIPE,
         text=True,

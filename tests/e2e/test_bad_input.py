@@ -632,7 +632,7 @@ async def test_a_product_box_may_come_as_json_text(client: Client, place: Place)
     assert state["parameters"]["product_box"] == [10, 10, 200, 300]
 
 
-@pytest.mark.parametrize("words", ["[50]", "null", "true", '{"a": 1}', "50", '"', "NaN"])
+@pytest.mark.parametrize("words", ["[50]", "nullable", "true", '{"a": 1}', "50", '"', "NaN"])
 async def test_words_that_look_like_json_stay_words(words: str, client: Client, place: Place):
     state = await call(
         client, "generate", product_image=place.photo, text_content=words, pause_after_step=1, wait_seconds=40, **QUICK

@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> JobStore:
         (SECOND, JobState.COMPLETED, None),
         (THIRD, JobState.RUNNING, None),
     ):
-        job = job_of(job_id, JobState.PENDING, waiting_for=waiting)
+        job = job_of(job_id, JobState.PENDING, waiting_for=waiting, finished={1: {}})
         store.create(job, {}, {})
         store.save(job.model_copy(update={"status": state}))
     return store

@@ -69,7 +69,7 @@ async def test_a_worker_is_told_which_c_compiler_to_use_and_no_secret(
 
 @pytest.mark.parametrize(
     ("command", "told"),
-    [(OLDER, "start_job"), (NEWER, "stage_progress.shade"), (DRIFTED, "protocol 999")],
+    [(OLDER, "could not read what the server sent"), (NEWER, "stage_progress.shade"), (DRIFTED, "protocol 999")],
     ids=["older", "newer", "another protocol"],
 )
 async def test_a_worker_of_another_version_fails_the_job_with_what_to_do(

@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ad_agent_mcp.contract.messages import EVENT, FRAME_HEADER, MAX_FRAME_BYTES, Event, JobNotice, ModelMoved
+from ad_agent_mcp.contract.messages import (
+    EVENT,
+    FRAME_HEADER,
+    MAX_FRAME_BYTES,
+    Event,
+    JobNotice,
+    ModelMoved,
+    StepResult,
+)
 from ad_agent_mcp.worker.context import Wire
 
 
@@ -83,7 +91,7 @@ def test_an_oversized_message_is_refused_before_a_byte_of_it_is_written():
     with pipe() as (end, pieces):
         wire = Wire(end)
         with pytest.raises(ValueError, match=str(MAX_FRAME_BYTES)):
-            wire.send(notice("x" * MAX_FRAME_BYTES))
+            wire.send(StepResult(job_id="x", step=1, files={"step1": "x" * MAX_FRAME_BYTES}, width=1, height=1))
         wire.send(notice("after"))
     assert frames(b"".join(pieces)) == [notice("after")]
 
