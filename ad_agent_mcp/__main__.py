@@ -6,7 +6,7 @@ import sys
 def main() -> int:
     """Run the command line; the result is the exit code."""
     try:
-        from .cli import run  # takes long enough for a Ctrl-C
+        from .commands.cli import run  # takes long enough for a Ctrl-C
 
         return run(sys.argv[1:])
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 from rich.console import Console
 
-from ad_agent_mcp.client import example_photo
+from ad_agent_mcp.commands.generate import example_photo
 from ad_agent_mcp.contract.messages import Inputs, StartJob
 from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages

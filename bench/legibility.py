@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from ad_agent_mcp.client import example_photo
+from ad_agent_mcp.commands.generate import example_photo
 from ad_agent_mcp.contract.layout import Layout
 from ad_agent_mcp.pipeline.composition import ink_of
 from bench.contact_sheet import EB, make_ad

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ad_agent_mcp.cli import _parser
+from ad_agent_mcp.commands.cli import _parser
 from ad_agent_mcp.config import ENV_PREFIX, Settings
 from ad_agent_mcp.contract.schemas import LAYER_NAMES, GenerateRequest
 from ad_agent_mcp.imaging.fonts import FontCatalog

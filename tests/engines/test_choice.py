@@ -123,7 +123,7 @@ def test_a_compiler_is_looked_for_where_models_will_find_it(
 
 def test_choosing_imports_no_model_library():
     code = (
-        "import sys, ad_agent_mcp.doctor, ad_agent_mcp.models, ad_agent_mcp.engines.diffusion.choice;"
+        "import sys, ad_agent_mcp.commands.doctor, ad_agent_mcp.commands.models, ad_agent_mcp.engines.diffusion.choice;"
         "print({'torch', 'diffusers', 'transformers', 'safetensors', 'huggingface_hub'} & set(sys.modules))"
     )
     import subprocess

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ad_agent_mcp import cli
+from ad_agent_mcp.commands import cli
 from ad_agent_mcp.contract.layout import Layout
 from ad_agent_mcp.contract.messages import Inputs
 from ad_agent_mcp.contract.schemas import CompositionMode

@@ -9,7 +9,7 @@ from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.server.folders import folder_warnings
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
-from ..cli.test_commands import run
+from ..commands.test_cli import run
 from .conftest import app_with, settled
 
 pytestmark = pytest.mark.anyio

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from ad_agent_mcp import doctor
+from ad_agent_mcp.commands import doctor
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.engines.diffusion.gpu import Gpu
 from ad_agent_mcp.files import FileLock
 
 from ..engines.hub import COMMIT, serve
 from ..server.test_metrics import FakeNvml
-from .test_commands import run, started
+from .test_cli import run, started
 
 OFFLINE = {"AD_AGENT_OFFLINE": "1"}
 

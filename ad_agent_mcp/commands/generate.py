@@ -23,7 +23,7 @@ from mcp.types import CallToolResult, TextContent
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .contract.errors import ErrorInfo, invalid
+from ..contract.errors import ErrorInfo, invalid
 from .shell import COMMAND, in_commands, told
 
 STEPS = {"step1": "1 scene", "step2": "2 lettering", "final": "3 composition"}

@@ -8,12 +8,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
-from .config import Settings
-from .contract.errors import invalid
-from .engines.diffusion.download import fetch
-from .engines.diffusion.library import INSTALL, ROLES, ModelLibrary, State, remedy
-from .engines.diffusion.presets import Preset, preset_named
-from .files import FileLock
+from ..config import Settings
+from ..contract.errors import invalid
+from ..engines.diffusion.download import fetch
+from ..engines.diffusion.library import INSTALL, ROLES, ModelLibrary, State, remedy
+from ..engines.diffusion.presets import Preset, preset_named
+from ..files import FileLock
 
 
 def list_models(settings: Settings, preset_name: str | None) -> int:
@@ -80,7 +80,7 @@ def prepare_models(settings: Settings, preset_name: str | None, names: Sequence[
     if unknown := set(names) - {component.name for component in preset.components}:
         raise invalid(f"preset {preset.name} has no component {', '.join(sorted(unknown))}; `models list` shows them")
     try:
-        from .engines.diffusion.prepare import prepare
+        from ..engines.diffusion.prepare import prepare
     except ImportError as error:
         raise invalid(f"{error.name} is not installed: {INSTALL}") from None
     for component in preset.components:

@@ -15,22 +15,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from . import __version__
-from .config import EngineChoice, Settings
-from .contract.errors import AdAgentError
-from .contract.stages import EngineName
-from .engines.diffusion.choice import choose_engine, lacks_to_compile, plan_for
-from .engines.diffusion.gpu import visible_gpu
-from .engines.diffusion.host import free_host_bytes
-from .engines.diffusion.library import ModelLibrary, Standing, State, remedy, unavailable
-from .engines.diffusion.memory_plan import rows
-from .engines.diffusion.presets import preset_named
-from .files import write_atomically
-from .imaging.fonts import FontCatalog
-from .server.folders import folder_warnings
-from .server.metrics import SystemMonitor
-from .server.references import image_roots
-from .server.store import JobStore
+from .. import __version__
+from ..config import EngineChoice, Settings
+from ..contract.errors import AdAgentError
+from ..contract.stages import EngineName
+from ..engines.diffusion.choice import choose_engine, lacks_to_compile, plan_for
+from ..engines.diffusion.gpu import visible_gpu
+from ..engines.diffusion.host import free_host_bytes
+from ..engines.diffusion.library import ModelLibrary, Standing, State, remedy, unavailable
+from ..engines.diffusion.memory_plan import rows
+from ..engines.diffusion.presets import preset_named
+from ..files import write_atomically
+from ..imaging.fonts import FontCatalog
+from ..server.folders import folder_warnings
+from ..server.metrics import SystemMonitor
+from ..server.references import image_roots
+from ..server.store import JobStore
 
 MIN_FREE_GB = 1
 MIN_RAM_GB = 2

@@ -23,7 +23,7 @@ if os.getuid() == 0:
     os.setgroups([]); os.setgid(12345); os.setuid(12345)
 """
 MAIN = """
-from ad_agent_mcp.cli import run
+from ad_agent_mcp.commands.cli import run
 sys.exit(run(sys.argv[1:]))
 """
 NOTHING_OF_A_HOME = {"HOME", "PWD", "USER", "LOGNAME"}

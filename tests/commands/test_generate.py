@@ -14,14 +14,14 @@ import psutil
 import pytest
 from PIL import Image
 
-from ad_agent_mcp.cli import _parser
+from ad_agent_mcp.commands.cli import _parser
+from ad_agent_mcp.commands.shell import command_for, in_commands, told
 from ad_agent_mcp.contract.errors import ErrorCode, ErrorInfo, Fix
 from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.server.store import JobStore
-from ad_agent_mcp.shell import command_for, in_commands, told
 
 from ..e2e.support import wait_until
-from .test_commands import own_environment, run
+from .test_cli import own_environment, run
 
 SMALL = ("--size", "320x300", "--seed", "3")
 

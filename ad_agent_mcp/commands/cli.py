@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationError
 
-from . import __version__
-from .config import ENV_PREFIX, Settings, misspelt_variables
-from .contract.errors import AdAgentError, ErrorCode, invalid
-from .files import raise_file_limit
-from .logs import configure_logging, unblocked_stderr
+from .. import __version__
+from ..config import ENV_PREFIX, Settings, misspelt_variables
+from ..contract.errors import AdAgentError, ErrorCode, invalid
+from ..files import raise_file_limit
+from ..logs import configure_logging, unblocked_stderr
 from .shell import FLAG_FIELDS, in_commands, told
 
 if TYPE_CHECKING:
-    from .server.store import JobStore
+    from ..server.store import JobStore
 
 logger = logging.getLogger(__name__)
 
@@ -89,25 +89,25 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         if options.command == "serve" and options.transport == "http":
             from functools import partial
 
-            from .server.http import serve_http
+            from ..server.http import serve_http
 
             anyio.run(partial(serve_http, settings, host=options.host, port=options.port))
         else:
-            from .server.stdio import serve_stdio
+            from ..server.stdio import serve_stdio
 
             anyio.run(serve_stdio, settings)
     return 0
 
 
 def _demo(settings: Settings, options: argparse.Namespace) -> int:
-    from .client import run_demo
+    from .generate import run_demo
 
     return run_demo(options.out)
 
 
 def _generate(settings: Settings, options: argparse.Namespace) -> int:
-    from .client import make_ad
-    from .server.store import JobStore
+    from ..server.store import JobStore
+    from .generate import make_ad
 
     request: Any = json.loads(options.request.read_text("utf-8")) if options.request else {}
     if not isinstance(request, dict):
@@ -139,8 +139,8 @@ def _picture_roots(request: dict[str, Any], base: Path) -> list[Path]:
         request: paths in it become absolute, where there is such a file.
         base: what they are relative to.
     """
-    from .contract.schemas import GenerateRequest
-    from .server.near_files import spellings
+    from ..contract.schemas import GenerateRequest
+    from ..server.near_files import spellings
 
     roots: list[Path] = []
     for name in (name for name in GenerateRequest.model_fields if name.endswith("_image")):
@@ -175,7 +175,7 @@ def _models(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _fonts(settings: Settings, options: argparse.Namespace) -> int:
-    from .imaging.fonts import FontCatalog
+    from ..imaging.fonts import FontCatalog
 
     fonts = FontCatalog(settings.font_dirs).fonts()
     width = max((len(font.name) for font in fonts), default=0)
@@ -185,8 +185,8 @@ def _fonts(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _jobs(settings: Settings, options: argparse.Namespace) -> int:
-    from .server.retention import prune
-    from .server.store import JobStore
+    from ..server.retention import prune
+    from ..server.store import JobStore
 
     store = JobStore(settings.data_dir)
     match options.action:
@@ -220,8 +220,8 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
     from rich.markup import escape
     from rich.table import Table
 
-    from .imaging.fonts import FontCatalog
-    from .pipeline.verify import job_folder, verify_job
+    from ..imaging.fonts import FontCatalog
+    from ..pipeline.verify import job_folder, verify_job
 
     folder = job_folder(options.job, settings.data_dir)
     results = verify_job(folder, FontCatalog(settings.font_dirs))

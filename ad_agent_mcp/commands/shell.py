@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from .contract.errors import ErrorInfo, Fix
+from ..contract.errors import ErrorInfo, Fix
 
 COMMAND = "ad-agent-mcp"
 FLAG_FIELDS = {
