@@ -112,9 +112,9 @@ def build(root: Path) -> dict[str, float]:
 
     from ad_agent_mcp.engines.diffusion import prepare
     from ad_agent_mcp.engines.diffusion.flat import write_flat
-    from ad_agent_mcp.engines.diffusion.library import FORMAT, ModelLibrary
     from ad_agent_mcp.engines.diffusion.networks import empty_network, weights_of
-    from ad_agent_mcp.engines.diffusion.presets import PRESETS
+    from ad_agent_mcp.models.catalog import PRESETS
+    from ad_agent_mcp.models.library import FORMAT, ModelLibrary
     from tests.engines.tiny_models import clip_tokenizer, t5_tokenizer
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -505,8 +505,8 @@ def part_nf4(root: Path) -> dict[str, Any]:
 def _hub_folders(root: Path) -> dict[str, Path]:
     """The prepared weights once more, under the names that `from_pretrained` looks for. Takes no room."""
     from ad_agent_mcp.engines.diffusion.flat import FlatFile
-    from ad_agent_mcp.engines.diffusion.library import ModelLibrary
-    from ad_agent_mcp.engines.diffusion.presets import PRESETS
+    from ad_agent_mcp.models.catalog import PRESETS
+    from ad_agent_mcp.models.library import ModelLibrary
 
     preset = PRESETS["exact"]
     library = ModelLibrary(settings_of(root, "exact"))

@@ -19,14 +19,14 @@ from .. import __version__
 from ..config import EngineChoice, Settings
 from ..contract.errors import AdAgentError
 from ..contract.stages import EngineName
-from ..engines.diffusion.choice import choose_engine, lacks_to_compile, plan_for
 from ..engines.diffusion.gpu import visible_gpu
 from ..engines.diffusion.host import free_host_bytes
-from ..engines.diffusion.library import ModelLibrary, Standing, State, remedy, unavailable
-from ..engines.diffusion.memory_plan import rows
-from ..engines.diffusion.presets import preset_named
 from ..files import write_atomically
 from ..imaging.fonts import FontCatalog
+from ..models.catalog import preset_named
+from ..models.library import ModelLibrary, Standing, State, remedy, unavailable
+from ..models.memory_plan import rows
+from ..models.selection import choose_engine, lacks_to_compile, plan_for
 from ..server.folders import folder_warnings
 from ..server.metrics import SystemMonitor
 from ..server.references import image_roots

@@ -10,10 +10,10 @@ from rich.table import Table
 
 from ..config import Settings
 from ..contract.errors import invalid
-from ..engines.diffusion.download import fetch
-from ..engines.diffusion.library import INSTALL, ROLES, ModelLibrary, State, remedy
-from ..engines.diffusion.presets import Preset, preset_named
 from ..files import FileLock
+from ..models.catalog import Preset, preset_named
+from ..models.download import fetch
+from ..models.library import INSTALL, ROLES, ModelLibrary, State, remedy
 
 
 def list_models(settings: Settings, preset_name: str | None) -> int:

@@ -20,13 +20,13 @@ from ..contract.messages import EVERY_MODEL, JobDone, JobFailed, ModelMoved, Rea
 from ..contract.stages import EngineName
 from ..engines import create_engine, import_engine
 from ..engines.base import Engine
-from ..engines.diffusion.choice import Choice, choose_engine
 from ..engines.diffusion.gpu import visible_gpu
 from ..engines.diffusion.host import free_host_bytes
-from ..engines.diffusion.presets import PRESETS
 from ..files import folder_trouble, is_disk_full, is_out_of_files
 from ..imaging.fonts import FontCatalog
 from ..logs import configure_logging, current_job_id
+from ..models.catalog import PRESETS
+from ..models.selection import Choice, choose_engine
 from ..pipeline.run import run_job
 from .context import JobContext, PreloadReport, Wire
 from .inbox import Inbox

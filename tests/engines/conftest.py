@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ad_agent_mcp.config import Settings
-from ad_agent_mcp.engines.diffusion.library import ModelLibrary
-from ad_agent_mcp.engines.diffusion.presets import preset_named
+from ad_agent_mcp.models.catalog import preset_named
+from ad_agent_mcp.models.library import ModelLibrary
 
 
 @pytest.fixture(scope="session")

@@ -24,12 +24,12 @@ from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
 from ad_agent_mcp.engines.diffusion import engine as engine_module
 from ad_agent_mcp.engines.diffusion import text
 from ad_agent_mcp.engines.diffusion.engine import COMPILING, DiffusionEngine, open_engine, sdxl_size
-from ad_agent_mcp.engines.diffusion.library import ModelLibrary
 from ad_agent_mcp.engines.diffusion.prepare import prepare
-from ad_agent_mcp.engines.diffusion.presets import ENCODE, TABLE, preset_named
-from ad_agent_mcp.engines.diffusion.schedule import Schedule
 from ad_agent_mcp.imaging import contrast
 from ad_agent_mcp.imaging.picture import alpha_over, core_of, dilate
+from ad_agent_mcp.models.catalog import ENCODE, TABLE, preset_named
+from ad_agent_mcp.models.library import ModelLibrary
+from ad_agent_mcp.models.schedule import Schedule
 from ad_agent_mcp.server.job import Job
 from ad_agent_mcp.server.planning import plan_segment, with_preset_values
 

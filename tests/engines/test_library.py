@@ -10,9 +10,9 @@ import pytest
 
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
-from ad_agent_mcp.engines.diffusion.download import fetch
-from ad_agent_mcp.engines.diffusion.library import ModelLibrary, State, wanted_files
-from ad_agent_mcp.engines.diffusion.presets import COMPONENTS, PRESETS
+from ad_agent_mcp.models.catalog import COMPONENTS, PRESETS
+from ad_agent_mcp.models.download import fetch
+from ad_agent_mcp.models.library import ModelLibrary, State, wanted_files
 
 from .hub import COMMIT, Hub, serve
 

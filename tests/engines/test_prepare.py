@@ -20,10 +20,10 @@ from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.engines.diffusion.birefnet import BiRefNet, BiRefNetConfig
 from ad_agent_mcp.engines.diffusion.flat import FlatFile
 from ad_agent_mcp.engines.diffusion.fp8 import multiply_emulated, quantise_rows, replace_linears
-from ad_agent_mcp.engines.diffusion.library import ModelLibrary, State
 from ad_agent_mcp.engines.diffusion.networks import empty_network, weights_of
 from ad_agent_mcp.engines.diffusion.prepare import prepare
-from ad_agent_mcp.engines.diffusion.presets import COMPONENTS, PRESETS, Component, Preset
+from ad_agent_mcp.models.catalog import COMPONENTS, PRESETS, Component, Preset
+from ad_agent_mcp.models.library import ModelLibrary, State
 
 EXACT, FAST = PRESETS["exact"], PRESETS["fast"]
 BIREFNET = BiRefNetConfig(embed_dim=16, depths=(2, 2, 2, 2), heads=(1, 2, 4, 8), window=4, decoder_dim=8, aspp_dim=12)

@@ -16,7 +16,7 @@ from ad_agent_mcp.engines.diffusion import residency as residency_module
 from ad_agent_mcp.engines.diffusion.devices import Device
 from ad_agent_mcp.engines.diffusion.flat import FlatFile, write_flat
 from ad_agent_mcp.engines.diffusion.residency import Residency
-from ad_agent_mcp.engines.diffusion.schedule import Part, Schedule, Use
+from ad_agent_mcp.models.schedule import Part, Schedule, Use
 
 from .simulated import Recorder, SimulatedDevice, outcome
 

@@ -16,7 +16,7 @@ from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.contract.messages import Ready
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName, Stage
-from ad_agent_mcp.engines.diffusion.presets import preset_named
+from ad_agent_mcp.models.catalog import preset_named
 from ad_agent_mcp.server.app import App
 from ad_agent_mcp.server.job import Job
 from ad_agent_mcp.server.planning import plan_segment

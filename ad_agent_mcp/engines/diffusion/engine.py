@@ -26,17 +26,17 @@ from ...imaging import cutout
 from ...imaging.edges import canny_map
 from ...imaging.picture import Matte, Picture, alpha_over, blur, dilate, floats, mix, resize, to_bytes
 from ...imaging.transparency import settled
+from ...models.catalog import ENCODE, MEGAPIXEL, TABLE, preset_named
+from ...models.library import ModelLibrary, unavailable
+from ...models.memory_plan import host_budget, vram_budget
+from ...models.schedule import Use
 from ..base import CutOut, Scene, StageReport
 from .devices import CudaDevice, Device
 from .host import free_host_bytes
-from .library import ModelLibrary, unavailable
-from .memory_plan import host_budget, vram_budget
 from .models import Models
 from .modulation import Row, flux_rows
-from .presets import ENCODE, MEGAPIXEL, TABLE, preset_named
 from .prompts import FLUX_STAGES, prompts_of, unused_fields
 from .residency import Residency
-from .schedule import Use
 from .text import Embedding, PromptCache, PromptEncoder
 
 logger = logging.getLogger(__name__)

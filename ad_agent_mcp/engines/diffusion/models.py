@@ -27,14 +27,14 @@ from transformers import AutoTokenizer
 
 from ...contract.stages import Stage
 from ...imaging.picture import Matte, Picture, to_bytes
+from ...models.catalog import MODULATION, Component, Preset
+from ...models.library import ModelLibrary
 from ..base import StageReport
 from . import birefnet
 from .flat import FlatFile
 from .fp8 import multiply_on, replace_linears
-from .library import ModelLibrary
 from .modulation import Modulation, Row
 from .networks import empty_network
-from .presets import MODULATION, Component, Preset
 from .residency import Residency
 from .text import Embedding, PromptCache, PromptEncoder
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .presets import Component
+from ...models.catalog import Component
 
 
 def empty_network(component: Component, config: Mapping[str, Any]) -> nn.Module:

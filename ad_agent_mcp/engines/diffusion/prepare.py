@@ -19,11 +19,11 @@ from torch import Tensor
 
 from ...contract.errors import AdAgentError, ErrorCode
 from ...files import sync_folder
+from ...models.catalog import MODULATION, Component, Preset
+from ...models.library import FORMAT, ModelLibrary, State, remedy, unavailable
 from .flat import write_flat
 from .fp8 import quantise_rows
-from .library import FORMAT, ModelLibrary, State, remedy, unavailable
 from .networks import empty_network, weights_of
-from .presets import MODULATION, Component, Preset
 
 Progress = Callable[[int, int], None]
 """Told the bytes written and the bytes to write; what it raises ends the preparation."""

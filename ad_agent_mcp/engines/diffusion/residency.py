@@ -16,10 +16,10 @@ from typing import Literal, TypeVar
 from torch import Tensor, nn
 
 from ...contract.errors import AdAgentError, ErrorCode
+from ...models.schedule import Part, Schedule, Stream, Use
 from ..base import StageReport
 from .devices import Check, Device, host_memory, is_out_of_memory
 from .flat import FlatFile
-from .schedule import Part, Schedule, Stream, Use
 from .weights import Weights, check_names, stream_layers
 
 T = TypeVar("T")

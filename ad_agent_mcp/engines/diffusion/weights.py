@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...models.schedule import Stream
 from .flat import FlatFile
 from .networks import tensors_of
-from .schedule import Stream
 
 
 @dataclass(eq=False)

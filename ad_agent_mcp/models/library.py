@@ -15,10 +15,10 @@ from typing import Any
 
 import platformdirs
 
-from ...config import Settings, own_folder
-from ...contract.errors import AdAgentError, ErrorCode
-from ...files import write_atomically
-from .presets import GIB, Component, Preset, Source
+from ..config import Settings, own_folder
+from ..contract.errors import AdAgentError, ErrorCode
+from ..files import write_atomically
+from .catalog import GIB, Component, Preset, Source
 
 FORMAT = 1
 """Of the prepared files; a component prepared in another format is stale."""

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ...contract.errors import invalid
-from ...contract.stages import Stage
+from ..contract.errors import invalid
+from ..contract.stages import Stage
 from .schedule import Stream, Use
 
 GIB = 2**30

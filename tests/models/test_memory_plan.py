@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from ad_agent_mcp.contract.stages import Stage
-from ad_agent_mcp.engines.diffusion.memory_plan import MemoryPlan, host_budget, plan_memory, rows, vram_budget
-from ad_agent_mcp.engines.diffusion.presets import ENCODE, GIB, MEGAPIXEL, PRESETS, STAGES, TABLE, Preset
+from ad_agent_mcp.models.catalog import ENCODE, GIB, MEGAPIXEL, PRESETS, STAGES, TABLE, Preset
+from ad_agent_mcp.models.memory_plan import MemoryPlan, host_budget, plan_memory, rows, vram_budget
 
 
 def sizes(preset: Preset) -> dict[str, tuple[int, ...]]:

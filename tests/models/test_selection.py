@@ -9,10 +9,10 @@ import pytest
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError
 from ad_agent_mcp.contract.stages import EngineName
-from ad_agent_mcp.engines.diffusion import choice
-from ad_agent_mcp.engines.diffusion.choice import Choice, choose_engine
-from ad_agent_mcp.engines.diffusion.library import ModelLibrary
-from ad_agent_mcp.engines.diffusion.presets import GIB, PRESETS
+from ad_agent_mcp.models import selection as choice
+from ad_agent_mcp.models.catalog import GIB, PRESETS
+from ad_agent_mcp.models.library import ModelLibrary
+from ad_agent_mcp.models.selection import Choice, choose_engine
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_a_compiler_is_looked_for_where_models_will_find_it(
 
 def test_choosing_imports_no_model_library():
     code = (
-        "import sys, ad_agent_mcp.commands.doctor, ad_agent_mcp.commands.models, ad_agent_mcp.engines.diffusion.choice;"
+        "import sys, ad_agent_mcp.commands.doctor, ad_agent_mcp.commands.models, ad_agent_mcp.models.selection;"
         "print({'torch', 'diffusers', 'transformers', 'safetensors', 'huggingface_hub'} & set(sys.modules))"
     )
     import subprocess

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ...contract.errors import AdAgentError, ErrorCode
-from ...files import is_disk_full
+from ..contract.errors import AdAgentError, ErrorCode
+from ..files import is_disk_full
+from .catalog import Component, Preset
 from .library import INSTALL, UNFINISHED, Location, ModelLibrary, unavailable, wanted_files
-from .presets import Component, Preset
 
 Progress = Callable[[int, int], None]
 """Told the bytes that are here, which never become fewer, and the bytes wanted."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from ...config import EngineChoice, Settings
-from ...contract.stages import EngineName
+from ..config import EngineChoice, Settings
+from ..contract.stages import EngineName
+from .catalog import Preset, preset_named
 from .library import INSTALL, ModelLibrary, State, remedy
 from .memory_plan import MemoryPlan, host_budget, plan_memory, vram_budget
-from .presets import Preset, preset_named
 
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "safetensors")
 

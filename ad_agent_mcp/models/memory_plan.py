@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .presets import GIB, MEGAPIXEL, STAGES, Preset
+from .catalog import GIB, MEGAPIXEL, STAGES, Preset
 from .schedule import Part, Schedule, Step
 
 CONTEXT_BYTES = int(0.75 * GIB)
