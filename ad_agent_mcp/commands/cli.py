@@ -175,7 +175,7 @@ def _models(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _fonts(settings: Settings, options: argparse.Namespace) -> int:
-    from ..imaging.fonts import FontCatalog
+    from ..media.fonts import FontCatalog
 
     fonts = FontCatalog(settings.font_dirs).fonts()
     width = max((len(font.name) for font in fonts), default=0)
@@ -220,7 +220,7 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
     from rich.markup import escape
     from rich.table import Table
 
-    from ..imaging.fonts import FontCatalog
+    from ..media.fonts import FontCatalog
     from ..pipeline.verify import job_folder, verify_job
 
     folder = job_folder(options.job, settings.data_dir)

@@ -22,7 +22,7 @@ from ..contract.stages import EngineName
 from ..engines.diffusion.gpu import visible_gpu
 from ..engines.diffusion.host import free_host_bytes
 from ..files import write_atomically
-from ..imaging.fonts import FontCatalog
+from ..media.fonts import FontCatalog
 from ..models.catalog import preset_named
 from ..models.library import ModelLibrary, Standing, State, remedy, unavailable
 from ..models.memory_plan import rows

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
 from ..contract.layout import TextLine
-from .fonts import FontCatalog
+from ..media.fonts import FontCatalog
 from .picture import Matte
 
 LINE_PITCH = 1.2

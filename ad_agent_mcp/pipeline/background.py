@@ -8,10 +8,10 @@ from ..contract.stages import Stage
 from ..engines.base import CutOut, Picture, Scene
 from ..files import sha256_of
 from ..imaging.composite import merged, place_product, product_box, product_reflection
-from ..imaging.decode import decode_picture
 from ..imaging.picture import alpha_over, coverage, from_image
 from ..imaging.placement import words_side
 from ..imaging.shadow import product_shadow
+from ..media.decode import decode_picture
 from . import checks
 from .workspace import Workspace, crop, pad, padded_size
 

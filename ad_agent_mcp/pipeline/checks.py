@@ -11,10 +11,10 @@ from ..contract.schemas import Check
 from ..engines.base import Matte, Picture
 from ..imaging.composite import resized_crop
 from ..imaging.contrast import MIN_RATIO, Legibility
-from ..imaging.fonts import FontCatalog
 from ..imaging.picture import Flags, box_of, core_of, dilate, erode, matte_of, window_round
 from ..imaging.placement import MAX_HIDDEN_GLYPH_SHARE, MAX_HIDDEN_SHARE, safe_area
 from ..imaging.typesetting import Typesetter
+from ..media.fonts import FontCatalog
 from .lettering import MIN_LETTER_SHARE, Glyphs, Placed, larger_setting
 
 IDENTITY_LIMIT = 1.0

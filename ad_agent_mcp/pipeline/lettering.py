@@ -12,10 +12,10 @@ from ..contract.layout import Box, LettersLayout, TextLayout
 from ..contract.schemas import TextPosition
 from ..engines.base import Matte, Picture
 from ..imaging.contrast import Legibility, legibility
-from ..imaging.fonts import FontCatalog
 from ..imaging.picture import Flags, Window, box_of, coverage, floats, tinted
 from ..imaging.placement import clear_of, find_spots, ink_of, is_banner, letters_at, text_area
 from ..imaging.typesetting import SetText, Typesetter
+from ..media.fonts import FontCatalog
 
 MIN_LETTER_SHARE = 0.02
 """Smaller letters, as a share of the canvas's shorter side, cannot be read."""

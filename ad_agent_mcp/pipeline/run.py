@@ -4,7 +4,7 @@ from ..contract.layout import Layout
 from ..contract.messages import StartJob
 from ..contract.schemas import Check
 from ..engines.base import Engine
-from ..imaging.fonts import FontCatalog
+from ..media.fonts import FontCatalog
 from . import checks
 from .background import make_background
 from .composition import make_composition

@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from ..contract.errors import invalid
 from ..contract.layout import Layout
 from ..contract.schemas import Check
-from ..imaging.decode import decode_picture
-from ..imaging.fonts import FontCatalog
 from ..imaging.picture import Picture, from_image
+from ..media.decode import decode_picture
+from ..media.fonts import FontCatalog
 from . import checks
 from .lettering import glyphs_of, placed_letters
 

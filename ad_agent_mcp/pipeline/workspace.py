@@ -21,9 +21,9 @@ from ..contract.schemas import Check, GenerateRequest, LayerName
 from ..contract.stages import Stage
 from ..engines.base import Engine, Matte, Picture, StageReport
 from ..files import sha256_of, write_atomically
-from ..imaging.decode import decode_picture
-from ..imaging.fonts import FontCatalog
 from ..imaging.picture import encode_png, from_image, matte_of
+from ..media.decode import decode_picture
+from ..media.fonts import FontCatalog
 from .events import JobEvents
 
 ScalarT = TypeVar("ScalarT", np.uint8, np.float32)

@@ -20,7 +20,7 @@ from pydantic import AnyUrl
 from .. import __version__
 from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo
-from ..imaging.fonts import FontCatalog
+from ..media.fonts import FontCatalog
 from .desk import Desk
 from .failures import out_of_files
 from .intake import Intake

@@ -23,11 +23,11 @@ from starlette.routing import Route
 
 from ..contract.errors import AdAgentError, ErrorCode, invalid
 from ..contract.schemas import LAYER_NAMES, SystemMetrics
+from ..media.preview import encode_fitting
 from .app import App
 from .arguments import invalid_arguments
 from .bodies import read_body
 from .job import Job
-from .pictures import encode_fitting
 from .results import dump, job_status
 from .tools import ApproveArguments, StopArguments
 

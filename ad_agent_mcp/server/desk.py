@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from .. import __version__
 from ..contract.schemas import GenerateRequest, JobStatus
-from ..imaging.fonts import FontCatalog
+from ..media.fonts import FontCatalog
 from .folders import folder_warnings
 from .job import Job
 from .metrics import SystemMonitor

@@ -13,8 +13,8 @@ from ..contract.fields import GENERATE, first_step, inherited
 from ..contract.schemas import GenerateRequest, Notice
 from ..contract.words import mended
 from ..files import sha256_of
-from ..imaging.decode import PictureInfo, PictureLimits, check_picture
-from ..imaging.fonts import FontCatalog
+from ..media.decode import PictureInfo, PictureLimits, check_picture
+from ..media.fonts import FontCatalog
 from .arguments import read_arguments
 from .job import Job, steps_to_run
 from .job_lookup import find_job_id

@@ -23,10 +23,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..contract.errors import AdAgentError, ErrorCode, Fix
 from ..contract.schemas import FontInfo, GenerateRequest, JobState, JobStatus, LayerName, SystemMetrics
+from ..media.preview import PictureFormat, encode_fitting, encode_preview, size_of
 from .desk import Desk, HealthReport
 from .job import Job
 from .job_lookup import ANY, FINISHED, UNFINISHED, WAITING, Latest, which_job
-from .pictures import PictureFormat, encode_fitting, encode_preview, size_of
 from .results import (
     ENVELOPE_BYTES,
     MAX_MESSAGE_BYTES,

@@ -23,8 +23,8 @@ from ..engines.base import Engine
 from ..engines.diffusion.gpu import visible_gpu
 from ..engines.diffusion.host import free_host_bytes
 from ..files import folder_trouble, is_disk_full, is_out_of_files
-from ..imaging.fonts import FontCatalog
 from ..logs import configure_logging, current_job_id
+from ..media.fonts import FontCatalog
 from ..models.catalog import PRESETS
 from ..models.selection import Choice, choose_engine
 from ..pipeline.run import run_job

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from ad_agent_mcp.imaging.edges import canny_map
-from ad_agent_mcp.imaging.fonts import FontCatalog
 from ad_agent_mcp.imaging.typesetting import Typesetter
+from ad_agent_mcp.media.fonts import FontCatalog
 
 
 @pytest.fixture(scope="module")

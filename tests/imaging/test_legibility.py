@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ad_agent_mcp.imaging.fonts import FontCatalog
 from ad_agent_mcp.imaging.picture import alpha_over
 from ad_agent_mcp.imaging.relief import paint_letters
 from ad_agent_mcp.imaging.typesetting import Typesetter
+from ad_agent_mcp.media.fonts import FontCatalog
 
 LINES = [
     "여름 세일",

@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from ad_agent_mcp.imaging.fonts import FontCatalog
 from ad_agent_mcp.imaging.picture import alpha_over
 from ad_agent_mcp.imaging.relief import paint_letters
 from ad_agent_mcp.imaging.styles import STYLES, wish_of
 from ad_agent_mcp.imaging.typesetting import Typesetter
+from ad_agent_mcp.media.fonts import FontCatalog
 
 DEFAULT = "3D render of Gold foil balloon text, inflated, shiny metallic texture"
 PROMPTS = {

@@ -7,8 +7,8 @@ import pytest
 from PIL import ImageFont, features
 
 from ad_agent_mcp.contract.errors import AdAgentError
-from ad_agent_mcp.imaging.fonts import FontCatalog
 from ad_agent_mcp.imaging.typesetting import Typesetter
+from ad_agent_mcp.media.fonts import FontCatalog
 
 NAME = "NanumSquare/NanumSquareB.ttf"
 

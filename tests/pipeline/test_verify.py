@@ -11,8 +11,8 @@ from ad_agent_mcp.commands import cli
 from ad_agent_mcp.contract.layout import Layout
 from ad_agent_mcp.contract.messages import Inputs
 from ad_agent_mcp.contract.schemas import CompositionMode
-from ad_agent_mcp.imaging.fonts import FontCatalog
 from ad_agent_mcp.imaging.picture import core_of
+from ad_agent_mcp.media.fonts import FontCatalog
 from ad_agent_mcp.pipeline import checks
 from ad_agent_mcp.pipeline.verify import verify_job
 

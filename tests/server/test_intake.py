@@ -12,7 +12,7 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode, ErrorInfo
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName
-from ad_agent_mcp.imaging.fonts import FontCatalog
+from ad_agent_mcp.media.fonts import FontCatalog
 from ad_agent_mcp.server.intake import Intake, Prepared
 from ad_agent_mcp.server.job import Job, new_job_id, steps_to_run
 from ad_agent_mcp.server.references import ReferenceReader

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageFont
 
 from ad_agent_mcp.contract.errors import AdAgentError
-from ad_agent_mcp.imaging.fonts import FALLBACK_NAME, FontCatalog, bundled_font_root
+from ad_agent_mcp.media.fonts import FALLBACK_NAME, FontCatalog, bundled_font_root
 
 NAME = "NanumSquare/NanumSquareB.ttf"
 
@@ -160,6 +160,6 @@ def test_each_font_has_a_sample_of_its_own(catalog):
 
 
 def test_the_font_module_needs_no_array_library():
-    code = f"import sys, ad_agent_mcp.imaging.fonts as f; f.FontCatalog().sample({NAME!r}); "
+    code = f"import sys, ad_agent_mcp.media.fonts as f; f.FontCatalog().sample({NAME!r}); "
     code += "sys.exit(bool({'numpy', 'cv2'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=bundled_font_root().parent)

@@ -9,7 +9,7 @@ from typing import Literal
 from PIL import Image, ImageOps
 
 from ..contract.errors import AdAgentError, ErrorCode
-from ..imaging.decode import decoding
+from .decode import decoding
 
 PictureFormat = Literal["jpeg", "png", "webp"]
 PREVIEW_SIDE_PX = 512

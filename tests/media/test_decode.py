@@ -12,11 +12,11 @@ import pytest
 from PIL import Image, ImageCms
 
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
-from ad_agent_mcp.imaging import decode
-from ad_agent_mcp.imaging.decode import PictureLimits, check_picture, decode_picture, decoding
-from ad_agent_mcp.imaging.headers import segments
+from ad_agent_mcp.media import decode
+from ad_agent_mcp.media.decode import PictureLimits, check_picture, decode_picture, decoding
+from ad_agent_mcp.media.headers import segments
 
-from .products import file_bytes
+from ..imaging.products import file_bytes
 
 LIMITS = PictureLimits(max_bytes=2_000_000, max_pixels=4_000_000, max_side=3_000)
 
@@ -425,8 +425,6 @@ def test_fully_opaque_alpha_is_dropped():
 
 
 def test_decoding_and_fonts_load_no_array_library():
-    code = (
-        "import sys, ad_agent_mcp.imaging.decode, ad_agent_mcp.imaging.fonts; print({'numpy','cv2'} & {*sys.modules})"
-    )
+    code = "import sys, ad_agent_mcp.media.decode, ad_agent_mcp.media.fonts; print({'numpy','cv2'} & {*sys.modules})"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
-from ad_agent_mcp.server.pictures import encode_fitting, encode_preview
+from ad_agent_mcp.media.preview import encode_fitting, encode_preview
 
 
 def test_many_who_ask_at_once_have_one_picture_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
