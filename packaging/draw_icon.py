@@ -7,10 +7,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from ad_agent_mcp.engines.draft.engine.lettering import paint_letters
 from PIL import Image, ImageDraw, ImageFont
 
 from ad_agent_mcp.imaging.picture import alpha_over
-from ad_agent_mcp.imaging.relief import paint_letters
 
 HERE = Path(__file__).resolve().parent
 FONT = HERE.parent / "fonts" / "BMJua" / "BMJUA_ttf.ttf"

@@ -14,7 +14,7 @@ def create_engine(name: EngineName, settings: Settings) -> Engine:
         AdAgentError: `model_unavailable`; a model is not there.
     """
     if name is EngineName.DRAFT:
-        from .draft import DraftEngine
+        from .draft.engine import DraftEngine
 
         return DraftEngine()
     from .diffusion.engine import open_engine

@@ -4,8 +4,8 @@ from ..contract.errors import invalid
 from ..contract.layout import TextLayout
 from ..contract.schemas import CompositionMode
 from ..contract.stages import Stage
+from ..engines.draft.lettering import paint_letters
 from ..imaging.picture import Picture
-from ..imaging.relief import paint_letters
 from ..imaging.typesetting import SetText, Typesetter, has_shaping, needs_shaping
 from . import checks
 from .checks import call_of

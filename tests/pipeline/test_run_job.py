@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from ad_agent_mcp.engines.draft.engine.engine import DraftEngine
 from PIL import Image
 
 from ad_agent_mcp.contract.errors import AdAgentError, Cancelled, ErrorCode
@@ -15,7 +16,6 @@ from ad_agent_mcp.contract.layout import Layout
 from ad_agent_mcp.contract.messages import Inputs, StartJob
 from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
-from ad_agent_mcp.engines.draft import DraftEngine
 from ad_agent_mcp.files import sha256_of
 from ad_agent_mcp.imaging.picture import core_of
 from ad_agent_mcp.pipeline import run

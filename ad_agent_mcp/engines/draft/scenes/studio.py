@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..picture import Floats, floats
+from ....imaging.picture import Floats, floats
 from .gobo import leaves, window
 from .setting import Setting, axes, in_light, podium, vignetted
 

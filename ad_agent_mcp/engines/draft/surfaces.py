@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from .picture import Flags, Floats, blur, floats, resize
+from ...imaging.picture import Flags, Floats, blur, floats, resize
 
 
 class Glyphs(NamedTuple):

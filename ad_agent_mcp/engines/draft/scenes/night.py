@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ..picture import Floats, blur, floats, resize
-from .palette import mixed, turned
+from ....imaging.picture import Floats, blur, floats, resize
+from ..palette import mixed, turned
 from .setting import Setting, axes, joined, lights, mirrored, noise, vignetted
 
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...imaging.picture import Floats, floats
 from . import surfaces
-from .picture import Floats, floats
-from .scenes.palette import (
+from .palette import (
     ADJECTIVES,
     COLOUR_WORDS,
     Colour,

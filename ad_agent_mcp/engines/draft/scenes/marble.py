@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 
-from ..picture import Floats, blur, floats, resize
+from ....imaging.picture import Floats, blur, floats, resize
+from ..palette import mixed
 from .gobo import leaves, window
-from .palette import mixed
 from .setting import Setting, axes, focused, in_light, joined, mirrored, noise, on_floor, vignetted
 
 _NARROWING = 0.50

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ..picture import Floats, blur, floats, resize
-from .palette import Palette, mixed, turned
+from ....imaging.picture import Floats, blur, floats, resize
+from ..palette import Palette, mixed, turned
 from .setting import Setting, axes, focused, joined, lights, mirrored, noise, on_floor, ramp, vignetted
 
 _BOARDS = 4

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..picture import Floats, Picture, to_bytes
+from ....imaging.picture import Floats, Picture, to_bytes
+from ..palette import Palette, places_of
 from .gradient import paint_gradient
 from .marble import paint_marble
 from .night import paint_night
-from .palette import Palette, places_of
 from .setting import Setting, shouldered, with_grain
 from .studio import paint_studio
 from .sunset import paint_sunset

@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from ..picture import Floats, floats, resize
-from .palette import mixed, rgb_of, turned
+from ....imaging.picture import Floats, floats, resize
+from ..palette import mixed, rgb_of, turned
 from .setting import Setting, axes, joined, noise, podium, ramp, vignetted
 
 _DUSK = ("#46507f", "#8a6590", "#d8827f", "#f6ab74", "#ffd9a0")

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ...contract.layout import Box
-from ..picture import Floats, blur, floats, resize
-from .palette import Palette
+from ....contract.layout import Box
+from ....imaging.picture import Floats, blur, floats, resize
+from ..palette import Palette
 
 _SHOULDER = np.float32(0.93)
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..picture import Floats, Picture, blur, floats, resize
+from ....imaging.picture import Floats, Picture, blur, floats, resize
 from .setting import Setting
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import ImageColor
 
-from ..picture import Floats, Picture, floats
+from ...imaging.picture import Floats, Picture, floats
 
 Colour = tuple[float, float, float]
 """RGB in [0, 1]."""

@@ -2,19 +2,19 @@
 
 import numpy as np
 
-from ..contract.layout import Box
-from ..contract.schemas import CompositionMode, GenerateRequest, TextPosition
-from ..contract.stages import EngineName, Plan
-from ..imaging import cutout
-from ..imaging.composite import product_box, subject_x
-from ..imaging.picture import alpha_over, floats, to_bytes
-from ..imaging.placement import words_side
-from ..imaging.relief import paint_letters
-from ..imaging.scenes.palette import choose_palette, named_colours
-from ..imaging.scenes.routing import choose_scene, paint_scene, scene_name
-from ..imaging.scenes.setting import Setting, vignetted, with_grain
-from ..imaging.styles import wish_of
-from .base import CutOut, Matte, Picture, Scene, StageReport
+from ...contract.layout import Box
+from ...contract.schemas import CompositionMode, GenerateRequest, TextPosition
+from ...contract.stages import EngineName, Plan
+from ...imaging import cutout
+from ...imaging.composite import product_box, subject_x
+from ...imaging.picture import alpha_over, floats, to_bytes
+from ...imaging.placement import words_side
+from ..base import CutOut, Matte, Picture, Scene, StageReport
+from .lettering import paint_letters
+from .palette import choose_palette, named_colours
+from .scenes.routing import choose_scene, paint_scene, scene_name
+from .scenes.setting import Setting, vignetted, with_grain
+from .styles import wish_of
 
 _UNUSED_BY_STEP = {
     1: (

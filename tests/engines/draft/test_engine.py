@@ -1,12 +1,12 @@
 """The engine without models, operation by operation."""
 
 import numpy as np
+from ad_agent_mcp.engines.draft.engine.engine import DraftEngine
 
 from ad_agent_mcp.contract.schemas import CompositionMode
 from ad_agent_mcp.contract.stages import Stage
-from ad_agent_mcp.engines.draft import DraftEngine
 
-from .jobs import Events
+from ..jobs import Events
 
 
 def test_a_blend_lets_the_picture_shine_through_and_does_not_light_the_letters_again():

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from .picture import Flags, Floats, Matte, Picture, blur, box_of, floats, resize, to_bytes
+from ...imaging.picture import Flags, Floats, Matte, Picture, blur, box_of, floats, resize, to_bytes
 from .styles import Style, Tones, wish_of
 from .surfaces import Glyphs
 
