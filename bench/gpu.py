@@ -400,7 +400,7 @@ def part_nf4(root: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
 
-    from ad_agent_mcp.engines.diffusion.birefnet import BiRefNet, BiRefNetConfig, matte
+    from ad_agent_mcp.engines.cutout.birefnet import BiRefNet, BiRefNetConfig, matte
 
     folders = _hub_folders(root)
     _cap()

@@ -11,14 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ad_agent_mcp.engines.diffusion import birefnet
-from ad_agent_mcp.engines.diffusion.birefnet import (
-    BiRefNet,
-    BiRefNetConfig,
-    deform_conv,
-    matte,
-    to_input,
-)
+from ad_agent_mcp.engines.cutout import birefnet
+from ad_agent_mcp.engines.cutout.birefnet import BiRefNet, BiRefNetConfig, deform_conv, matte, to_input
 
 OFFICIAL = json.loads((Path(__file__).parent.parent / "data" / "birefnet_state.json").read_text("utf-8"))
 TINY = BiRefNetConfig(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
-from ad_agent_mcp.engines.diffusion.birefnet import BiRefNet, BiRefNetConfig
+from ad_agent_mcp.engines.cutout.birefnet import BiRefNet, BiRefNetConfig
 from ad_agent_mcp.engines.diffusion.flat import FlatFile
 from ad_agent_mcp.engines.diffusion.fp8 import multiply_emulated, quantise_rows, replace_linears
 from ad_agent_mcp.engines.diffusion.networks import empty_network, weights_of

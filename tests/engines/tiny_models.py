@@ -33,7 +33,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from ad_agent_mcp.engines.diffusion.birefnet import BiRefNet, BiRefNetConfig
+from ad_agent_mcp.engines.cutout.birefnet import BiRefNet, BiRefNetConfig
 
 torch.set_num_threads(1)  # threads of tensors this small do nothing but wait for each other
 

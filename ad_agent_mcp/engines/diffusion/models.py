@@ -30,7 +30,7 @@ from ...imaging.picture import Matte, Picture, to_bytes
 from ...models.catalog import MODULATION, Component, Preset
 from ...models.library import ModelLibrary
 from ..base import StageReport
-from . import birefnet
+from ..cutout import birefnet
 from .flat import FlatFile
 from .fp8 import multiply_on, replace_linears
 from .modulation import Modulation, Row

@@ -19,7 +19,7 @@ def empty_network(component: Component, config: Mapping[str, Any]) -> nn.Module:
         config: the content of its `config.json`.
     """
     if component.network == "BiRefNet":
-        from .birefnet import BiRefNet, BiRefNetConfig
+        from ..cutout.birefnet import BiRefNet, BiRefNetConfig
 
         names = {field.name for field in dataclasses.fields(BiRefNetConfig)}
         fields: dict[str, Any] = {
