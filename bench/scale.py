@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.schemas import JobState
-from ad_agent_mcp.server.job import new_job_id
-from ad_agent_mcp.server.retention import prune
-from ad_agent_mcp.server.store import JobStore
+from ad_agent_mcp.jobs.job import new_job_id
+from ad_agent_mcp.jobs.retention import prune
+from ad_agent_mcp.jobs.store import JobStore
 from tests.e2e.support import SMALL, Place
 
 from .client import StdioClient

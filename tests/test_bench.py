@@ -6,7 +6,7 @@ import pytest
 
 from bench.draft import stage_seconds
 from bench.report import BEGIN, END, Row, machine, markdown, percentile, write_into
-from tests.server.traces import DRAFT
+from tests.jobs.traces import DRAFT
 
 
 def test_a_percentile_is_a_value_that_was_measured():

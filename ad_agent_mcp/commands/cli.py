@@ -22,7 +22,7 @@ from ..logs import configure_logging, unblocked_stderr
 from .shell import FLAG_FIELDS, in_commands, told
 
 if TYPE_CHECKING:
-    from ..server.store import JobStore
+    from ..jobs.store import JobStore
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _generate(settings: Settings, options: argparse.Namespace) -> int:
-    from ..server.store import JobStore
+    from ..jobs.store import JobStore
     from .generate import make_ad
 
     request: Any = json.loads(options.request.read_text("utf-8")) if options.request else {}
@@ -140,7 +140,7 @@ def _picture_roots(request: dict[str, Any], base: Path) -> list[Path]:
         base: what they are relative to.
     """
     from ..contract.schemas import GenerateRequest
-    from ..server.near_files import spellings
+    from ..jobs.near_files import spellings
 
     roots: list[Path] = []
     for name in (name for name in GenerateRequest.model_fields if name.endswith("_image")):
@@ -185,8 +185,8 @@ def _fonts(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _jobs(settings: Settings, options: argparse.Namespace) -> int:
-    from ..server.retention import prune
-    from ..server.store import JobStore
+    from ..jobs.retention import prune
+    from ..jobs.store import JobStore
 
     store = JobStore(settings.data_dir)
     match options.action:

@@ -20,18 +20,18 @@ from pydantic import AnyUrl
 from .. import __version__
 from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo
+from ..jobs.admission import Intake
+from ..jobs.errors import out_of_files
+from ..jobs.image_refs import ReferenceReader, image_roots
+from ..jobs.retention import sweep
+from ..jobs.service import JobService, open_service
+from ..jobs.store import JobStore
 from ..media.fonts import FontCatalog
 from .desk import Desk
-from .failures import out_of_files
-from .intake import Intake
 from .metrics import SystemMonitor
 from .prompts import add_prompts, checked_prompt
-from .references import ReferenceReader, image_roots
 from .resources import add_resources
 from .results import error_result, within_budget
-from .retention import sweep
-from .service import JobService, open_service
-from .store import JobStore
 from .tools import make_tools
 from .updates import Updates
 from .worker_process import WORKER_COMMAND

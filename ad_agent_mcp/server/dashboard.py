@@ -21,13 +21,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ..contract.arguments import invalid_arguments
 from ..contract.errors import AdAgentError, ErrorCode, invalid
 from ..contract.schemas import LAYER_NAMES, SystemMetrics
+from ..jobs.job import Job
 from ..media.preview import encode_fitting
 from .app import App
-from .arguments import invalid_arguments
 from .bodies import read_body
-from .job import Job
 from .results import dump, job_status
 from .tools import ApproveArguments, StopArguments
 

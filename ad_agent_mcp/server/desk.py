@@ -10,13 +10,13 @@ from starlette.requests import Request
 
 from .. import __version__
 from ..contract.schemas import GenerateRequest, JobStatus
+from ..jobs.folders import folder_warnings
+from ..jobs.job import Job
+from ..jobs.service import JobService
+from ..jobs.store import JobStore
 from ..media.fonts import FontCatalog
-from .folders import folder_warnings
-from .job import Job
 from .metrics import SystemMonitor
 from .results import FileLocator, job_status
-from .service import JobService
-from .store import JobStore
 
 
 class HealthReport(BaseModel):

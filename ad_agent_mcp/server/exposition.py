@@ -15,8 +15,8 @@ from prometheus_client.registry import Collector
 
 from ..contract.schemas import GpuInfo, JobState
 from ..contract.stages import EngineName
-from .service import JobService
-from .tally import BOUNDS_S
+from ..jobs.counters import BOUNDS_S
+from ..jobs.service import JobService
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 

@@ -18,11 +18,11 @@ from starlette.types import ASGIApp
 
 from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode
+from ..jobs.errors import out_of_files
 from .app import App, open_app
 from .auth import LOOPBACK_ORIGIN, OPEN_PATHS, FrontDoor, Guard, is_loopback
 from .bodies import BodyRefusedError, max_message_bytes, read_body
 from .dashboard import PAGE_PATH, Dashboard
-from .failures import out_of_files
 from .listener import (
     MAX_CONNECTIONS,
     MAX_UNACCEPTED,

@@ -12,8 +12,8 @@ from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, 
 from ..contract.errors import ErrorCode, ErrorInfo, shortened
 from ..contract.schemas import GenerateRequest, JobState, JobStatus, SystemMetrics
 from ..contract.stages import STAGES
-from .job import Job
-from .store import JobStore
+from ..jobs.job import Job
+from ..jobs.store import JobStore
 
 MAX_MESSAGE_BYTES = 900_000
 """Larger messages kill Python clients over SSE and are refused by Claude Desktop."""

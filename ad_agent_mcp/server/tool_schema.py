@@ -11,7 +11,7 @@ from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from mcp.types import CallToolResult, InputRequiredResult
 from pydantic import BaseModel, WithJsonSchema
 
-from .arguments import read_arguments
+from ..contract.arguments import read_arguments
 
 Schema = dict[str, Any]
 

@@ -23,10 +23,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..contract.errors import AdAgentError, ErrorCode, Fix
 from ..contract.schemas import FontInfo, GenerateRequest, JobState, JobStatus, LayerName, SystemMetrics
+from ..jobs.job import Job
+from ..jobs.lookup import ANY, FINISHED, UNFINISHED, WAITING, Latest, which_job
+from ..jobs.service import JobService
 from ..media.preview import PictureFormat, encode_fitting, encode_preview, size_of
 from .desk import Desk, HealthReport
-from .job import Job
-from .job_lookup import ANY, FINISHED, UNFINISHED, WAITING, Latest, which_job
 from .results import (
     ENVELOPE_BYTES,
     MAX_MESSAGE_BYTES,
@@ -38,7 +39,6 @@ from .results import (
     picture,
     status_result,
 )
-from .service import JobService
 from .tool_schema import ToolMetadata, input_schema, output_schema
 
 logger = logging.getLogger(__name__)

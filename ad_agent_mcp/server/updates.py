@@ -15,7 +15,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated
 from mcp.types import EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
 
-from .service import JobService
+from ..jobs.service import JobService
 
 logger = logging.getLogger(__name__)
 

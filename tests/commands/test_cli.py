@@ -11,8 +11,8 @@ from PIL import Image
 
 from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.contract.stages import EngineName
-from ad_agent_mcp.server.job import Job, new_job_id
-from ad_agent_mcp.server.store import JobStore
+from ad_agent_mcp.jobs.job import Job, new_job_id
+from ad_agent_mcp.jobs.store import JobStore
 
 
 def run(*arguments: str, data: Path, **settings: str) -> subprocess.CompletedProcess[str]:

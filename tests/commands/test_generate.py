@@ -18,7 +18,7 @@ from ad_agent_mcp.commands.cli import _parser
 from ad_agent_mcp.commands.shell import command_for, in_commands, told
 from ad_agent_mcp.contract.errors import ErrorCode, ErrorInfo, Fix
 from ad_agent_mcp.contract.schemas import JobState
-from ad_agent_mcp.server.store import JobStore
+from ad_agent_mcp.jobs.store import JobStore
 
 from ..e2e.support import wait_until
 from .test_cli import own_environment, run

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from mcp.types import ElicitResult
 
-from ad_agent_mcp.server.store import JobStore
+from ad_agent_mcp.jobs.store import JobStore
 
 from .support import ERAS, SMALL, Place, call, connected, finish, refused
 

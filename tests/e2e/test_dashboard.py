@@ -16,7 +16,7 @@ from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-from ad_agent_mcp.server.store import JobStore
+from ad_agent_mcp.jobs.store import JobStore
 
 from .support import SMALL, Place, call, finish, http_server, processes_of, wait_until
 

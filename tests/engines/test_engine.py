@@ -27,11 +27,11 @@ from ad_agent_mcp.engines.diffusion.engine import COMPILING, DiffusionEngine, op
 from ad_agent_mcp.engines.diffusion.prepare import prepare
 from ad_agent_mcp.imaging import contrast
 from ad_agent_mcp.imaging.picture import alpha_over, core_of, dilate
+from ad_agent_mcp.jobs.job import Job
+from ad_agent_mcp.jobs.plan import plan_segment, with_preset_values
 from ad_agent_mcp.models.catalog import ENCODE, TABLE, preset_named
 from ad_agent_mcp.models.library import ModelLibrary
 from ad_agent_mcp.models.schedule import Schedule
-from ad_agent_mcp.server.job import Job
-from ad_agent_mcp.server.planning import plan_segment, with_preset_values
 
 from ..imaging.products import bottle, file_bytes, photo, product_corner
 from .jobs import STEPS, Events, asked_for, make, pixels

@@ -12,11 +12,11 @@ from ad_agent_mcp.config import EngineChoice, Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName
+from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.server.app import App
-from ad_agent_mcp.server.job import Job
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
-from ..server.conftest import app_with, settled
+from ..in_process import app_with, settled
 
 pytestmark = pytest.mark.anyio
 

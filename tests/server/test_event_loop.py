@@ -14,11 +14,11 @@ from mcp import Client
 
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.server.http import build_http_app
-from ad_agent_mcp.server.store import JobStore
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
-from .conftest import app_with, settled
+from ..in_process import app_with, settled
 
 pytestmark = pytest.mark.anyio
 AUDITED = {

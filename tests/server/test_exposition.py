@@ -11,12 +11,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.schemas import GenerateRequest, GpuInfo
 from ad_agent_mcp.contract.stages import STAGES, EngineName
+from ad_agent_mcp.jobs.counters import BOUNDS_S, Tally
+from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.server.app import App
 from ad_agent_mcp.server.exposition import expose
-from ad_agent_mcp.server.job import Job
-from ad_agent_mcp.server.tally import BOUNDS_S, Tally
 
-from .conftest import app_with, running, settled
+from ..in_process import app_with, running, settled
 
 pytestmark = pytest.mark.anyio
 SCRIPTED = (sys.executable, "-m", "tests.workers.scripted")

@@ -8,7 +8,7 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
-from .conftest import app_with, settled
+from ..in_process import app_with, settled
 
 pytestmark = pytest.mark.anyio
 LAYER = ResourceTemplateReference(type="ref/resource", uri="ad://jobs/{job_id}/{name}.png{?offset,length}")

@@ -11,7 +11,7 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.server.app import open_app
 
-from .conftest import settled
+from ..in_process import settled
 
 pytestmark = pytest.mark.anyio
 RANGE_BYTES = 600_000

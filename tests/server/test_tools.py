@@ -15,7 +15,7 @@ from ad_agent_mcp.server.app import INSTRUCTIONS, LISTS_FRESH_MS
 from ad_agent_mcp.server.results import MAX_MESSAGE_BYTES, data_result, within_budget
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
-from .conftest import app_with
+from ..in_process import app_with
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,7 @@ from ad_agent_mcp.contract.errors import ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.server.worker_process import WorkerDiedError, WorkerProcess
 
-from .conftest import app_with, settled
+from ..in_process import app_with, settled
 
 pytestmark = pytest.mark.anyio
 NEWER = (sys.executable, "-m", "tests.workers.newer")

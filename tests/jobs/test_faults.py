@@ -16,13 +16,13 @@ from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode, ErrorInfo
 from ad_agent_mcp.contract.messages import JobDone, JobEvent, StageProgress, StepResult
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName, Stage
+from ad_agent_mcp.jobs.job import Estimate, Job, advance, steps_to_run
+from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.server.app import App
-from ad_agent_mcp.server.job import Estimate, Job, advance, steps_to_run
 from ad_agent_mcp.server.results import job_status, status_result
-from ad_agent_mcp.server.store import JobStore
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
-from .conftest import app_with, settled
+from ..in_process import app_with, settled
 from .test_job import ID, requests, running_job
 
 

@@ -15,12 +15,12 @@ from mcp import Client
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.jobs.data_folder import DataFolderError
+from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.server.app import App
-from ad_agent_mcp.server.data_folder import DataFolderError
-from ad_agent_mcp.server.store import JobStore
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
-from .conftest import app_with, running, settled
+from ..in_process import app_with, running, settled
 
 SLOW = (sys.executable, "-m", "tests.workers.slow")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Settings
+from ..contract.arguments import read_arguments
 from ..contract.errors import AdAgentError, Fix, invalid
 from ..contract.fields import GENERATE, first_step, inherited
 from ..contract.schemas import GenerateRequest, Notice
@@ -15,10 +16,9 @@ from ..contract.words import mended
 from ..files import sha256_of
 from ..media.decode import PictureInfo, PictureLimits, check_picture
 from ..media.fonts import FontCatalog
-from .arguments import read_arguments
+from .image_refs import ReferenceReader
 from .job import Job, steps_to_run
-from .job_lookup import find_job_id
-from .references import ReferenceReader
+from .lookup import find_job_id
 from .store import JobStore
 
 logger = logging.getLogger(__name__)

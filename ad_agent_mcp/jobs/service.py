@@ -36,17 +36,17 @@ from ..contract.messages import (
 from ..contract.schemas import GenerateRequest, JobState
 from ..contract.stages import EngineName
 from ..files import FileLock
-from .eta import LoadState, StageTimes
-from .failures import STOPPED, broken, busy, contended, crashed, occupied, stalled
-from .intake import Intake, Prepared, small
+from ..server.worker_keeper import WorkerKeeper
+from ..server.worker_process import WorkerDiedError
+from .admission import Intake, Prepared, small
+from .counters import Tally
+from .errors import STOPPED, broken, busy, contended, crashed, occupied, stalled
+from .estimates import LoadState, StageTimes
 from .job import Decision, Job, advance, fail, fault_of, move_model, new_job_id, redo, start, steps_to_run
-from .neighbours import Neighbours
-from .planning import plan_segment, with_preset_values
+from .peers import Neighbours
+from .plan import plan_segment, with_preset_values
 from .retention import prune
 from .store import JobStore
-from .tally import Tally
-from .worker_keeper import WorkerKeeper
-from .worker_process import WorkerDiedError
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from ..contract.errors import AdAgentError, Fix, invalid
-from ..contract.fields import AT_MOST, GENERATE, HINTS, OTHER_TOOLS, WIDE_AS
+from .errors import AdAgentError, Fix, invalid
+from .fields import AT_MOST, GENERATE, HINTS, OTHER_TOOLS, WIDE_AS
 
 Arguments = dict[str, Any]
 Fault = Mapping[str, Any]

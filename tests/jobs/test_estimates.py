@@ -12,11 +12,11 @@ from ad_agent_mcp.contract.errors import ErrorCode, ErrorInfo
 from ad_agent_mcp.contract.messages import JobFailed, ModelMoved, StageProgress
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobStatus
 from ad_agent_mcp.contract.stages import STAGES, EngineName, Plan, Stage
+from ad_agent_mcp.jobs.estimates import LoadState, StageTimes
+from ad_agent_mcp.jobs.job import Job, advance, move_model, share_of, start
+from ad_agent_mcp.jobs.plan import plan_segment
+from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.server import results
-from ad_agent_mcp.server.eta import LoadState, StageTimes
-from ad_agent_mcp.server.job import Job, advance, move_model, share_of, start
-from ad_agent_mcp.server.planning import plan_segment
-from ad_agent_mcp.server.store import JobStore
 
 from .traces import BEGAN, DRAFT, ID, Trace, diffusion_trace, replay
 

@@ -7,12 +7,12 @@ import pytest
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName
-from ad_agent_mcp.server.job import Job, new_job_id
-from ad_agent_mcp.server.store import JobStore
+from ad_agent_mcp.jobs.job import Job, new_job_id
+from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
+from ..in_process import app_with, settled
 from ..power_cut import Disk
-from .conftest import app_with, settled
 
 
 def test_a_job_that_was_accepted_would_survive_a_power_cut_with_its_photo(

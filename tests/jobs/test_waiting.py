@@ -13,12 +13,12 @@ from mcp import Client
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
-from ad_agent_mcp.server import service
+from ad_agent_mcp.jobs import service
+from ad_agent_mcp.jobs.admission import Prepared
 from ad_agent_mcp.server.app import App
-from ad_agent_mcp.server.intake import Prepared
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
-from .conftest import app_with, others_go_on, running, settled
+from ..in_process import app_with, others_go_on, running, settled
 
 pytestmark = pytest.mark.anyio
 SLOW = (sys.executable, "-m", "tests.workers.slow")

@@ -18,7 +18,7 @@ from ..contract.errors import AdAgentError
 from ..contract.schemas import JobState
 from ..files import FileLock
 from .data_folder import DataFolderError, telling_trouble_of
-from .failures import interrupted
+from .errors import interrupted
 from .job import Job, fail, requeue
 from .store import JobStore, UnreadableJobError
 

@@ -16,13 +16,13 @@ from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.contract.messages import Ready
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName, Stage
+from ad_agent_mcp.jobs.job import Job
+from ad_agent_mcp.jobs.plan import plan_segment
 from ad_agent_mcp.models.catalog import preset_named
 from ad_agent_mcp.server.app import App
-from ad_agent_mcp.server.job import Job
-from ad_agent_mcp.server.planning import plan_segment
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
-from .conftest import app_with, settled
+from ..in_process import app_with, settled
 
 pytestmark = pytest.mark.anyio
 GPU = {"engine": "diffusion", "device": "Fake L4", "presets": ["schnell"], "note": "diffusion, preset schnell."}

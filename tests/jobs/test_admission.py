@@ -12,14 +12,14 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode, ErrorInfo
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName
+from ad_agent_mcp.jobs.admission import Intake, Prepared
+from ad_agent_mcp.jobs.image_refs import ReferenceReader
+from ad_agent_mcp.jobs.job import Job, new_job_id, steps_to_run
+from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.media.fonts import FontCatalog
-from ad_agent_mcp.server.intake import Intake, Prepared
-from ad_agent_mcp.server.job import Job, new_job_id, steps_to_run
-from ad_agent_mcp.server.references import ReferenceReader
-from ad_agent_mcp.server.store import JobStore
 
 from ..conftest import draw_product
-from .conftest import app_with
+from ..in_process import app_with
 
 SLOW = (sys.executable, "-m", "tests.workers.slow")
 NEW_ID = "01a205b1-7000-7d9d-b70b-4e69506ec1dd"

@@ -15,7 +15,7 @@ from ad_agent_mcp.server.app import App, open_app
 from ad_agent_mcp.server.worker_keeper import WorkerKeeper
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
-from .conftest import app_with, settled
+from ..in_process import app_with, settled
 from .test_engine_choice import GPU, introduced, ready
 
 pytestmark = pytest.mark.anyio

@@ -8,9 +8,9 @@ import pytest
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName
-from ad_agent_mcp.server.job import Job
-from ad_agent_mcp.server.job_lookup import ANY, FINISHED, UNFINISHED, WAITING, Latest, find_job_id, which_job
-from ad_agent_mcp.server.store import JobStore
+from ad_agent_mcp.jobs.job import Job
+from ad_agent_mcp.jobs.lookup import ANY, FINISHED, UNFINISHED, WAITING, Latest, find_job_id, which_job
+from ad_agent_mcp.jobs.store import JobStore
 
 FIRST = "01a205b1-6d95-7d9d-b70b-4e69506ec1dd"
 SECOND = "01a205b1-7000-7d9d-b70b-4e69506ec1dd"

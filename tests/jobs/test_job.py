@@ -9,8 +9,8 @@ from ad_agent_mcp.contract.errors import ErrorCode, ErrorInfo
 from ad_agent_mcp.contract.messages import JobDone, JobEvent, JobFailed, JobNotice, StageProgress, StepResult
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName, Stage
-from ad_agent_mcp.server.job import Estimate, Job, advance, new_job_id, requeue, start, steps_to_run
-from ad_agent_mcp.server.planning import plan_segment
+from ad_agent_mcp.jobs.job import Estimate, Job, advance, new_job_id, requeue, start, steps_to_run
+from ad_agent_mcp.jobs.plan import plan_segment
 
 ID = "00000000-0000-7000-8000-000000000000"
 

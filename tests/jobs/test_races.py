@@ -21,13 +21,13 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.files import FileLock
+from ad_agent_mcp.jobs.peers import Neighbours
+from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.server import worker_keeper
-from ad_agent_mcp.server.neighbours import Neighbours
 from ad_agent_mcp.server.results import MAX_MESSAGE_BYTES
-from ad_agent_mcp.server.store import JobStore
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
-from .conftest import app_with, meanwhile, others_go_on, running, settled
+from ..in_process import app_with, meanwhile, others_go_on, running, settled
 from .test_engine_choice import ready
 
 pytestmark = pytest.mark.anyio

@@ -16,13 +16,13 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName
-from ad_agent_mcp.server.job import Job, new_job_id
+from ad_agent_mcp.jobs.job import Job, new_job_id
+from ad_agent_mcp.jobs.retention import prune
+from ad_agent_mcp.jobs.store import JobStore, UnreadableJobError
 from ad_agent_mcp.server.results import MAX_MESSAGE_BYTES
-from ad_agent_mcp.server.retention import prune
-from ad_agent_mcp.server.store import JobStore, UnreadableJobError
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
-from .conftest import app_with, settled
+from ..in_process import app_with, settled
 
 NAMES = (".DS_Store", "Thumbs.db", "desktop.ini", "._job", "a folder", "x" * 250, "한글", "CON", "job.json", ".nfs0001")
 CONTENTS = (b"", b"\0" * 20, bytes(range(128, 256)), b"{", b"null", b'{"id": 1}', b"[" * 50_000, "가".encode("cp949"))

@@ -15,12 +15,12 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.files import FileLock
-from ad_agent_mcp.server import service
-from ad_agent_mcp.server.job import Job
-from ad_agent_mcp.server.neighbours import Neighbours
+from ad_agent_mcp.jobs import service
+from ad_agent_mcp.jobs.job import Job
+from ad_agent_mcp.jobs.peers import Neighbours
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
-from .conftest import app_with, others_go_on, running, settled
+from ..in_process import app_with, others_go_on, running, settled
 
 pytestmark = pytest.mark.anyio
 SLOW = (sys.executable, "-m", "tests.workers.slow")

@@ -6,11 +6,11 @@ import pytest
 
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
-from ad_agent_mcp.server.folders import folder_warnings
+from ad_agent_mcp.jobs.folders import folder_warnings
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
 from ..commands.test_cli import run
-from .conftest import app_with, settled
+from ..in_process import app_with, settled
 
 pytestmark = pytest.mark.anyio
 

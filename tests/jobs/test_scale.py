@@ -12,12 +12,12 @@ from mcp import Client
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName
-from ad_agent_mcp.server.job import Job, new_job_id
-from ad_agent_mcp.server.retention import prune
-from ad_agent_mcp.server.store import JobStore
+from ad_agent_mcp.jobs.job import Job, new_job_id
+from ad_agent_mcp.jobs.retention import prune
+from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
-from .conftest import app_with, settled
+from ..in_process import app_with, settled
 
 FEW, MANY = 3, 300
 

@@ -11,9 +11,9 @@ import pytest
 
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
-from ad_agent_mcp.server import in_place, near_files
-from ad_agent_mcp.server.references import ReferenceReader
-from ad_agent_mcp.server.store import JobStore
+from ad_agent_mcp.jobs import in_place, near_files
+from ad_agent_mcp.jobs.image_refs import ReferenceReader
+from ad_agent_mcp.jobs.store import JobStore
 
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
 NFC, NFD = (unicodedata.normalize(form, "봄 세럼") for form in ("NFC", "NFD"))

@@ -11,12 +11,12 @@ import pytest
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName
-from ad_agent_mcp.server.job import Job
-from ad_agent_mcp.server.retention import ABANDONED_S, DAY_S, SAFE_FROM_AGE, prune, sweep
-from ad_agent_mcp.server.store import JobStore
+from ad_agent_mcp.jobs.job import Job
+from ad_agent_mcp.jobs.retention import ABANDONED_S, DAY_S, SAFE_FROM_AGE, prune, sweep
+from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
-from .conftest import app_with, settled
+from ..in_process import app_with, settled
 
 NOW = time.time()
 

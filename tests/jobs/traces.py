@@ -13,9 +13,9 @@ from typing import Any
 from ad_agent_mcp.contract.messages import JobDone, JobEvent, ModelMoved, StageProgress, StepResult
 from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.contract.stages import STAGES, EngineName, Stage
-from ad_agent_mcp.server.eta import LoadState, StageTimes
-from ad_agent_mcp.server.job import Job, advance, move_model, start, steps_to_run
-from ad_agent_mcp.server.planning import plan_segment
+from ad_agent_mcp.jobs.estimates import LoadState, StageTimes
+from ad_agent_mcp.jobs.job import Job, advance, move_model, start, steps_to_run
+from ad_agent_mcp.jobs.plan import plan_segment
 
 ID = "00000000-0000-7000-8000-000000000000"
 BEGAN = 1_000_000.0

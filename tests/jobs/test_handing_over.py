@@ -10,12 +10,12 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import ErrorCode
 from ad_agent_mcp.contract.messages import Command, Shutdown
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
-from ad_agent_mcp.server.job import Job
-from ad_agent_mcp.server.store import JobStore
+from ad_agent_mcp.jobs.job import Job
+from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.server.worker_keeper import WorkerKeeper
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
-from .conftest import app_with, running, settled
+from ..in_process import app_with, running, settled
 
 pytestmark = pytest.mark.anyio
 SLOW = (sys.executable, "-m", "tests.workers.slow")

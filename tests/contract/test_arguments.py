@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ad_agent_mcp.contract.arguments import read_arguments
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode, ErrorInfo
 from ad_agent_mcp.contract.fields import GENERATE, HINTS, OTHER_TOOLS
 from ad_agent_mcp.contract.schemas import GenerateRequest
-from ad_agent_mcp.server.arguments import read_arguments
 from ad_agent_mcp.server.tools import (
     ApproveArguments,
     ImageArguments,

@@ -12,10 +12,10 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import STAGES, EngineName
-from ad_agent_mcp.server.job import Job
-from ad_agent_mcp.server.store import JobStore
+from ad_agent_mcp.jobs.job import Job
+from ad_agent_mcp.jobs.store import JobStore
 
-from .conftest import app_with, settled
+from ..in_process import app_with, settled
 
 pytestmark = pytest.mark.anyio
 
