@@ -20,7 +20,7 @@ from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.contract.stages import EngineName
 from ad_agent_mcp.jobs.job import Job, new_job_id, steps_to_run
 from ad_agent_mcp.jobs.plan import plan_segment
-from ad_agent_mcp.server.worker_process import WorkerProcess
+from ad_agent_mcp.supervisor.process import WorkerProcess
 
 from .pictures import photographs
 

@@ -36,8 +36,8 @@ from ..contract.messages import (
 from ..contract.schemas import GenerateRequest, JobState
 from ..contract.stages import EngineName
 from ..files import FileLock
-from ..server.worker_keeper import WorkerKeeper
-from ..server.worker_process import WorkerDiedError
+from ..supervisor.process import WorkerDiedError
+from ..supervisor.supervisor import WorkerKeeper
 from .admission import Intake, Prepared, small
 from .counters import Tally
 from .errors import STOPPED, broken, busy, contended, crashed, occupied, stalled

@@ -27,6 +27,7 @@ from ..jobs.retention import sweep
 from ..jobs.service import JobService, open_service
 from ..jobs.store import JobStore
 from ..media.fonts import FontCatalog
+from ..supervisor.process import WORKER_COMMAND
 from .desk import Desk
 from .metrics import SystemMonitor
 from .prompts import add_prompts, checked_prompt
@@ -34,7 +35,6 @@ from .resources import add_resources
 from .results import error_result, within_budget
 from .tools import make_tools
 from .updates import Updates
-from .worker_process import WORKER_COMMAND
 
 logger = logging.getLogger(__name__)
 

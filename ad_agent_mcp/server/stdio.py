@@ -22,10 +22,10 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.shared.message import SessionMessage
 
 from ..config import Settings
+from ..supervisor.process import WORKER_COMMAND
 from .app import open_app
 from .bodies import max_message_bytes
 from .envelope import RefusedMessageError, read_message, too_long
-from .worker_process import WORKER_COMMAND
 
 logger = logging.getLogger(__name__)
 

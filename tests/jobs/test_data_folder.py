@@ -18,7 +18,7 @@ from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.jobs.data_folder import DataFolderError
 from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.server.app import App
-from ad_agent_mcp.server.worker_process import WORKER_COMMAND
+from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 
 from ..in_process import app_with, running, settled
 

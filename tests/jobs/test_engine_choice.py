@@ -20,7 +20,7 @@ from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.jobs.plan import plan_segment
 from ad_agent_mcp.models.catalog import preset_named
 from ad_agent_mcp.server.app import App
-from ad_agent_mcp.server.worker_process import WORKER_COMMAND
+from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 
 from ..in_process import app_with, settled
 

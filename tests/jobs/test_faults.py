@@ -20,7 +20,7 @@ from ad_agent_mcp.jobs.job import Estimate, Job, advance, steps_to_run
 from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.server.app import App
 from ad_agent_mcp.server.results import job_status, status_result
-from ad_agent_mcp.server.worker_process import WORKER_COMMAND
+from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 
 from ..in_process import app_with, settled
 from .test_job import ID, requests, running_job

@@ -7,7 +7,7 @@ import pytest
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.jobs.folders import folder_warnings
-from ad_agent_mcp.server.worker_process import WORKER_COMMAND
+from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 
 from ..commands.test_cli import run
 from ..in_process import app_with, settled

@@ -12,8 +12,8 @@ from ad_agent_mcp.contract.messages import Command, Shutdown
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.jobs.store import JobStore
-from ad_agent_mcp.server.worker_keeper import WorkerKeeper
-from ad_agent_mcp.server.worker_process import WORKER_COMMAND
+from ad_agent_mcp.supervisor.process import WORKER_COMMAND
+from ad_agent_mcp.supervisor.supervisor import WorkerKeeper
 
 from ..in_process import app_with, running, settled
 

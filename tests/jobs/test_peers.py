@@ -18,7 +18,7 @@ from ad_agent_mcp.files import FileLock
 from ad_agent_mcp.jobs import service
 from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.jobs.peers import Neighbours
-from ad_agent_mcp.server.worker_process import WORKER_COMMAND
+from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 
 from ..in_process import app_with, others_go_on, running, settled
 

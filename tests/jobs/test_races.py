@@ -23,9 +23,9 @@ from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.files import FileLock
 from ad_agent_mcp.jobs.peers import Neighbours
 from ad_agent_mcp.jobs.store import JobStore
-from ad_agent_mcp.server import worker_keeper
 from ad_agent_mcp.server.results import MAX_MESSAGE_BYTES
-from ad_agent_mcp.server.worker_process import WORKER_COMMAND
+from ad_agent_mcp.supervisor import supervisor as worker_keeper
+from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 
 from ..in_process import app_with, meanwhile, others_go_on, running, settled
 from .test_engine_choice import ready
@@ -283,7 +283,7 @@ async def test_a_server_whose_stderr_is_closed_lives_on(
             raise BrokenPipeError(32, "Broken pipe")
 
     async with app_with(settings, (*WORKER_COMMAND,)) as app:
-        monkeypatch.setattr("ad_agent_mcp.server.worker_process.sys.stderr", Gone())
+        monkeypatch.setattr("ad_agent_mcp.supervisor.process.sys.stderr", Gone())
         job = await settled(app, await app.service.generate(request_))
         monkeypatch.undo()
         assert job.status is JobState.COMPLETED

@@ -12,8 +12,8 @@ from ad_agent_mcp.contract.messages import Command, UnloadModels
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.files import FileLock
 from ad_agent_mcp.server.app import App, open_app
-from ad_agent_mcp.server.worker_keeper import WorkerKeeper
-from ad_agent_mcp.server.worker_process import WORKER_COMMAND
+from ad_agent_mcp.supervisor.process import WORKER_COMMAND
+from ad_agent_mcp.supervisor.supervisor import WorkerKeeper
 
 from ..in_process import app_with, settled
 from .test_engine_choice import GPU, introduced, ready

@@ -14,7 +14,7 @@ from ad_agent_mcp.contract.stages import EngineName
 from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.jobs.retention import ABANDONED_S, DAY_S, SAFE_FROM_AGE, prune, sweep
 from ad_agent_mcp.jobs.store import JobStore
-from ad_agent_mcp.server.worker_process import WORKER_COMMAND
+from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 
 from ..in_process import app_with, settled
 

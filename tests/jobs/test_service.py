@@ -14,7 +14,7 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.jobs.job import Job
-from ad_agent_mcp.server.worker_process import WORKER_COMMAND
+from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 
 from ..in_process import app_with, running, settled
 

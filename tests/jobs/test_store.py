@@ -9,7 +9,7 @@ from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName
 from ad_agent_mcp.jobs.job import Job, new_job_id
 from ad_agent_mcp.jobs.store import JobStore
-from ad_agent_mcp.server.worker_process import WORKER_COMMAND
+from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 
 from ..in_process import app_with, settled
 from ..power_cut import Disk

@@ -6,7 +6,7 @@ from mcp.types import INVALID_PARAMS, PromptReference, ResourceTemplateReference
 
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.schemas import GenerateRequest
-from ad_agent_mcp.server.worker_process import WORKER_COMMAND
+from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 
 from ..in_process import app_with, settled
 

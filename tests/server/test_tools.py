@@ -13,7 +13,7 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.server.app import INSTRUCTIONS, LISTS_FRESH_MS
 from ad_agent_mcp.server.results import MAX_MESSAGE_BYTES, data_result, within_budget
-from ad_agent_mcp.server.worker_process import WORKER_COMMAND
+from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 
 from ..in_process import app_with
 

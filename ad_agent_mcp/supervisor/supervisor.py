@@ -9,7 +9,7 @@ from anyio.abc import TaskGroup
 
 from ..config import EngineChoice, Settings
 from ..contract.messages import Command, Event, Ready
-from .worker_process import WorkerDiedError, WorkerProcess
+from .process import WorkerDiedError, WorkerProcess
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import pytest
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest
-from ad_agent_mcp.server.worker_process import WorkerDiedError, WorkerProcess
+from ad_agent_mcp.supervisor.process import WorkerDiedError, WorkerProcess
 
 from ..in_process import app_with, settled
 
