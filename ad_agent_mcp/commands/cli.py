@@ -89,7 +89,7 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         if options.command == "serve" and options.transport == "http":
             from functools import partial
 
-            from ..server.http import serve_http
+            from ..http_api.server import serve_http
 
             anyio.run(partial(serve_http, settings, host=options.host, port=options.port))
         else:

@@ -22,9 +22,9 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.shared.message import SessionMessage
 
 from ..config import Settings
+from ..http_api.request_body import max_message_bytes
 from ..supervisor.process import WORKER_COMMAND
 from .app import open_app
-from .bodies import max_message_bytes
 from .envelope import RefusedMessageError, read_message, too_long
 
 logger = logging.getLogger(__name__)

@@ -34,7 +34,7 @@ from mcp.types import (
 )
 
 from ad_agent_mcp.__main__ import main
-from ad_agent_mcp.server import http
+from ad_agent_mcp.http_api import server as http
 from ad_agent_mcp.server.app import AdServer, App, open_app
 
 PNG = (

@@ -17,8 +17,8 @@ from mcp import Client
 from mcp.client.sse import sse_client
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.http_api.listener import MAX_CONNECTIONS, listen
 from ad_agent_mcp.server.app import open_app
-from ad_agent_mcp.server.listener import MAX_CONNECTIONS, listen
 
 from .support import SERVER, Place, call, http_server, refused, wait_until
 from .test_stdio import BAD_LINES, ECHOES, HELLO, MEGABYTE, MODERN, UNANSWERED

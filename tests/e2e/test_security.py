@@ -20,8 +20,8 @@ from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 from ad_agent_mcp.config import Settings
-from ad_agent_mcp.server import bodies
-from ad_agent_mcp.server import http as http_module
+from ad_agent_mcp.http_api import request_body as bodies
+from ad_agent_mcp.http_api import server as http_module
 from ad_agent_mcp.server.app import open_app
 
 from ..conftest import draw_product

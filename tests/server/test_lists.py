@@ -12,10 +12,10 @@ from mcp import Client
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.http_api.server import build_http_app
 from ad_agent_mcp.jobs.job import new_job_id
 from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.server.app import open_app
-from ad_agent_mcp.server.http import build_http_app
 
 from ..in_process import running, settled
 

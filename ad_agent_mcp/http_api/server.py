@@ -19,10 +19,7 @@ from starlette.types import ASGIApp
 from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode
 from ..jobs.errors import out_of_files
-from .app import App, open_app
-from .auth import LOOPBACK_ORIGIN, OPEN_PATHS, FrontDoor, Guard, is_loopback
-from .bodies import BodyRefusedError, max_message_bytes, read_body
-from .dashboard import PAGE_PATH, Dashboard
+from ..server.app import App, open_app
 from .listener import (
     MAX_CONNECTIONS,
     MAX_UNACCEPTED,
@@ -32,7 +29,10 @@ from .listener import (
     listen,
     log_floods_seldom,
 )
+from .page import PAGE_PATH, Dashboard
 from .posted import PostedMessages
+from .request_body import BodyRefusedError, max_message_bytes, read_body
+from .security import LOOPBACK_ORIGIN, OPEN_PATHS, FrontDoor, Guard, is_loopback
 
 logger = logging.getLogger(__name__)
 
@@ -198,7 +198,7 @@ class _Routes:
         return await anyio.to_thread.run_sync(self._scraped)
 
     def _scraped(self) -> Response:
-        from .exposition import CONTENT_TYPE, expose  # not at start, which its library would slow down
+        from .prometheus import CONTENT_TYPE, expose  # not at start, which its library would slow down
 
         desk = self._app.desk
         return Response(expose(desk.service, desk.monitor.sample().gpu_info), media_type=CONTENT_TYPE)

@@ -11,10 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.schemas import GenerateRequest, GpuInfo
 from ad_agent_mcp.contract.stages import STAGES, EngineName
+from ad_agent_mcp.http_api.prometheus import expose
 from ad_agent_mcp.jobs.counters import BOUNDS_S, Tally
 from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.server.app import App
-from ad_agent_mcp.server.exposition import expose
 
 from ..in_process import app_with, running, settled
 

@@ -26,10 +26,10 @@ from ..contract.errors import AdAgentError, ErrorCode, invalid
 from ..contract.schemas import LAYER_NAMES, SystemMetrics
 from ..jobs.job import Job
 from ..media.preview import encode_fitting
-from .app import App
-from .bodies import read_body
-from .results import dump, job_status
-from .tools import ApproveArguments, StopArguments
+from ..server.app import App
+from ..server.results import dump, job_status
+from ..server.tools import ApproveArguments, StopArguments
+from .request_body import read_body
 
 PAGE_PATH = "/dashboard"
 SAMPLE_EVERY_S = 2.0
