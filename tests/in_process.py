@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.jobs.job import Job
-from ad_agent_mcp.server.app import App, open_app
+from ad_agent_mcp.mcp_api.server import App, open_app
 
 
 @contextlib.asynccontextmanager

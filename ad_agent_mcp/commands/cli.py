@@ -93,7 +93,7 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
 
             anyio.run(partial(serve_http, settings, host=options.host, port=options.port))
         else:
-            from ..server.stdio import serve_stdio
+            from ..mcp_api.stdio import serve_stdio
 
             anyio.run(serve_stdio, settings)
     return 0

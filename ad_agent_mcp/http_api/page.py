@@ -25,10 +25,10 @@ from ..contract.arguments import invalid_arguments
 from ..contract.errors import AdAgentError, ErrorCode, invalid
 from ..contract.schemas import LAYER_NAMES, SystemMetrics
 from ..jobs.job import Job
+from ..mcp_api.responses import dump, job_status
+from ..mcp_api.server import App
+from ..mcp_api.tools import ApproveArguments, StopArguments
 from ..media.preview import encode_fitting
-from ..server.app import App
-from ..server.results import dump, job_status
-from ..server.tools import ApproveArguments, StopArguments
 from .request_body import read_body
 
 PAGE_PATH = "/dashboard"

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..server.envelope import BYTE_ORDER_MARK, RefusedMessageError, read_message
+from ..mcp_api.envelope import BYTE_ORDER_MARK, RefusedMessageError, read_message
 from .request_body import BodyRefusedError, read_body
 
 _READ_INLINE_BYTES = 1 << 16

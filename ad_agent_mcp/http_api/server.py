@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode
 from ..jobs.errors import out_of_files
-from ..server.app import App, open_app
+from ..mcp_api.server import App, open_app
 from .listener import (
     MAX_CONNECTIONS,
     MAX_UNACCEPTED,

@@ -18,7 +18,7 @@ pwd.getpwuid = pwd.getpwnam = nobody
 STRANGER = """
 import os, sys
 import anyio._backends._asyncio
-import ad_agent_mcp.server.stdio, ad_agent_mcp.jobs.retention
+import ad_agent_mcp.mcp_api.stdio, ad_agent_mcp.jobs.retention
 if os.getuid() == 0:
     os.setgroups([]); os.setgid(12345); os.setuid(12345)
 """

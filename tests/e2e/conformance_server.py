@@ -35,7 +35,7 @@ from mcp.types import (
 
 from ad_agent_mcp.__main__ import main
 from ad_agent_mcp.http_api import server as http
-from ad_agent_mcp.server.app import AdServer, App, open_app
+from ad_agent_mcp.mcp_api.server import AdServer, App, open_app
 
 PNG = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg=="  # one red pixel

@@ -18,7 +18,7 @@ from mcp.client.sse import sse_client
 
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.http_api.listener import MAX_CONNECTIONS, listen
-from ad_agent_mcp.server.app import open_app
+from ad_agent_mcp.mcp_api.server import open_app
 
 from .support import SERVER, Place, call, http_server, refused, wait_until
 from .test_stdio import BAD_LINES, ECHOES, HELLO, MEGABYTE, MODERN, UNANSWERED

@@ -10,7 +10,7 @@ import pytest
 from mcp.types import BlobResourceContents, ImageContent, TextResourceContents
 from PIL import Image, ImageChops
 
-from ad_agent_mcp.server.results import MAX_MESSAGE_BYTES
+from ad_agent_mcp.mcp_api.responses import MAX_MESSAGE_BYTES
 
 from .support import ERAS, SMALL, TRANSPORTS, Place, call, connected, finish, refused
 

@@ -22,7 +22,7 @@ from PIL import Image
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.http_api import request_body as bodies
 from ad_agent_mcp.http_api import server as http_module
-from ad_agent_mcp.server.app import open_app
+from ad_agent_mcp.mcp_api.server import open_app
 
 from ..conftest import draw_product
 from .support import Place, call, finish, http_server, processes_of, refused, wait_until
@@ -453,8 +453,8 @@ async def test_whatever_prints_in_server_or_worker_corrupts_no_message(tmp_path:
 import os, sys, anyio
 from functools import partial
 from ad_agent_mcp.config import Settings
-from ad_agent_mcp.server.stdio import serve_stdio
-from ad_agent_mcp.server.desk import Desk
+from ad_agent_mcp.mcp_api.stdio import serve_stdio
+from ad_agent_mcp.mcp_api.context import Desk
 health = Desk.health
 async def noisy(desk):
     print("a library says hello", flush=True)

@@ -14,7 +14,7 @@ from ad_agent_mcp.contract.stages import STAGES, EngineName
 from ad_agent_mcp.http_api.prometheus import expose
 from ad_agent_mcp.jobs.counters import BOUNDS_S, Tally
 from ad_agent_mcp.jobs.job import Job
-from ad_agent_mcp.server.app import App
+from ad_agent_mcp.mcp_api.server import App
 
 from ..in_process import app_with, running, settled
 

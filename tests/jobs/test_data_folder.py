@@ -17,7 +17,7 @@ from ad_agent_mcp.contract.errors import ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.jobs.data_folder import DataFolderError
 from ad_agent_mcp.jobs.store import JobStore
-from ad_agent_mcp.server.app import App
+from ad_agent_mcp.mcp_api.server import App
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 
 from ..in_process import app_with, running, settled

@@ -18,8 +18,8 @@ from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName, Stage
 from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.jobs.plan import plan_segment
+from ad_agent_mcp.mcp_api.server import App
 from ad_agent_mcp.models.catalog import preset_named
-from ad_agent_mcp.server.app import App
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 
 from ..in_process import app_with, settled

@@ -16,7 +16,7 @@ from ad_agent_mcp.jobs.estimates import LoadState, StageTimes
 from ad_agent_mcp.jobs.job import Job, advance, move_model, share_of, start
 from ad_agent_mcp.jobs.plan import plan_segment
 from ad_agent_mcp.jobs.store import JobStore
-from ad_agent_mcp.server import results
+from ad_agent_mcp.mcp_api import responses as results
 
 from .traces import BEGAN, DRAFT, ID, Trace, diffusion_trace, replay
 

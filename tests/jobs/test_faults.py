@@ -18,8 +18,8 @@ from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName, Stage
 from ad_agent_mcp.jobs.job import Estimate, Job, advance, steps_to_run
 from ad_agent_mcp.jobs.store import JobStore
-from ad_agent_mcp.server.app import App
-from ad_agent_mcp.server.results import job_status, status_result
+from ad_agent_mcp.mcp_api.responses import job_status, status_result
+from ad_agent_mcp.mcp_api.server import App
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 
 from ..in_process import app_with, settled

@@ -23,7 +23,7 @@ from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.files import FileLock
 from ad_agent_mcp.jobs.peers import Neighbours
 from ad_agent_mcp.jobs.store import JobStore
-from ad_agent_mcp.server.results import MAX_MESSAGE_BYTES
+from ad_agent_mcp.mcp_api.responses import MAX_MESSAGE_BYTES
 from ad_agent_mcp.supervisor import supervisor as worker_keeper
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 

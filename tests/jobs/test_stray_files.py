@@ -19,7 +19,7 @@ from ad_agent_mcp.contract.stages import EngineName
 from ad_agent_mcp.jobs.job import Job, new_job_id
 from ad_agent_mcp.jobs.retention import prune
 from ad_agent_mcp.jobs.store import JobStore, UnreadableJobError
-from ad_agent_mcp.server.results import MAX_MESSAGE_BYTES
+from ad_agent_mcp.mcp_api.responses import MAX_MESSAGE_BYTES
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 
 from ..in_process import app_with, settled

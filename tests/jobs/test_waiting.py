@@ -15,7 +15,7 @@ from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.jobs import service
 from ad_agent_mcp.jobs.admission import Prepared
-from ad_agent_mcp.server.app import App
+from ad_agent_mcp.mcp_api.server import App
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 
 from ..in_process import app_with, others_go_on, running, settled

@@ -5,7 +5,7 @@ import sys
 import anyio
 
 from ad_agent_mcp.config import Settings
-from ad_agent_mcp.server.stdio import serve_stdio
+from ad_agent_mcp.mcp_api.stdio import serve_stdio
 
 command = sys.argv[1:]
 

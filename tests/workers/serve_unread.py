@@ -7,7 +7,7 @@ import anyio
 
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.logs import configure_logging, unblocked_stderr
-from ad_agent_mcp.server.stdio import serve_stdio
+from ad_agent_mcp.mcp_api.stdio import serve_stdio
 
 configure_logging("INFO", "text", process="server")
 with unblocked_stderr():

@@ -10,8 +10,8 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 
-from .desk import Desk
-from .results import dump
+from .context import Desk
+from .responses import dump
 
 RANGE_BYTES = 600_000
 """Default and largest range of a picture in one message; base64 makes it a third larger."""

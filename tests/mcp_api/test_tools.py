@@ -11,8 +11,8 @@ from mcp.types import INVALID_PARAMS
 
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.schemas import GenerateRequest
-from ad_agent_mcp.server.app import INSTRUCTIONS, LISTS_FRESH_MS
-from ad_agent_mcp.server.results import MAX_MESSAGE_BYTES, data_result, within_budget
+from ad_agent_mcp.mcp_api.responses import MAX_MESSAGE_BYTES, data_result, within_budget
+from ad_agent_mcp.mcp_api.server import INSTRUCTIONS, LISTS_FRESH_MS
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 
 from ..in_process import app_with
@@ -115,7 +115,7 @@ def test_a_started_server_has_loaded_no_array_or_model_library():
     code = """
 import sys, anyio
 from ad_agent_mcp.config import Settings
-from ad_agent_mcp.server.app import open_app
+from ad_agent_mcp.mcp_api.server import open_app
 from ad_agent_mcp.server import http, stdio
 from mcp import Client, MCPError
 from mcp.types import INVALID_PARAMS

@@ -6,7 +6,7 @@ import pytest
 from mcp import Client
 from mcp.server import MCPServer
 
-from ad_agent_mcp.server.updates import Updates
+from ad_agent_mcp.mcp_api.subscriptions import Updates
 
 pytestmark = pytest.mark.anyio
 

@@ -24,8 +24,8 @@ from mcp.shared.message import SessionMessage
 from ..config import Settings
 from ..http_api.request_body import max_message_bytes
 from ..supervisor.process import WORKER_COMMAND
-from .app import open_app
 from .envelope import RefusedMessageError, read_message, too_long
+from .server import open_app
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from mcp import Client
 
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.schemas import GenerateRequest
-from ad_agent_mcp.server.app import open_app
+from ad_agent_mcp.mcp_api.server import open_app
 
 from ..in_process import settled
 

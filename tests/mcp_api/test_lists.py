@@ -15,7 +15,7 @@ from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.http_api.server import build_http_app
 from ad_agent_mcp.jobs.job import new_job_id
 from ad_agent_mcp.jobs.store import JobStore
-from ad_agent_mcp.server.app import open_app
+from ad_agent_mcp.mcp_api.server import open_app
 
 from ..in_process import running, settled
 

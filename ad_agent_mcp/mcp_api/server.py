@@ -27,14 +27,14 @@ from ..jobs.retention import sweep
 from ..jobs.service import JobService, open_service
 from ..jobs.store import JobStore
 from ..media.fonts import FontCatalog
+from ..server.metrics import SystemMonitor
 from ..supervisor.process import WORKER_COMMAND
-from .desk import Desk
-from .metrics import SystemMonitor
+from .context import Desk
 from .prompts import add_prompts, checked_prompt
 from .resources import add_resources
-from .results import error_result, within_budget
+from .responses import error_result, within_budget
+from .subscriptions import Updates
 from .tools import make_tools
-from .updates import Updates
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from ..jobs.job import Job
 from ..jobs.service import JobService
 from ..jobs.store import JobStore
 from ..media.fonts import FontCatalog
-from .metrics import SystemMonitor
-from .results import FileLocator, job_status
+from ..server.metrics import SystemMonitor
+from .responses import FileLocator, job_status
 
 
 class HealthReport(BaseModel):

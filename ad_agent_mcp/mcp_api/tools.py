@@ -27,8 +27,8 @@ from ..jobs.job import Job
 from ..jobs.lookup import ANY, FINISHED, UNFINISHED, WAITING, Latest, which_job
 from ..jobs.service import JobService
 from ..media.preview import PictureFormat, encode_fitting, encode_preview, size_of
-from .desk import Desk, HealthReport
-from .results import (
+from .context import Desk, HealthReport
+from .responses import (
     ENVELOPE_BYTES,
     MAX_MESSAGE_BYTES,
     MAX_PICTURE_BYTES,

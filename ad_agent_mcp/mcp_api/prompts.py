@@ -16,7 +16,7 @@ from mcp.types import (
 )
 
 from ..contract.schemas import LAYER_NAMES
-from .desk import Desk
+from .context import Desk
 
 MAX_COMPLETIONS = 100
 
