@@ -22,6 +22,7 @@ from ..contract.stages import EngineName
 from ..engines.diffusion.gpu import visible_gpu
 from ..engines.diffusion.host import free_host_bytes
 from ..files import write_atomically
+from ..hardware import SystemMonitor
 from ..jobs.folders import folder_warnings
 from ..jobs.image_refs import image_roots
 from ..jobs.store import JobStore
@@ -30,7 +31,6 @@ from ..models.catalog import preset_named
 from ..models.library import ModelLibrary, Standing, State, remedy, unavailable
 from ..models.memory_plan import rows
 from ..models.selection import choose_engine, lacks_to_compile, plan_for
-from ..server.metrics import SystemMonitor
 
 MIN_FREE_GB = 1
 MIN_RAM_GB = 2

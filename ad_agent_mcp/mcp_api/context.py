@@ -10,12 +10,12 @@ from starlette.requests import Request
 
 from .. import __version__
 from ..contract.schemas import GenerateRequest, JobStatus
+from ..hardware import SystemMonitor
 from ..jobs.folders import folder_warnings
 from ..jobs.job import Job
 from ..jobs.service import JobService
 from ..jobs.store import JobStore
 from ..media.fonts import FontCatalog
-from ..server.metrics import SystemMonitor
 from .responses import FileLocator, job_status
 
 

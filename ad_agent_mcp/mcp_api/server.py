@@ -20,6 +20,7 @@ from pydantic import AnyUrl
 from .. import __version__
 from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo
+from ..hardware import SystemMonitor
 from ..jobs.admission import Intake
 from ..jobs.errors import out_of_files
 from ..jobs.image_refs import ReferenceReader, image_roots
@@ -27,7 +28,6 @@ from ..jobs.retention import sweep
 from ..jobs.service import JobService, open_service
 from ..jobs.store import JobStore
 from ..media.fonts import FontCatalog
-from ..server.metrics import SystemMonitor
 from ..supervisor.process import WORKER_COMMAND
 from .context import Desk
 from .prompts import add_prompts, checked_prompt

@@ -14,7 +14,7 @@ from ad_agent_mcp.engines.diffusion.gpu import Gpu
 from ad_agent_mcp.files import FileLock
 
 from ..engines.hub import COMMIT, serve
-from ..server.test_metrics import FakeNvml
+from ..test_hardware import FakeNvml
 from .test_cli import run, started
 
 OFFLINE = {"AD_AGENT_OFFLINE": "1"}

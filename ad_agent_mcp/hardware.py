@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 
-from ..contract.schemas import GpuInfo, SystemMetrics
+from .contract.schemas import GpuInfo, SystemMetrics
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ad_agent_mcp.server.metrics import SystemMonitor
+from ad_agent_mcp.hardware import SystemMonitor
 
 pytestmark = pytest.mark.anyio
 GIB = 2**30
