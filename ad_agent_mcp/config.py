@@ -152,6 +152,11 @@ class Settings(BaseSettings):
         """What a server holds while it uses the GPU."""
         return self.data_dir / "locks" / "device-0.lock"
 
+    @property
+    def max_message_bytes(self) -> int:
+        """The largest message that a client may send: two pictures in base64, and their arguments."""
+        return self.max_image_bytes * 3 + (1 << 20)
+
     @cached_property
     def bearer_token(self) -> str | None:
         """The HTTP token, from either setting.

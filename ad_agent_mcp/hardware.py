@@ -1,15 +1,46 @@
-"""What the machine is doing: CPU and RAM through psutil, GPUs through NVML where there is one."""
+"""The machine: CPU and memory through psutil, GPUs through NVML where there is one. Imports no model library."""
 
 import contextlib
 import logging
+import os
 import time
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import psutil
+from pydantic import BaseModel
 
-from .contract.schemas import GpuInfo, SystemMetrics
+from .files import FileLock
 
 logger = logging.getLogger(__name__)
+
+
+class GpuInfo(BaseModel):
+    """One GPU as NVML sees it; memory in MiB, percentages 0-100."""
+
+    index: int
+    name: str
+    vram_used_mb: int
+    vram_total_mb: int
+    vram_percent: float
+    utilization: int
+
+
+class SystemMetrics(BaseModel):
+    """The machine now; memory in GiB, percentages 0-100."""
+
+    cpu_percent: float
+    ram_used_gb: float
+    ram_total_gb: float
+    ram_percent: float
+    gpu_info: list[GpuInfo]
+
+
+class Gpu(NamedTuple):
+    """A GPU, and its memory that a job of ours will find free."""
+
+    name: str
+    free_bytes: int
 
 
 class SystemMonitor:
@@ -71,6 +102,70 @@ class SystemMonitor:
         for what in self._failing - failures.keys() if "NVML" not in failures else ():
             logger.info("%s can be read again", what)
         self._failing = set(failures)
+
+
+def visible_gpu(lock: Path) -> Gpu | None:
+    """The first GPU that CUDA would show this process; None where there is none, or no driver.
+
+    While another server of ours holds `lock`, all memory counts as free: it will be when it is our turn.
+    """
+    import pynvml  # pyright: ignore[reportMissingTypeStubs]
+
+    nvml: Any = pynvml
+    with contextlib.suppress(nvml.NVMLError, ValueError, LookupError):
+        nvml.nvmlInit()
+        try:
+            handle = _first_visible(nvml, os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip())
+            memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+            free = memory.free if FileLock.is_free(lock) else memory.total
+            return Gpu(_text(nvml.nvmlDeviceGetName(handle)), free)
+        finally:
+            nvml.nvmlShutdown()
+    return None
+
+
+def free_host_bytes(control_group: Path = Path("/sys/fs/cgroup")) -> int:
+    """Free memory of the machine, or of the container where that has less: beyond it the kernel kills.
+
+    Args:
+        control_group: where Linux (cgroup v2) tells what this process and its siblings may use and do use.
+    """
+    free = psutil.virtual_memory().available
+    try:
+        limit = int((control_group / "memory.max").read_text("ascii"))  # without a limit it says "max"
+        used = int((control_group / "memory.current").read_text("ascii"))
+        lines = (control_group / "memory.stat").read_text("ascii").splitlines()
+        cached = sum(int(line.split()[1]) for line in lines if line.startswith(("active_file ", "inactive_file ")))
+    except (OSError, ValueError):
+        return free
+    return max(0, min(free, limit - used + cached))
+
+
+def _first_visible(nvml: Any, name: str) -> Any:
+    """NVML's handle of what CUDA calls `name`: a place in the order of PCI buses, or the beginning of a UUID.
+
+    NVML promises no order of its own, and CUDA counts by PCI bus because a worker's CUDA_DEVICE_ORDER says so.
+
+    Raises:
+        LookupError: there is none of that name.
+        ValueError: it is no such name.
+    """
+    if name.startswith("MIG-"):
+        return nvml.nvmlDeviceGetHandleByUUID(name)
+    by_bus: dict[tuple[int, ...], Any] = {}
+    for index in range(nvml.nvmlDeviceGetCount()):
+        with contextlib.suppress(nvml.NVMLError):  # one that has failed is not shown by CUDA either
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            pci = nvml.nvmlDeviceGetPciInfo(handle)
+            by_bus[pci.domain, pci.bus, pci.device] = handle
+    handles = [by_bus[place] for place in sorted(by_bus)]
+    if name.startswith("GPU-"):
+        handles, name = [one for one in handles if _text(nvml.nvmlDeviceGetUUID(one)).startswith(name)], "0"
+    return dict(enumerate(handles))[int(name)]
+
+
+def _text(told: str | bytes) -> str:
+    return told.decode() if isinstance(told, bytes) else told
 
 
 def _gpu(nvml: Any, index: int) -> GpuInfo:

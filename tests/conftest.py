@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.schemas import GenerateRequest
 
 RUNS_EVERYTHING = os.environ.get("AD_AGENT_TEST_ALL") == "1"
 
@@ -53,3 +54,10 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def settings(tmp_path: Path, pictures: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data", image_roots=(pictures,), log_level="WARNING")
+
+
+@pytest.fixture
+def request_(pictures: Path) -> GenerateRequest:
+    return GenerateRequest(
+        product_image=str(pictures / "bottle.png"), text_content="안녕", width=256, height=256, seed=5
+    )

@@ -2,17 +2,14 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.from_thread
 import anyio.to_thread
-import pytest
 from anyio.abc import TaskGroup
 
 from ad_agent_mcp.config import Settings
-from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.mcp_api.server import App, open_app
 
@@ -22,13 +19,6 @@ async def app_with(settings: Settings, command: Sequence[str], **changes: Any) -
     """A server whose workers are started by `command`."""
     async with open_app(settings.model_copy(update=changes), command=command) as app:
         yield app
-
-
-@pytest.fixture
-def request_(pictures: Path) -> GenerateRequest:
-    return GenerateRequest(
-        product_image=str(pictures / "bottle.png"), text_content="안녕", width=256, height=256, seed=5
-    )
 
 
 async def settled(app: App, job: Job, *, seconds: float = 30) -> Job:

@@ -19,10 +19,8 @@ from .. import __version__
 from ..config import EngineChoice, Settings
 from ..contract.errors import AdAgentError
 from ..contract.stages import EngineName
-from ..engines.diffusion.gpu import visible_gpu
-from ..engines.diffusion.host import free_host_bytes
 from ..files import write_atomically
-from ..hardware import SystemMonitor
+from ..hardware import SystemMonitor, free_host_bytes, visible_gpu
 from ..jobs.folders import folder_warnings
 from ..jobs.image_refs import image_roots
 from ..jobs.store import JobStore

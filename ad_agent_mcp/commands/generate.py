@@ -107,7 +107,7 @@ def make_ad(arguments: Mapping[str, Any], folder: Path, *, settings: Mapping[str
 
 def example_photo() -> Path:
     """The product photo that comes with the package, or lies beside it in a checkout."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     inside = package / "examples" / "product.png"
     return inside if inside.is_file() else package.parent / "examples" / "product.png"
 

@@ -9,7 +9,6 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -18,7 +17,7 @@ from pydantic import (
     model_serializer,
 )
 
-from .errors import ErrorInfo, Fix, MessageText, Record
+from .errors import Fix, MessageText, Record
 from .words import LOST_CHARACTER, canonical, mended
 
 ImageReference = Annotated[str, Field(min_length=1)]
@@ -193,61 +192,3 @@ class Check(Record):
     value: float | None = None
     limit: float | None = None
     fix: Fix | None = None
-
-
-class GpuInfo(BaseModel):
-    """One GPU as NVML sees it; memory in MiB, percentages 0-100."""
-
-    index: int
-    name: str
-    vram_used_mb: int
-    vram_total_mb: int
-    vram_percent: float
-    utilization: int
-
-
-class SystemMetrics(BaseModel):
-    """The machine now; memory in GiB, percentages 0-100."""
-
-    cpu_percent: float
-    ram_used_gb: float
-    ram_total_gb: float
-    ram_percent: float
-    gpu_info: list[GpuInfo]
-
-
-class JobStatus(BaseModel):
-    """One job as a client sees it."""
-
-    job_id: str
-    status: JobState
-    waiting_for: Literal["approval"] | None = None
-    progress_percent: int
-    current_step: str | None = None
-    sub_step: str | None = None
-    message: str
-    elapsed_sec: float
-    eta_seconds: int | None = None
-    step_eta_seconds: int | None = None
-    system_metrics: SystemMetrics | None = None
-    parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
-    step1_result: str | None = None
-    step2_result: str | None = None
-    final_result: str | None = None
-    files: dict[str, str | None] = Field(default_factory=dict[str, str | None])
-    images: dict[str, str | None] | None = None
-    engine: str
-    created_at: str
-    warnings: list[Notice] = Field(default_factory=list[Notice])
-    checks: list[Check] = Field(default_factory=list[Check])
-    error: ErrorInfo | None = None
-
-
-class FontInfo(BaseModel):
-    """One font a request may name."""
-
-    name: str
-    path: str
-    family: str
-    style: str
-    hangul: bool

@@ -28,4 +28,4 @@ def import_engine(name: EngineName) -> None:
     Raises:
         ImportError: one is not installed, or does not work here.
     """
-    importlib.import_module({EngineName.DRAFT: ".draft", EngineName.DIFFUSION: ".diffusion.engine"}[name], __package__)
+    importlib.import_module(f".{name}.engine", __package__)

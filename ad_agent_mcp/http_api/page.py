@@ -23,11 +23,12 @@ from starlette.routing import Route
 
 from ..contract.arguments import invalid_arguments
 from ..contract.errors import AdAgentError, ErrorCode, invalid
-from ..contract.schemas import LAYER_NAMES, SystemMetrics
+from ..contract.schemas import LAYER_NAMES
+from ..hardware import SystemMetrics
 from ..jobs.job import Job
-from ..mcp_api.responses import dump, job_status
 from ..mcp_api.server import App
 from ..mcp_api.tools import ApproveArguments, StopArguments
+from ..mcp_api.views import dump, job_status
 from ..media.preview import encode_fitting
 from .request_body import read_body
 
@@ -53,7 +54,7 @@ class Dashboard:
     """The routes of the page; owns the machine's last minutes."""
 
     def __init__(self, app: App) -> None:
-        self._desk = app.desk
+        self._context = app.context
         self._over: dict[str, dict[str, Any]] = {}
         """Jobs that are over, as they are shown: they do not change, and the page asks every second."""
         self._history: deque[tuple[float, SystemMetrics]] = deque(maxlen=int(HISTORY_S / SAMPLE_EVERY_S))
@@ -68,11 +69,11 @@ class Dashboard:
 
     async def _record(self) -> None:
         while True:
-            self._history.append((time.monotonic(), await anyio.to_thread.run_sync(self._desk.monitor.sample)))
+            self._history.append((time.monotonic(), await anyio.to_thread.run_sync(self._context.monitor.sample)))
             await anyio.sleep(SAMPLE_EVERY_S)
 
     def routes(self) -> list[Route]:
-        html = (Path(__file__).parent / "dashboard.html").read_text("utf-8")
+        html = (Path(__file__).parent / "page.html").read_text("utf-8")
         policy = (
             f"default-src 'none'; script-src {_hash(html, 'script')}; style-src {_hash(html, 'style')}; "
             "img-src 'self' blob:; connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
@@ -93,12 +94,12 @@ class Dashboard:
     async def state(self, request: Request) -> Response:
         """Server, machine, jobs. Samples and finished jobs that the page has already are left out."""
         query = _checked(_StateQuery, dict(request.query_params))
-        await self._desk.service.adopt_ghosts()
+        await self._context.service.adopt_ghosts()
         active, over, total = await anyio.to_thread.run_sync(self._jobs, query.limit)
         version = hashlib.sha256(JSONResponse(over).body).hexdigest()[:16]
         return JSONResponse(
             {
-                "server": (await self._desk.health()).model_dump(mode="json"),
+                "server": (await self._context.health()).model_dump(mode="json"),
                 "samples": [{"at": at, **sample.model_dump()} for at, sample in self._history if at > query.since],
                 "active": active,
                 "over": over if version != query.known else None,
@@ -110,14 +111,14 @@ class Dashboard:
     async def stop(self, request: Request) -> Response:
         """What the tool `stop` does."""
         given = _checked(StopArguments, await _body(request))
-        return await self._answer(await self._desk.service.stop(request.path_params["job_id"], force=given.force))
+        return await self._answer(await self._context.service.stop(request.path_params["job_id"], force=given.force))
 
     async def approve(self, request: Request) -> Response:
         """What the tool `approve_step` does, decided by a person."""
         given = _checked(ApproveArguments, await _body(request))
         action = given.action or "approve"
         return await self._answer(
-            await self._desk.service.approve(
+            await self._context.service.approve(
                 request.path_params["job_id"], action=action, changes=given.changes, by="person"
             )
         )
@@ -125,7 +126,7 @@ class Dashboard:
     async def picture(self, request: Request) -> Response:
         """One layer as a small WebP with alpha; the photo as it was given while there is no product layer."""
         max_side = _checked(_PictureQuery, dict(request.query_params)).max_side
-        path = await anyio.to_thread.run_sync(lambda: self._desk.store.picture(**request.path_params))
+        path = await anyio.to_thread.run_sync(lambda: self._context.store.picture(**request.path_params))
         version = await anyio.to_thread.run_sync(_version, path) if path is not None else None
         if path is None or version is None:
             raise AdAgentError(ErrorCode.NOT_FOUND, "There is no such picture.")
@@ -139,17 +140,17 @@ class Dashboard:
 
     def _jobs(self, limit: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
         """All jobs that are not over and the newest that are, newest first; and how many there are."""
-        ids = self._desk.store.job_ids()
-        wanted = sorted({*ids[:limit], *self._desk.store.active_jobs()}, reverse=True)
+        ids = self._context.store.job_ids()
+        wanted = sorted({*ids[:limit], *self._context.store.active_jobs()}, reverse=True)
         known = self._over
-        found = list(self._desk.service.find_all(job_id for job_id in wanted if job_id not in known))
+        found = list(self._context.service.find_all(job_id for job_id in wanted if job_id not in known))
         known = known | {job.id: self._shown(job) for job in found if job.status.is_terminal}
         self._over = over = {job_id: known[job_id] for job_id in wanted if job_id in known}
         active = [self._shown(job) for job in found if not job.status.is_terminal]
         return active, list(over.values()), len(ids)
 
     def _shown(self, job: Job) -> dict[str, Any]:
-        store = self._desk.store
+        store = self._context.store
         status = job_status(job, store=store, locate=lambda job_id, name: f"/files/{job_id}/{name}.png", metrics=None)
         layers = {name: path for name in LAYER_NAMES if (path := store.picture(job.id, name)) is not None}
         versions = {name: version for name, path in layers.items() if (version := _version(path)) is not None}

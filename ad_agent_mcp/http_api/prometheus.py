@@ -13,8 +13,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ..contract.schemas import GpuInfo, JobState
+from ..contract.schemas import JobState
 from ..contract.stages import EngineName
+from ..hardware import GpuInfo
 from ..jobs.counters import BOUNDS_S
 from ..jobs.service import JobService
 
@@ -32,16 +33,16 @@ class _ServerCollector(Collector):
         self._gpus = gpus
 
     def collect(self) -> Iterator[Metric]:
-        service, tally = self._service, self._service.tally
+        service, counters = self._service, self._service.counters
         jobs = CounterMetricFamily("ad_agent_jobs", "Jobs that are over", labels=("engine", "outcome"))
         for engine in EngineName:
             for outcome in (state for state in JobState if state.is_terminal):
-                jobs.add_metric((engine, outcome), tally.ended[engine, outcome])
+                jobs.add_metric((engine, outcome), counters.ended[engine, outcome])
         yield jobs
         stages = HistogramMetricFamily("ad_agent_stage_seconds", "Duration of stages", labels=("engine", "stage"))
-        for key, counts in list(tally.stages.items()):  # this is a thread beside the one that counts
+        for key, counts in list(counters.stages.items()):  # this is a thread beside the one that counts
             buckets = list(zip((*map(str, BOUNDS_S), "+Inf"), accumulate(counts), strict=True))
-            stages.add_metric(key, buckets, tally.stage_seconds[key])
+            stages.add_metric(key, buckets, counters.stage_seconds[key])
         yield stages
         yield GaugeMetricFamily("ad_agent_jobs_running", "Jobs that have the worker", int(service.current is not None))
         yield GaugeMetricFamily("ad_agent_queue_length", "Jobs that wait for the worker", service.queue_length)

@@ -5,18 +5,12 @@ import logging
 import anyio
 from starlette.requests import ClientDisconnect, Request
 
-from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode
 
 logger = logging.getLogger(__name__)
 
 BODY_TIMEOUT_S = 60
 """A body that takes longer is not waited for: each is held in memory."""
-
-
-def max_message_bytes(settings: Settings) -> int:
-    """The largest message that a client may send: two pictures in base64, and their arguments."""
-    return settings.max_image_bytes * 3 + (1 << 20)
 
 
 class BodyRefusedError(AdAgentError):

@@ -31,7 +31,7 @@ from .listener import (
 )
 from .page import PAGE_PATH, Dashboard
 from .posted import PostedMessages
-from .request_body import BodyRefusedError, max_message_bytes, read_body
+from .request_body import BodyRefusedError, read_body
 from .security import LOOPBACK_ORIGIN, OPEN_PATHS, FrontDoor, Guard, is_loopback
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def build_http_app(app: App, *, token: str | None, bound_host: str) -> ASGIApp:
     # Host and Origin are checked here for every route, the SDK's own included.
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     settings = app.service.settings
-    max_body = max_message_bytes(settings)
+    max_body = settings.max_message_bytes
     mcp_app = app.server.streamable_http_app(transport_security=unchecked, max_request_body_size=max_body)
     sse_app = app.server.sse_app(transport_security=unchecked, max_request_body_size=max_body)
     dashboard = Dashboard(app) if settings.dev else None
@@ -159,7 +159,7 @@ class _Routes:
 
     async def health(self, request: Request) -> Response:
         """Everything for who has the token, two facts for who has not."""
-        report = await self._app.desk.health()
+        report = await self._app.context.health()
         if request.scope["has_token"]:
             return JSONResponse(report.model_dump(mode="json"))
         return JSONResponse({"status": report.status, "gpu_available": report.gpu_available})
@@ -168,7 +168,7 @@ class _Routes:
         """One layer of a job; ranges and ETags are the framework's."""
         path = status = None
         with suppress(AdAgentError, FileNotFoundError):  # no id of a job, or the job goes this very moment
-            path = await anyio.to_thread.run_sync(lambda: self._app.desk.store.layer(**request.path_params))
+            path = await anyio.to_thread.run_sync(lambda: self._app.context.store.layer(**request.path_params))
             status = await anyio.to_thread.run_sync(path.stat) if path is not None else None
         if path is None or status is None:
             raise AdAgentError(ErrorCode.NOT_FOUND, "There is no such picture.")
@@ -191,7 +191,7 @@ class _Routes:
         )
         if not content:
             raise BodyRefusedError(400, f"The body is empty. {_HOW_TO_UPLOAD}")
-        return JSONResponse(await anyio.to_thread.run_sync(service.intake.keep, content), status_code=201)
+        return JSONResponse(await anyio.to_thread.run_sync(service.admission.keep, content), status_code=201)
 
     async def metrics(self, request: Request) -> Response:
         """Everything that Prometheus is told."""
@@ -200,8 +200,8 @@ class _Routes:
     def _scraped(self) -> Response:
         from .prometheus import CONTENT_TYPE, expose  # not at start, which its library would slow down
 
-        desk = self._app.desk
-        return Response(expose(desk.service, desk.monitor.sample().gpu_info), media_type=CONTENT_TYPE)
+        context = self._app.context
+        return Response(expose(context.service, context.monitor.sample().gpu_info), media_type=CONTENT_TYPE)
 
 
 async def _refused(_: Request, error: Exception) -> Response:

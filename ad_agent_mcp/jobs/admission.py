@@ -43,7 +43,7 @@ class Prepared:
     notices: list[Notice] = field(default_factory=list[Notice])
 
 
-class Intake:
+class Admission:
     """Prepares requests. Everything here blocks on disk and decoding: call it in a thread."""
 
     def __init__(self, settings: Settings, store: JobStore, reader: ReferenceReader, fonts: FontCatalog) -> None:

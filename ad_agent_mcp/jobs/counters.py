@@ -10,7 +10,7 @@ BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 """Upper bounds of the buckets of stage times; the last bucket has none."""
 
 
-class Tally:
+class Counters:
     """Counts of one server. Owned by the job service."""
 
     def __init__(self) -> None:

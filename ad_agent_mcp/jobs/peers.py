@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 _SERVER_ID = re.compile("[0-9a-f]{12}")
 
 
-class Neighbours:
+class Peers:
     """This server among the others. Owns its lock and, while a job of ours runs or models are loaded, the device's."""
 
     def __init__(self, store: JobStore, device_lock: Path, *, resume_max_age_s: float) -> None:

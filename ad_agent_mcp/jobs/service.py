@@ -37,13 +37,13 @@ from ..contract.schemas import GenerateRequest, JobState
 from ..contract.stages import EngineName
 from ..files import FileLock
 from ..supervisor.process import WorkerDiedError
-from ..supervisor.supervisor import WorkerKeeper
-from .admission import Intake, Prepared, small
-from .counters import Tally
+from ..supervisor.supervisor import Supervisor
+from .admission import Admission, Prepared, small
+from .counters import Counters
 from .errors import STOPPED, broken, busy, contended, crashed, occupied, stalled
 from .estimates import LoadState, StageTimes
 from .job import Decision, Job, advance, fail, fault_of, move_model, new_job_id, redo, start, steps_to_run
-from .peers import Neighbours
+from .peers import Peers
 from .plan import plan_segment, with_preset_values
 from .retention import prune
 from .store import JobStore
@@ -76,20 +76,20 @@ class JobService:
         self,
         settings: Settings,
         store: JobStore,
-        intake: Intake,
+        admission: Admission,
         command: Sequence[str],
-        neighbours: Neighbours,
+        peers: Peers,
         tasks: TaskGroup,
     ) -> None:
         self.settings = settings
         self.store = store
-        self.worker = WorkerKeeper(settings, command)
-        self.tally = Tally()
-        self.intake = intake
+        self.worker = Supervisor(settings, command)
+        self.counters = Counters()
+        self.admission = admission
         self._tasks = tasks
         self._times = StageTimes(store.root / "stage_times.json")
-        self._neighbours = neighbours
-        self.server_id = self._neighbours.server_id
+        self._peers = peers
+        self.server_id = self._peers.server_id
         self._warm: set[EngineName] = set()
         """What the worker has run a job on since it, or its models, came."""
         self.resident_models: set[str] = set()
@@ -134,7 +134,7 @@ class JobService:
         if refused := self._refusal(self.engine_for(request), small(request)):
             raise refused
         job_id = new_job_id()
-        prepared = await anyio.to_thread.run_sync(self.intake.prepare, request, job_id)
+        prepared = await anyio.to_thread.run_sync(self.admission.prepare, request, job_id)
         async with AsyncExitStack() as place:
             with anyio.CancelScope(deadline=until):  # first come, first served
                 await place.enter_async_context(self._line)
@@ -188,14 +188,14 @@ class JobService:
         """Like `find`; a job whose server is gone is adopted first, so that nobody waits for a ghost."""
         job = await self._found(job_id)
         is_foreign = not job.status.is_terminal and job.waiting_for is None and job.owner != self.server_id
-        if is_foreign and await anyio.to_thread.run_sync(self._neighbours.is_dead, job.owner):
+        if is_foreign and await anyio.to_thread.run_sync(self._peers.is_dead, job.owner):
             await self._adopt()
             return await self._found(job_id)
         return job
 
     async def adopt_ghosts(self) -> None:
         """Go on with what dead servers left, if they left something; before jobs are listed."""
-        if await anyio.to_thread.run_sync(self._neighbours.left_ghosts):
+        if await anyio.to_thread.run_sync(self._peers.left_ghosts):
             await self._adopt()
 
     async def changed_jobs(self) -> set[str]:
@@ -267,7 +267,7 @@ class JobService:
             if refused := self._refusal(job.engine, {"resume_job_id": job.id}) or await self._busy():
                 raise refused
             if action == "redo":
-                prepared = await anyio.to_thread.run_sync(self.intake.changed, job, changes)
+                prepared = await anyio.to_thread.run_sync(self.admission.changed, job, changes)
                 await anyio.to_thread.run_sync(self.store.forget_step, job.id, decision.step)
                 job = redo(job, prepared.request, step=decision.step)
                 job = job.model_copy(update={"warnings": (*job.warnings, *prepared.notices)})
@@ -326,9 +326,9 @@ class JobService:
     @asynccontextmanager
     async def _turn(self, timeout_s: float) -> AsyncGenerator[FileLock]:
         """The turn among the servers on this folder for the length of the block, if it was had within `timeout_s`."""
-        turn, until = self._neighbours.turn(), anyio.current_time() + timeout_s
+        turn, until = self._peers.turn(), anyio.current_time() + timeout_s
         try:
-            while not await anyio.to_thread.run_sync(self._neighbours.take_turn, turn):
+            while not await anyio.to_thread.run_sync(self._peers.take_turn, turn):
                 if anyio.current_time() >= until:
                     break
                 await anyio.sleep(TURN_POLL_S)
@@ -374,7 +374,7 @@ class JobService:
             return None
         if mine := self._mine():
             return busy(mine[0], waiting=len(self._queue))
-        elsewhere = await anyio.to_thread.run_sync(self._neighbours.device_holder)
+        elsewhere = await anyio.to_thread.run_sync(self._peers.device_holder)
         if elsewhere is None:
             return None
         server, holder = elsewhere
@@ -388,7 +388,7 @@ class JobService:
             if self._run is not None or not self._queue:
                 return
             try:
-                if not await anyio.to_thread.run_sync(self._neighbours.take_device, self._queue[0].id):
+                if not await anyio.to_thread.run_sync(self._peers.take_device, self._queue[0].id):
                     return  # the watch tries again
                 job = await self._next_of_queue()
             except (OSError, AdAgentError) as error:
@@ -432,7 +432,7 @@ class JobService:
     async def _next_of_queue(self) -> Job | None:
         """Take the oldest job that was not stopped, or taken over by another server, meanwhile."""
         for job in list(self._queue):
-            is_ours = job.id in self._unsaved or await anyio.to_thread.run_sync(self._neighbours.owns_pending, job.id)
+            is_ours = job.id in self._unsaved or await anyio.to_thread.run_sync(self._peers.owns_pending, job.id)
             if job in self._queue:
                 self._queue.remove(job)
                 if is_ours:
@@ -517,7 +517,7 @@ class JobService:
     def _release_device(self) -> None:
         """Let other servers have the device, unless a job of ours runs or models of ours are on it."""
         if self._run is None and not self.resident_models:
-            self._neighbours.release_device()
+            self._peers.release_device()
 
     def _tidy_up(self) -> None:
         self._times.save()
@@ -556,7 +556,7 @@ class JobService:
 
     def _announce(self, job: Job) -> None:
         if job.status.is_terminal:  # told once: a job that is over does not change any more
-            self.tally.ended[job.engine, job.status] += 1
+            self.counters.ended[job.engine, job.status] += 1
         self._changed_ids.add(job.id)
         self._changed.set()
         self._changed = anyio.Event()
@@ -605,7 +605,7 @@ class JobService:
                 self._release_device()
                 return
             self._idle_since = time.monotonic()
-            if not await anyio.to_thread.run_sync(self._neighbours.take_device, ""):
+            if not await anyio.to_thread.run_sync(self._peers.take_device, ""):
                 await self.worker.send(UnloadModels())
 
     @asynccontextmanager
@@ -649,7 +649,7 @@ class JobService:
                     raise WorkerDiedError(fault)
                 job, after = run.job, advance(run.job, event, at=at)
                 if ended := self._times.learn(job, after, at=at, found=run.found):
-                    self.tally.stage_ended(job.engine, *ended)
+                    self.counters.stage_ended(job.engine, *ended)
                 if isinstance(event, JobDone):
                     self._warm.add(job.engine)
                 if after.status is not JobState.RUNNING:
@@ -688,7 +688,7 @@ class JobService:
                 return
             async with self._accept():
                 mine = {job.id for job in self._mine()}
-                for job in await anyio.to_thread.run_sync(self._neighbours.adopt, mine):
+                for job in await anyio.to_thread.run_sync(self._peers.adopt, mine):
                     logger.info("cut-off job is now %s", job.status, extra={"job_id": job.id})
                     if job.status is JobState.PENDING and job.waiting_for is None:
                         self._queue.append(job)
@@ -714,18 +714,18 @@ class JobService:
         """Say goodbye to the worker and to the other servers; a running job is left to be continued."""
         self._is_closing = True
         await self.worker.send(Shutdown())
-        await anyio.to_thread.run_sync(self._neighbours.leave)
+        await anyio.to_thread.run_sync(self._peers.leave)
 
 
 @asynccontextmanager
 async def open_service(
-    settings: Settings, store: JobStore, intake: Intake, command: Sequence[str]
+    settings: Settings, store: JobStore, admission: Admission, command: Sequence[str]
 ) -> AsyncGenerator[JobService]:
     """A running job service, whose workers are started by `command`; the last one ends with the block."""
-    neighbours = Neighbours(store, settings.device_lock, resume_max_age_s=settings.resume_max_age_s)
-    await anyio.to_thread.run_sync(neighbours.join)  # a task group would wrap what it raises
+    peers = Peers(store, settings.device_lock, resume_max_age_s=settings.resume_max_age_s)
+    await anyio.to_thread.run_sync(peers.join)  # a task group would wrap what it raises
     async with anyio.create_task_group() as tasks:
-        service = JobService(settings, store, intake, command, neighbours, tasks)
+        service = JobService(settings, store, admission, command, peers, tasks)
         await service.open()
         try:
             yield service

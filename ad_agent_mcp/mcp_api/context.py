@@ -9,14 +9,14 @@ from pydantic import BaseModel
 from starlette.requests import Request
 
 from .. import __version__
-from ..contract.schemas import GenerateRequest, JobStatus
+from ..contract.schemas import GenerateRequest
 from ..hardware import SystemMonitor
 from ..jobs.folders import folder_warnings
 from ..jobs.job import Job
 from ..jobs.service import JobService
 from ..jobs.store import JobStore
 from ..media.fonts import FontCatalog
-from .responses import FileLocator, job_status
+from .views import FileLocator, JobStatus, job_status
 
 
 class HealthReport(BaseModel):
@@ -35,7 +35,7 @@ class HealthReport(BaseModel):
 
 
 @dataclass(frozen=True)
-class Desk:
+class AppContext:
     """What the tools and resources of one server work with."""
 
     service: JobService

@@ -16,7 +16,7 @@ from mcp.types import (
 )
 
 from ..contract.schemas import LAYER_NAMES
-from .context import Desk
+from .context import AppContext
 
 MAX_COMPLETIONS = 100
 
@@ -31,7 +31,7 @@ def checked_prompt(name: str, known: Collection[str]) -> None:
         raise MCPError(INVALID_PARAMS, f"There is no prompt {name[:80]!r}. Prompts: {', '.join(known)}.")
 
 
-def add_prompts(server: MCPServer[Any], desk: Desk) -> None:
+def add_prompts(server: MCPServer[Any], app: AppContext) -> None:
     """Register the prompts and completions of one server."""
 
     @server.prompt(title="Make an ad")
@@ -72,9 +72,9 @@ def add_prompts(server: MCPServer[Any], desk: Desk) -> None:
             checked_prompt(reference.name, [prompt.name for prompt in await server.list_prompts()])
         match argument.name:
             case "font_name":
-                known = [font.name for font in await anyio.to_thread.run_sync(desk.fonts.fonts)]
+                known = [font.name for font in await anyio.to_thread.run_sync(app.fonts.fonts)]
             case "job_id":
-                known = await anyio.to_thread.run_sync(desk.store.job_ids)
+                known = await anyio.to_thread.run_sync(app.store.job_ids)
             case "name":
                 known = list(LAYER_NAMES)
             case _:

@@ -21,7 +21,7 @@ from .. import __version__
 from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo
 from ..hardware import SystemMonitor
-from ..jobs.admission import Intake
+from ..jobs.admission import Admission
 from ..jobs.errors import out_of_files
 from ..jobs.image_refs import ReferenceReader, image_roots
 from ..jobs.retention import sweep
@@ -29,11 +29,11 @@ from ..jobs.service import JobService, open_service
 from ..jobs.store import JobStore
 from ..media.fonts import FontCatalog
 from ..supervisor.process import WORKER_COMMAND
-from .context import Desk
+from .context import AppContext
 from .prompts import add_prompts, checked_prompt
 from .resources import add_resources
 from .responses import error_result, within_budget
-from .subscriptions import Updates
+from .subscriptions import Subscriptions
 from .tools import make_tools
 
 logger = logging.getLogger(__name__)
@@ -113,11 +113,11 @@ class App:
     """One running server."""
 
     server: AdServer
-    desk: Desk
+    context: AppContext
 
     @property
     def service(self) -> JobService:
-        return self.desk.service
+        return self.context.service
 
 
 @asynccontextmanager
@@ -145,27 +145,27 @@ async def open_app(
         logger.warning("%s", exposure)
     fonts = FontCatalog(settings.font_dirs)
     reader = ReferenceReader(settings, store, image_roots(settings, store, remote=is_remote))
-    intake = Intake(settings, store, reader, fonts)
-    async with open_service(settings, store, intake, command) as service:
-        updates = Updates()
-        desk = Desk(service, store, fonts, SystemMonitor())
+    admission = Admission(settings, store, reader, fonts)
+    async with open_service(settings, store, admission, command) as service:
+        subscriptions = Subscriptions()
+        context = AppContext(service, store, fonts, SystemMonitor())
         server = AdServer(
             "ad-agent",
             title="Ad Agent",
             version=__version__,
             instructions=INSTRUCTIONS,
-            tools=make_tools(desk),
+            tools=make_tools(context),
             log_level="WARNING",
-            subscriptions=updates.bus,
+            subscriptions=subscriptions.bus,
             cache_hints={method: CacheHint(LISTS_FRESH_MS, "public") for method in LISTS},
             middleware=[_refuse_cursor],
         )
-        add_resources(server, desk)
-        add_prompts(server, desk)
-        updates.attach(server)
+        add_resources(server, context)
+        add_prompts(server, context)
+        subscriptions.attach(server)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(updates.follow, service)
-            yield App(server, desk)
+            tasks.start_soon(subscriptions.follow, service)
+            yield App(server, context)
             tasks.cancel_scope.cancel()
 
 

@@ -22,7 +22,6 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.shared.message import SessionMessage
 
 from ..config import Settings
-from ..http_api.request_body import max_message_bytes
 from ..supervisor.process import WORKER_COMMAND
 from .envelope import RefusedMessageError, read_message, too_long
 from .server import open_app
@@ -43,7 +42,7 @@ async def serve_stdio(settings: Settings, *, command: Sequence[str] = WORKER_COM
         if sys.platform != "win32":
             tasks.start_soon(_end_on_signal, tasks.cancel_scope)
         low = app.server._lowlevel_server  # pyright: ignore[reportPrivateUsage]  # the SDK's own stdio drops bad lines
-        async with _client(max_message_bytes(settings)) as (messages, answers):
+        async with _client(settings.max_message_bytes) as (messages, answers):
             await low.run(messages, answers, low.create_initialization_options())
         tasks.cancel_scope.cancel()
 

@@ -24,7 +24,7 @@ MIN_PAUSE_S = 0.25
 SEND_TIMEOUT_S = 2.0
 
 
-class Updates:
+class Subscriptions:
     """Who wants to hear of what. `bus` goes into the server's constructor, `attach` follows it."""
 
     def __init__(self) -> None:

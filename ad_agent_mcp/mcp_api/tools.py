@@ -22,24 +22,17 @@ from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..contract.errors import AdAgentError, ErrorCode, Fix
-from ..contract.schemas import FontInfo, GenerateRequest, JobState, JobStatus, LayerName, SystemMetrics
+from ..contract.schemas import GenerateRequest, JobState, LayerName
+from ..hardware import SystemMetrics
 from ..jobs.job import Job
 from ..jobs.lookup import ANY, FINISHED, UNFINISHED, WAITING, Latest, which_job
 from ..jobs.service import JobService
+from ..media.fonts import FontInfo
 from ..media.preview import PictureFormat, encode_fitting, encode_preview, size_of
-from .context import Desk, HealthReport
-from .responses import (
-    ENVELOPE_BYTES,
-    MAX_MESSAGE_BYTES,
-    MAX_PICTURE_BYTES,
-    RESULTS,
-    created_at,
-    data_result,
-    dump,
-    picture,
-    status_result,
-)
+from .context import AppContext, HealthReport
+from .responses import ENVELOPE_BYTES, MAX_MESSAGE_BYTES, MAX_PICTURE_BYTES, data_result, picture, status_result
 from .tool_schema import ToolMetadata, input_schema, output_schema
+from .views import RESULTS, JobStatus, created_at, dump
 
 logger = logging.getLogger(__name__)
 
@@ -136,9 +129,9 @@ class ImageReport(BaseModel):
     file: str
 
 
-def make_tools(desk: Desk) -> list[Tool]:
+def make_tools(app: AppContext) -> list[Tool]:
     """The tools of one server."""
-    service, store = desk.service, desk.store
+    service, store = app.service, app.store
 
     async def meant(job_id: str | None, latest: Latest) -> str:
         return await anyio.to_thread.run_sync(which_job, job_id, store, latest, service.find_all)
@@ -153,7 +146,7 @@ def make_tools(desk: Desk) -> list[Tool]:
         if arguments.wait_seconds:
             rest_s = max(0.0, until - anyio.current_time())
             job = await service.wait(job.id, rest_s, on_change=_progress_of(ctx))
-        return await _with_pictures(desk, job, ctx, None)
+        return await _with_pictures(app, job, ctx, None)
 
     async def status(arguments: StatusArguments, ctx: Context) -> CallToolResult:
         """Progress, result and checks of a job. With wait_seconds it waits for the job to finish."""
@@ -162,12 +155,12 @@ def make_tools(desk: Desk) -> list[Tool]:
             job = await service.wait(job_id, arguments.wait_seconds, on_change=_progress_of(ctx))
         else:
             job = await service.find_fresh(job_id)
-        return await _with_pictures(desk, job, ctx, arguments.include_images)
+        return await _with_pictures(app, job, ctx, arguments.include_images)
 
     async def stop(arguments: StopArguments, ctx: Context) -> CallToolResult:
         """Stop a job. Finished steps are kept and can be resumed; a finished job is left as it is."""
         job = await service.stop(await meant(arguments.job_id, UNFINISHED), force=arguments.force)
-        return status_result(await desk.status_of(job, ctx))
+        return status_result(await app.status_of(job, ctx))
 
     async def ask_person(arguments: ApproveArguments, ctx: Context) -> Answer | Elicit[Answer]:
         """The decision, if the call brings it or nobody can be asked; else the question."""
@@ -187,14 +180,14 @@ def make_tools(desk: Desk) -> list[Tool]:
         job_id = await meant(arguments.job_id, WAITING)
         if answer.action != "accept":
             job = await service.find_fresh(job_id)
-            return status_result(await desk.status_of(job, ctx), note="The person did not decide; the job still waits.")
+            return status_result(await app.status_of(job, ctx), note="The person did not decide; the job still waits.")
         job = await service.approve(
             job_id,
             action=answer.data.action,
             changes=arguments.changes,
             by="person" if arguments.action is None and _can_ask(ctx) else "client",
         )
-        return status_result(await desk.status_of(job, ctx))
+        return status_result(await app.status_of(job, ctx))
 
     async def get_image(arguments: ImageArguments, ctx: Context) -> CallToolResult:
         """One picture of a job: product, cutout, background, shadow, step1, step2 (letters) or final."""
@@ -224,7 +217,7 @@ def make_tools(desk: Desk) -> list[Tool]:
             height=height,
             bytes=len(data),
             uri=f"ad://jobs/{job.id}/{arguments.name}.png",
-            file=desk.locator(ctx)(job.id, arguments.name),
+            file=app.locator(ctx)(job.id, arguments.name),
         )
         result = data_result(
             report.model_dump(), f"{arguments.name} of job {job.id}, {width} x {height} px. Full size: {report.file}"
@@ -256,20 +249,20 @@ def make_tools(desk: Desk) -> list[Tool]:
 
     async def health(arguments: Nothing, ctx: Context) -> CallToolResult:
         """Whether the server can work: engine, GPU, worker, warnings."""
-        report = await desk.health()
+        report = await app.health()
         engine = f"{report.engine}{f' ({report.preset})' if report.preset not in (None, report.engine) else ''}"
         text = f"{report.status}: engine {engine}, worker {report.worker}. " + " ".join(report.warnings)
         return data_result(report.model_dump(mode="json"), text)
 
     async def fonts(arguments: Nothing, ctx: Context) -> CallToolResult:
         """Fonts that font_name may name, and whether they have Hangul."""
-        listed = await anyio.to_thread.run_sync(desk.fonts.fonts)
+        listed = await anyio.to_thread.run_sync(app.fonts.fonts)
         text = "\n".join(f"{font.name}{' (Hangul)' if font.hangul else ''}" for font in listed)
         return data_result(FontList(fonts=listed).model_dump(mode="json"), text)
 
     async def resources(arguments: Nothing, ctx: Context) -> CallToolResult:
         """CPU, RAM and GPU use of the machine now."""
-        metrics = await anyio.to_thread.run_sync(desk.monitor.sample)
+        metrics = await anyio.to_thread.run_sync(app.monitor.sample)
         text = f"CPU {metrics.cpu_percent:.0f} %, RAM {metrics.ram_used_gb} of {metrics.ram_total_gb} GiB"
         text += "".join(f", {gpu.name} {gpu.vram_used_mb} of {gpu.vram_total_mb} MiB" for gpu in metrics.gpu_info)
         return data_result(metrics.model_dump(mode="json"), text)
@@ -334,13 +327,13 @@ def _progress_of(ctx: Context) -> Callable[[Job], Awaitable[None]]:
     return report
 
 
-async def _with_pictures(desk: Desk, job: Job, ctx: Context, include: IncludeImages | None) -> CallToolResult:
-    status = await desk.status_of(job, ctx)
+async def _with_pictures(app: AppContext, job: Job, ctx: Context, include: IncludeImages | None) -> CallToolResult:
+    status = await app.status_of(job, ctx)
     names = [name for name in RESULTS.values() if status.files.get(name)]
     wanted = include or ("preview" if job.status is JobState.COMPLETED or job.waiting_for else "none")
     if wanted == "none" or not names:
         return status_result(status)
-    shown = await anyio.to_thread.run_sync(desk.store.layer, job.id, names[-1])
+    shown = await anyio.to_thread.run_sync(app.store.layer, job.id, names[-1])
     try:
         preview = await anyio.to_thread.run_sync(encode_preview, shown) if shown else None
     except AdAgentError as error:  # what the job came to is told all the same
@@ -350,7 +343,7 @@ async def _with_pictures(desk: Desk, job: Job, ctx: Context, include: IncludeIma
     images: dict[str, str | None] = dict.fromkeys(RESULTS.values())
     share = (MAX_MESSAGE_BYTES - ENVELOPE_BYTES - len(status.model_dump_json().encode())) * 3 // 4 // len(names)
     for name in names:
-        path = await anyio.to_thread.run_sync(desk.store.layer, job.id, name)
+        path = await anyio.to_thread.run_sync(app.store.layer, job.id, name)
         if path is not None:
             data = await anyio.to_thread.run_sync(
                 lambda path=path: encode_fitting(path, max_side=None, picture_format="jpeg", max_bytes=share)

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
 from PIL import Image, ImageDraw, ImageFont
+from pydantic import BaseModel
 
 from ..contract.errors import invalid
-from ..contract.schemas import FontInfo
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,16 @@ _SAMPLE_WORDS = "가나다라 마바사 ABC 123"
 _SAMPLE_PX = 48
 _PROBE_SIZE_PX = 24
 _NONCHARACTER = "\uffff"
+
+
+class FontInfo(BaseModel):
+    """One font a request may name."""
+
+    name: str
+    path: str
+    family: str
+    style: str
+    hangul: bool
 
 
 def bundled_font_root() -> Path:

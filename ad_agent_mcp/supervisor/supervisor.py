@@ -17,7 +17,7 @@ RESTART_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Pause before the next start, by how many workers in a row died without finishing anything."""
 
 
-class WorkerKeeper:
+class Supervisor:
     """The worker of one server, whichever process that is now. Owned by the job service."""
 
     def __init__(self, settings: Settings, command: Sequence[str]) -> None:

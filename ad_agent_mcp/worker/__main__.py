@@ -20,9 +20,8 @@ from ..contract.messages import EVERY_MODEL, JobDone, JobFailed, ModelMoved, Rea
 from ..contract.stages import EngineName
 from ..engines import create_engine, import_engine
 from ..engines.base import Engine
-from ..engines.diffusion.gpu import visible_gpu
-from ..engines.diffusion.host import free_host_bytes
 from ..files import folder_trouble, is_disk_full, is_out_of_files
+from ..hardware import free_host_bytes, visible_gpu
 from ..logs import configure_logging, current_job_id
 from ..media.fonts import FontCatalog
 from ..models.catalog import PRESETS

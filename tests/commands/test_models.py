@@ -10,8 +10,8 @@ import pytest
 
 from ad_agent_mcp.commands import doctor
 from ad_agent_mcp.config import Settings
-from ad_agent_mcp.engines.diffusion.gpu import Gpu
 from ad_agent_mcp.files import FileLock
+from ad_agent_mcp.hardware import Gpu
 
 from ..engines.hub import COMMIT, serve
 from ..test_hardware import FakeNvml

@@ -248,7 +248,7 @@ async def test_the_language_follows_the_browser_and_can_be_switched(desktop: Des
 
 
 def test_both_languages_say_the_same_things():
-    page = (Path(__file__).parents[2] / "ad_agent_mcp" / "server" / "dashboard.html").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "ad_agent_mcp" / "http_api" / "page.html").read_text("utf-8")
     english, korean = re.search(r"const WORDS = \{\n  en: (.*?)\n  ko: (.*?)\n\};", page, re.DOTALL).groups()
     keys = [re.findall(r"(?:^|, |\n)\s*(\w+): [\"(`]", part) for part in (english, korean)]
     assert keys[0] == keys[1]

@@ -454,13 +454,13 @@ import os, sys, anyio
 from functools import partial
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.mcp_api.stdio import serve_stdio
-from ad_agent_mcp.mcp_api.context import Desk
-health = Desk.health
-async def noisy(desk):
+from ad_agent_mcp.mcp_api.context import AppContext
+health = AppContext.health
+async def noisy(context):
     print("a library says hello", flush=True)
     os.write(1, b"and so does C")
-    return await health(desk)
-Desk.health = noisy
+    return await health(context)
+AppContext.health = noisy
 anyio.run(partial(serve_stdio, Settings(), command=(sys.executable, "-m", "tests.workers.noisy")))
 """
     place = Place(tmp_path / "data", pictures)

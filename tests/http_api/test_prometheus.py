@@ -9,10 +9,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ad_agent_mcp.config import Settings
-from ad_agent_mcp.contract.schemas import GenerateRequest, GpuInfo
+from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.contract.stages import STAGES, EngineName
+from ad_agent_mcp.hardware import GpuInfo
 from ad_agent_mcp.http_api.prometheus import expose
-from ad_agent_mcp.jobs.counters import BOUNDS_S, Tally
+from ad_agent_mcp.jobs.counters import BOUNDS_S, Counters
 from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.mcp_api.server import App
 
@@ -88,12 +89,12 @@ async def test_every_finished_stage_is_timed_by_its_name(settings: Settings, req
 
 
 def test_a_stage_falls_into_the_bucket_of_its_duration():
-    tally = Tally()
+    counters = Counters()
     stage = next(iter(STAGES))
     for seconds in (0.1, 0.11, 299.0, 1e6):
-        tally.stage_ended(EngineName.DRAFT, stage, seconds)
-    assert tally.stages[EngineName.DRAFT, stage] == [1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]
-    assert tally.stage_seconds[EngineName.DRAFT, stage] == pytest.approx(1000299.21)
+        counters.stage_ended(EngineName.DRAFT, stage, seconds)
+    assert counters.stages[EngineName.DRAFT, stage] == [1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]
+    assert counters.stage_seconds[EngineName.DRAFT, stage] == pytest.approx(1000299.21)
 
 
 async def test_a_replaced_worker_is_counted_and_the_memory_of_both_processes_told(

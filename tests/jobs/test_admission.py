@@ -12,7 +12,7 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode, ErrorInfo
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName
-from ad_agent_mcp.jobs.admission import Intake, Prepared
+from ad_agent_mcp.jobs.admission import Admission, Prepared
 from ad_agent_mcp.jobs.image_refs import ReferenceReader
 from ad_agent_mcp.jobs.job import Job, new_job_id, steps_to_run
 from ad_agent_mcp.jobs.store import JobStore
@@ -29,16 +29,16 @@ SIDE = 400
 
 
 class Door:
-    """An intake with a photo and a store, and no server around it."""
+    """An admission with a photo and a store, and no server around it."""
 
     def __init__(self, settings: Settings, pictures: Path) -> None:
         self.photo = str(pictures / "bottle.png")
         self.store = JobStore(settings.data_dir)
         reader = ReferenceReader(settings, self.store, (pictures,))
-        self._intake = Intake(settings, self.store, reader, FontCatalog(settings.font_dirs))
+        self._admission = Admission(settings, self.store, reader, FontCatalog(settings.font_dirs))
 
     def prepare(self, **arguments: Any) -> Prepared:
-        return self._intake.prepare(GenerateRequest.model_validate(arguments), NEW_ID)
+        return self._admission.prepare(GenerateRequest.model_validate(arguments), NEW_ID)
 
     def refusal(self, **arguments: Any) -> ErrorInfo:
         with pytest.raises(AdAgentError) as caught:
@@ -65,7 +65,7 @@ class Door:
         return job
 
     def redone(self, job: Job, **changes: Any) -> GenerateRequest:
-        return self._intake.changed(job, changes).request
+        return self._admission.changed(job, changes).request
 
     def redo_refusal(self, job: Job, **changes: Any) -> ErrorInfo:
         with pytest.raises(AdAgentError) as caught:
@@ -210,7 +210,7 @@ async def test_words_are_mended_and_told_in_a_new_job_and_in_a_resumed_one(
             assert job.request.text_content == "봄&여름\n{name}"
             assert [notice.code for notice in job.warnings] == ["text_mended", "text_suspicious"]
         inherited = GenerateRequest(resume_job_id=first.id)
-        assert app.service.intake.prepare(inherited, new_job_id()).notices == []
+        assert app.service.admission.prepare(inherited, new_job_id()).notices == []
 
 
 @pytest.mark.anyio
@@ -224,7 +224,7 @@ async def test_words_are_mended_and_told_when_a_step_is_redone(settings: Setting
             finished={1: {}, 2: {}},
             created_at=0.0,
         )
-        redone = app.service.intake.changed(job, {"text_content": "여름<br>세일"})
+        redone = app.service.admission.changed(job, {"text_content": "여름<br>세일"})
         assert redone.request.text_content == "여름\n세일"
         assert [notice.code for notice in redone.notices] == ["text_mended"]
 

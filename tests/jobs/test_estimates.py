@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from ad_agent_mcp.contract.errors import ErrorCode, ErrorInfo
 from ad_agent_mcp.contract.messages import JobFailed, ModelMoved, StageProgress
-from ad_agent_mcp.contract.schemas import GenerateRequest, JobStatus
+from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.contract.stages import STAGES, EngineName, Plan, Stage
 from ad_agent_mcp.jobs.estimates import LoadState, StageTimes
 from ad_agent_mcp.jobs.job import Job, advance, move_model, share_of, start
 from ad_agent_mcp.jobs.plan import plan_segment
 from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.mcp_api import responses as results
+from ad_agent_mcp.mcp_api.views import JobStatus
 
 from .traces import BEGAN, DRAFT, ID, Trace, diffusion_trace, replay
 

@@ -18,8 +18,9 @@ from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName, Stage
 from ad_agent_mcp.jobs.job import Estimate, Job, advance, steps_to_run
 from ad_agent_mcp.jobs.store import JobStore
-from ad_agent_mcp.mcp_api.responses import job_status, status_result
+from ad_agent_mcp.mcp_api.responses import status_result
 from ad_agent_mcp.mcp_api.server import App
+from ad_agent_mcp.mcp_api.views import job_status
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 
 from ..in_process import app_with, settled
@@ -57,7 +58,7 @@ async def test_progress_beyond_all_bounds_is_told_as_progress(how: str, settings
 
 
 def tally_fails(app: App, patch: pytest.MonkeyPatch, error: Exception) -> None:
-    patch.setattr(app.service.tally, "stage_ended", raising(error))
+    patch.setattr(app.service.counters, "stage_ended", raising(error))
 
 
 def giving_it_to_the_worker_fails(app: App, patch: pytest.MonkeyPatch, error: Exception) -> None:

@@ -40,7 +40,7 @@ async def test_health_names_them_too_and_the_ad_that_could_not_be_copied_says_so
 ):
     changes = {"image_roots": (*settings.image_roots, tmp_path / "gone"), "output_dir": tmp_path / "file" / "ads"}
     async with app_with(settings, WORKER_COMMAND, **changes) as app:
-        report = await app.desk.health()
+        report = await app.context.health()
         assert report.status == "ok"
         assert [warning.partition(":")[0] for warning in report.warnings[:2]] == [
             "AD_AGENT_IMAGE_ROOTS",

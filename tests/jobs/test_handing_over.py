@@ -13,7 +13,7 @@ from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND
-from ad_agent_mcp.supervisor.supervisor import WorkerKeeper
+from ad_agent_mcp.supervisor.supervisor import Supervisor
 
 from ..in_process import app_with, running, settled
 
@@ -97,9 +97,9 @@ async def test_an_approved_job_that_waits_its_turn_is_not_asked_about_again(
 async def test_a_worker_that_ends_because_its_server_does_has_not_failed_its_job(
     settings: Settings, request_: GenerateRequest, monkeypatch: pytest.MonkeyPatch
 ):
-    send = WorkerKeeper.send
+    send = Supervisor.send
 
-    async def send_and_see_it_end(keeper: WorkerKeeper, command: Command) -> bool:
+    async def send_and_see_it_end(keeper: Supervisor, command: Command) -> bool:
         is_sent = await send(keeper, command)
         if isinstance(command, Shutdown):
             keeper.kill()
@@ -108,6 +108,6 @@ async def test_a_worker_that_ends_because_its_server_does_has_not_failed_its_job
                     await anyio.sleep(0.001)
         return is_sent
 
-    monkeypatch.setattr(WorkerKeeper, "send", send_and_see_it_end)
+    monkeypatch.setattr(Supervisor, "send", send_and_see_it_end)
     (job,) = await begun(settings, request_, dies=False)
     assert (await anyio.to_thread.run_sync(partial(JobStore(settings.data_dir).load, job.id))).error is None

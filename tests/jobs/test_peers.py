@@ -17,7 +17,7 @@ from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.files import FileLock
 from ad_agent_mcp.jobs import service
 from ad_agent_mcp.jobs.job import Job
-from ad_agent_mcp.jobs.peers import Neighbours
+from ad_agent_mcp.jobs.peers import Peers
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 
 from ..in_process import app_with, others_go_on, running, settled
@@ -176,16 +176,16 @@ async def test_what_a_dead_server_left_waits_for_the_end_of_another_servers_deci
             await app.service.adopt_ghosts()
             assert (await app.service.find_fresh(job.id)).owner == job.owner
             assert app.service.current is None
-    adopt = Neighbours.adopt
+    adopt = Peers.adopt
     tries: list[str] = []
 
-    def adopt_at_second_try(neighbours: Neighbours, mine: set[str]) -> list[Job]:
-        tries.append(neighbours.server_id)
+    def adopt_at_second_try(peers: Peers, mine: set[str]) -> list[Job]:
+        tries.append(peers.server_id)
         if len(tries) == 1:
             raise OSError(errno.EMFILE, "Too many open files")
-        return adopt(neighbours, mine)
+        return adopt(peers, mine)
 
-    monkeypatch.setattr(Neighbours, "adopt", adopt_at_second_try)
+    monkeypatch.setattr(Peers, "adopt", adopt_at_second_try)
     async with contextlib.AsyncExitStack() as servers:
         with a_decision_elsewhere(settings):
             app = await servers.enter_async_context(app_with(settings, WORKER_COMMAND))

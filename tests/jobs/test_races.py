@@ -21,7 +21,7 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.files import FileLock
-from ad_agent_mcp.jobs.peers import Neighbours
+from ad_agent_mcp.jobs.peers import Peers
 from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.mcp_api.responses import MAX_MESSAGE_BYTES
 from ad_agent_mcp.supervisor import supervisor as worker_keeper
@@ -80,14 +80,14 @@ async def test_a_stop_while_the_next_job_is_chosen_does_not_lose_the_one_after_i
 ):
     async with app_with(settings, SLOW, queue_size=3) as app:
         first, second, third = [await app.service.generate(request_) for _ in range(3)]
-        owns_pending = Neighbours.owns_pending
+        owns_pending = Peers.owns_pending
 
-        def stop_then_look(neighbours: Neighbours, job_id: str) -> bool:
+        def stop_then_look(peers: Peers, job_id: str) -> bool:
             if job_id == second.id:
                 anyio.from_thread.run(partial(app.service.stop, job_id, force=False))
-            return owns_pending(neighbours, job_id)
+            return owns_pending(peers, job_id)
 
-        monkeypatch.setattr(Neighbours, "owns_pending", stop_then_look)
+        monkeypatch.setattr(Peers, "owns_pending", stop_then_look)
         await app.service.stop(first.id, force=False)
         await running(app)
         assert app.service.current is not None
@@ -322,7 +322,7 @@ async def test_a_job_that_comes_while_the_next_one_is_chosen_does_not_lose_that_
 ):
     async with app_with(settings, SLOW, queue_size=4) as app, anyio.create_task_group() as tasks:
         first, second, third = [await app.service.generate(request_) for _ in range(3)]
-        owns_pending = Neighbours.owns_pending
+        owns_pending = Peers.owns_pending
         chosen: list[str] = []
 
         async def come_too() -> None:
@@ -331,14 +331,14 @@ async def test_a_job_that_comes_while_the_next_one_is_chosen_does_not_lose_that_
                     await anyio.sleep(0.001)
             await others_go_on()
 
-        def come_and_look(neighbours: Neighbours, job_id: str) -> bool:
+        def come_and_look(peers: Peers, job_id: str) -> bool:
             chosen.append(job_id)
             if chosen == [second.id]:
                 anyio.from_thread.run_sync(tasks.start_soon, app.service.generate, request_)
                 anyio.from_thread.run(come_too)
-            return owns_pending(neighbours, job_id)
+            return owns_pending(peers, job_id)
 
-        monkeypatch.setattr(Neighbours, "owns_pending", come_and_look)
+        monkeypatch.setattr(Peers, "owns_pending", come_and_look)
         await app.service.stop(first.id, force=False)
         await running(app)
         assert app.service.current is not None

@@ -13,7 +13,7 @@ from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.files import FileLock
 from ad_agent_mcp.mcp_api.server import App, open_app
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND
-from ad_agent_mcp.supervisor.supervisor import WorkerKeeper
+from ad_agent_mcp.supervisor.supervisor import Supervisor
 
 from ..in_process import app_with, settled
 from .test_engine_choice import GPU, introduced, ready
@@ -107,13 +107,13 @@ async def test_who_preloads_while_another_server_has_the_device_lets_go_again(
     async with app_with(settings, KEEPS) as first:
         await settled(first, await first.service.generate(request_))
         told: list[Command] = []
-        send = WorkerKeeper.send
+        send = Supervisor.send
 
-        async def listened(keeper: WorkerKeeper, command: Command) -> bool:
+        async def listened(keeper: Supervisor, command: Command) -> bool:
             told.append(command)
             return await send(keeper, command)
 
-        monkeypatch.setattr(WorkerKeeper, "send", listened)
+        monkeypatch.setattr(Supervisor, "send", listened)
         async with app_with(settings, KEEPS, preload=True) as second:
             with anyio.fail_after(10):
                 while UnloadModels() not in told or second.service.resident_models:

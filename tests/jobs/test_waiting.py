@@ -31,14 +31,14 @@ def prepared_(monkeypatch: pytest.MonkeyPatch) -> Callable[[App], list[str]]:
 
     def listen(app: App) -> list[str]:
         ids: list[str] = []
-        prepare = app.service.intake.prepare
+        prepare = app.service.admission.prepare
 
         def told(request: GenerateRequest, job_id: str) -> Prepared:
             prepared = prepare(request, job_id)
             ids.append(job_id)
             return prepared
 
-        monkeypatch.setattr(app.service.intake, "prepare", told)
+        monkeypatch.setattr(app.service.admission, "prepare", told)
         return ids
 
     return listen

@@ -91,7 +91,7 @@ async def test_a_fault_of_ours_is_told_without_its_inside(settings: Settings, mo
         def broken() -> None:
             raise ZeroDivisionError("secret path")
 
-        monkeypatch.setattr(app.desk.fonts, "fonts", broken)
+        monkeypatch.setattr(app.context.fonts, "fonts", broken)
         result = await client.call_tool("fonts", {})
         assert result.is_error
         error = (result.structured_content or {})["error"]

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Cutting products out with networks."""

@@ -22,6 +22,7 @@ from ...contract.errors import AdAgentError
 from ...contract.layout import Box
 from ...contract.schemas import CompositionMode, GenerateRequest
 from ...contract.stages import EngineName, Plan, Stage
+from ...hardware import free_host_bytes
 from ...imaging import cutout
 from ...imaging.edges import canny_map
 from ...imaging.picture import Matte, Picture, alpha_over, blur, dilate, floats, mix, resize, to_bytes
@@ -32,7 +33,6 @@ from ...models.memory_plan import host_budget, vram_budget
 from ...models.schedule import Use
 from ..base import CutOut, Scene, StageReport
 from .devices import CudaDevice, Device
-from .host import free_host_bytes
 from .models import Models
 from .modulation import Row, flux_rows
 from .prompts import FLUX_STAGES, prompts_of, unused_fields

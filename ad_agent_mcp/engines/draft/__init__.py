@@ -1,1 +1,1 @@
-"""TODO."""
+"""The engine without models: scenes and lettering drawn on the CPU."""

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from ad_agent_mcp.engines.diffusion.host import free_host_bytes
+from ad_agent_mcp.hardware import free_host_bytes
 
 GIB = 2**30
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ad_agent_mcp.engines.diffusion.gpu import visible_gpu
 from ad_agent_mcp.files import FileLock
+from ad_agent_mcp.hardware import visible_gpu
 
 GIB = 2**30
 
