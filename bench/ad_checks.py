@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ad_agent_mcp.engines.draft.engine.engine import DraftEngine
 
 from ad_agent_mcp.contract.messages import Inputs, StartJob
 from ad_agent_mcp.contract.schemas import Check, GenerateRequest
 from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
 from ad_agent_mcp.engines.base import Scene
+from ad_agent_mcp.engines.draft.engine import DraftEngine
 from ad_agent_mcp.imaging.picture import blur, floats
 from ad_agent_mcp.pipeline.run import run_job
 from tests.imaging.products import bottle, jar

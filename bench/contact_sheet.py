@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ad_agent_mcp.engines.draft.engine.engine import DraftEngine
 from PIL import Image
 from rich.console import Console
 
@@ -17,6 +16,7 @@ from ad_agent_mcp.commands.generate import example_photo
 from ad_agent_mcp.contract.messages import Inputs, StartJob
 from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
+from ad_agent_mcp.engines.draft.engine import DraftEngine
 from ad_agent_mcp.pipeline.run import run_job
 from tests.imaging import graded
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from ad_agent_mcp.engines.draft.engine.lettering import paint_letters
 from PIL import Image, ImageDraw, ImageFont
 
+from ad_agent_mcp.engines.draft.lettering import paint_letters
 from ad_agent_mcp.imaging.picture import alpha_over
 
 HERE = Path(__file__).resolve().parent

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from ad_agent_mcp.engines.draft.engine.lettering import paint_letters
 from PIL import Image
 
+from ad_agent_mcp.engines.draft.lettering import paint_letters
 from ad_agent_mcp.imaging.picture import alpha_over
 from ad_agent_mcp.imaging.typesetting import Typesetter
 from ad_agent_mcp.media.fonts import FontCatalog

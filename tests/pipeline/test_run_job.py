@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from ad_agent_mcp.engines.draft.engine.engine import DraftEngine
 from PIL import Image
 
 from ad_agent_mcp.contract.errors import AdAgentError, Cancelled, ErrorCode
@@ -16,6 +15,7 @@ from ad_agent_mcp.contract.layout import Layout
 from ad_agent_mcp.contract.messages import Inputs, StartJob
 from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
+from ad_agent_mcp.engines.draft.engine import DraftEngine
 from ad_agent_mcp.files import sha256_of
 from ad_agent_mcp.imaging.picture import core_of
 from ad_agent_mcp.pipeline import run

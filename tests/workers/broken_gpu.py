@@ -4,8 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ad_agent_mcp.engines.draft.engine.engine import DraftEngine
-
+from ad_agent_mcp.engines.draft.engine import DraftEngine
 from ad_agent_mcp.worker import __main__ as worker
 
 MARK = Path(sys.argv[1]) / "broken"

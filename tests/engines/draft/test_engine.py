@@ -1,10 +1,10 @@
 """The engine without models, operation by operation."""
 
 import numpy as np
-from ad_agent_mcp.engines.draft.engine.engine import DraftEngine
 
 from ad_agent_mcp.contract.schemas import CompositionMode
 from ad_agent_mcp.contract.stages import Stage
+from ad_agent_mcp.engines.draft.engine import DraftEngine
 
 from ..jobs import Events
 

@@ -3,9 +3,9 @@ import time
 import cv2
 import numpy as np
 import pytest
-from ad_agent_mcp.engines.draft.engine.lettering import paint_letters
-from ad_agent_mcp.engines.draft.engine.styles import STYLES, wish_of
 
+from ad_agent_mcp.engines.draft.lettering import paint_letters
+from ad_agent_mcp.engines.draft.styles import STYLES, wish_of
 from ad_agent_mcp.imaging.picture import alpha_over
 from ad_agent_mcp.imaging.typesetting import Typesetter
 from ad_agent_mcp.media.fonts import FontCatalog

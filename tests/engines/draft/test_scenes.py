@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from ad_agent_mcp.engines.draft.engine.engine import DraftEngine
-from ad_agent_mcp.engines.draft.engine.palette import choose_palette, named_colours
-from ad_agent_mcp.engines.draft.engine.scenes.routing import SCENES, SceneKind, choose_scene, paint_scene, scene_name
-from ad_agent_mcp.engines.draft.engine.scenes.setting import Setting
 
 from ad_agent_mcp.contract.layout import Box
 from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.engines.base import CutOut, Scene
+from ad_agent_mcp.engines.draft.engine import DraftEngine
+from ad_agent_mcp.engines.draft.palette import choose_palette, named_colours
+from ad_agent_mcp.engines.draft.scenes.routing import SCENES, SceneKind, choose_scene, paint_scene, scene_name
+from ad_agent_mcp.engines.draft.scenes.setting import Setting
 from ad_agent_mcp.imaging.composite import merged, product_reflection
 from ad_agent_mcp.imaging.picture import floats
 from ad_agent_mcp.imaging.shadow import product_shadow
