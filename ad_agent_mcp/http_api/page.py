@@ -27,7 +27,7 @@ from ..contract.schemas import LAYER_NAMES
 from ..hardware import SystemMetrics
 from ..jobs.job import Job
 from ..mcp_api.server import App
-from ..mcp_api.tools import ApproveArguments, StopArguments
+from ..mcp_api.tool_arguments import ApproveArguments, StopArguments
 from ..mcp_api.views import dump, job_status
 from ..media.preview import encode_fitting
 from .request_body import read_body

@@ -10,7 +10,7 @@ from typing import Any
 from ..config import Settings
 from ..contract.arguments import read_arguments
 from ..contract.errors import AdAgentError, Fix, invalid
-from ..contract.fields import GENERATE, first_step, inherited
+from ..contract.fields import GENERATE, first_step
 from ..contract.schemas import GenerateRequest, Notice
 from ..contract.words import mended
 from ..files import sha256_of
@@ -19,6 +19,7 @@ from ..media.fonts import FontCatalog
 from .image_refs import ReferenceReader
 from .job import Job, steps_to_run
 from .lookup import find_job_id
+from .resume import resumed
 from .store import JobStore
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Admission:
         """
         given = frozenset(request.model_fields_set)
         earlier = self._earlier(request.resume_job_id) if request.resume_job_id else None
-        draft = Prepared(_resumed(request, earlier) if earlier else request)
+        draft = Prepared(resumed(request, earlier) if earlier else request)
         if "text_content" in given:
             _mend_words(draft)
         request = draft.request
@@ -284,21 +285,6 @@ def _no_words_left() -> AdAgentError:
 
 def _any_seed() -> int:
     return random.SystemRandom().randrange(2**32)
-
-
-def _resumed(request: GenerateRequest, earlier: Job) -> GenerateRequest:
-    """`request` with what it does not say taken from an earlier job."""
-    given = request.model_fields_set
-    update = {name: getattr(earlier.request, name) for name in (inherited() - given) & earlier.request.model_fields_set}
-    update["resume_job_id"] = earlier.id
-    update["start_step"] = request.start_step if "start_step" in given else _first_affected(given, earlier)
-    return request.model_copy(update=update)
-
-
-def _first_affected(given: Set[str], earlier: Job) -> int:
-    """The first step that a resumed job has to run when the caller did not say."""
-    unfinished = earlier.remaining_steps
-    return min([unfinished[0] if unfinished else 3, *(first_step(name) for name in given)])
 
 
 def _mend_words(draft: Prepared) -> None:

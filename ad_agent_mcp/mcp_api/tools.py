@@ -4,7 +4,7 @@ import base64
 import logging
 from collections.abc import Awaitable, Callable
 from itertools import islice
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import anyio
 import anyio.to_thread
@@ -19,18 +19,28 @@ from mcp.server.mcpserver.resolve import (
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase
 from mcp.types import CallToolResult, ToolAnnotations
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
 from ..contract.errors import AdAgentError, ErrorCode, Fix
-from ..contract.schemas import GenerateRequest, JobState, LayerName
+from ..contract.schemas import GenerateRequest, JobState
 from ..hardware import SystemMetrics
 from ..jobs.job import Job
 from ..jobs.lookup import ANY, FINISHED, UNFINISHED, WAITING, Latest, which_job
 from ..jobs.service import JobService
 from ..media.fonts import FontInfo
-from ..media.preview import PictureFormat, encode_fitting, encode_preview, size_of
+from ..media.preview import encode_fitting, encode_preview, size_of
 from .context import AppContext, HealthReport
 from .responses import ENVELOPE_BYTES, MAX_MESSAGE_BYTES, MAX_PICTURE_BYTES, data_result, picture, status_result
+from .tool_arguments import (
+    Answer,
+    ApproveArguments,
+    ImageArguments,
+    IncludeImages,
+    ListArguments,
+    Nothing,
+    StatusArguments,
+    StopArguments,
+)
 from .tool_schema import ToolMetadata, input_schema, output_schema
 from .views import RESULTS, JobStatus, created_at, dump
 
@@ -38,70 +48,6 @@ logger = logging.getLogger(__name__)
 
 _PUBLISHED = ("job_id", "status", "final_result")
 """What the output schema names of a status; a model reads the rest in the result itself."""
-IncludeImages = Literal["none", "preview", "full"]
-WaitSeconds = Annotated[int, Field(ge=0, le=50, description="How long this call may wait for the job")]
-
-
-class _Arguments(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Nothing(_Arguments):
-    """No arguments."""
-
-
-class StatusArguments(_Arguments):
-    """Which job, how long to wait, which pictures."""
-
-    job_id: Annotated[str | None, Field(description="null: the latest")] = None
-    wait_seconds: WaitSeconds = 0
-    include_images: Annotated[
-        IncludeImages | None, Field(description="null: preview when finished, else none. full: base64 JPEGs")
-    ] = None
-
-
-class StopArguments(_Arguments):
-    """Which job, and how firmly."""
-
-    job_id: Annotated[str | None, Field(description="null: the latest that runs or is queued")] = None
-    force: Annotated[bool, Field(description="Do not wait for the worker; replace it")] = False
-
-
-class ApproveArguments(_Arguments):
-    """What to do with a job that waits."""
-
-    job_id: Annotated[str | None, Field(description="null: the latest that waits")] = None
-    action: Annotated[
-        Literal["approve", "redo", "stop"] | None, Field(description="null: ask the person, where the client can")
-    ] = None
-    changes: Annotated[
-        dict[str, Any], Field(description="For redo: generate fields with new values, e.g. {'bg_prompt': '...'}")
-    ] = Field(default_factory=dict[str, Any])
-
-
-class Answer(BaseModel):
-    """What a person who was asked says."""
-
-    action: Annotated[
-        Literal["approve", "redo", "stop"],
-        Field(description="approve: go on. redo: paint it again. stop: end here, the picture is kept"),
-    ] = "approve"
-
-
-class ImageArguments(_Arguments):
-    """Which picture, how large."""
-
-    job_id: Annotated[str | None, Field(description="null: the latest finished")] = None
-    name: LayerName = "final"
-    max_side: Annotated[int, Field(ge=16, le=2048, description="Longest side in px")] = 1024
-    format: PictureFormat = "jpeg"
-
-
-class ListArguments(_Arguments):
-    """Which jobs."""
-
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    status: JobState | None = None
 
 
 class FontList(BaseModel):

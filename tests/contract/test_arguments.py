@@ -11,7 +11,13 @@ from ad_agent_mcp.contract.arguments import read_arguments
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode, ErrorInfo
 from ad_agent_mcp.contract.fields import GENERATE, HINTS, OTHER_TOOLS
 from ad_agent_mcp.contract.schemas import GenerateRequest
-from ad_agent_mcp.mcp_api.tools import ApproveArguments, ImageArguments, ListArguments, Nothing, StatusArguments
+from ad_agent_mcp.mcp_api.tool_arguments import (
+    ApproveArguments,
+    ImageArguments,
+    ListArguments,
+    Nothing,
+    StatusArguments,
+)
 
 PHOTO = "bottle.png"
 SMALL_PICTURE = base64.b64encode(bytes(6000)).decode()

@@ -116,7 +116,8 @@ def test_a_started_server_has_loaded_no_array_or_model_library():
 import sys, anyio
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.mcp_api.server import open_app
-from ad_agent_mcp.server import http, stdio
+from ad_agent_mcp.http_api import server
+from ad_agent_mcp.mcp_api import stdio
 from mcp import Client, MCPError
 from mcp.types import INVALID_PARAMS
 async def main():
@@ -126,7 +127,8 @@ async def main():
         await client.call_tool("generate", {"product_image": "/nowhere.png"})
 anyio.run(main)
 heavy = {"torch", "diffusers", "transformers", "accelerate", "cv2", "numpy", "prometheus_client"}
-print(sorted(heavy & {name.partition(".")[0] for name in sys.modules}))
+heavy |= {"ad_agent_mcp." + room for room in ("worker", "pipeline", "engines", "models", "imaging", "commands")}
+print(sorted(heavy & {part for name in sys.modules for part in (name, name.partition(".")[0])}))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
