@@ -15,12 +15,14 @@ from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from ..contract.errors import AdAgentError, ErrorCode
-from ..files import folder_trouble, is_disk_full, read_small
+from ..contract.errors import AdAgentError, ErrorCode, invalid
+from ..files import folder_trouble, is_disk_full, read_small, write_atomically
 
 logger = logging.getLogger(__name__)
 
 MAX_NAME_BYTES = 256
+FORMAT = 1
+"""Of what lies in the folder; an older server refuses a newer one. A folder without a number is of the first."""
 _FolderT = TypeVar("_FolderT", bound="DataFolder")
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -64,13 +66,29 @@ class DataFolder:
         Raises:
             OSError: the data folder cannot be written.
         """
-        for name in ("latest", "sizes.json", "stage_times.json"):
+        for name in ("latest", "format", "sizes.json", "stage_times.json"):
             path = self.root / name
             if path.is_dir() and not path.is_symlink():
                 _put_aside(path)
         for entry in list(os.scandir(self.locks)):
             if entry.name.endswith(".lock") and not entry.is_file(follow_symlinks=False):
                 _put_aside(Path(entry.path))
+
+    def claim_format(self) -> None:
+        """Mark the folder with the number of its format.
+
+        Raises:
+            AdAgentError: a newer version has written it.
+        """
+        noted = self.read_name(self.root / "format") or ""
+        if noted.isdecimal() and int(noted) > FORMAT:
+            raise invalid(
+                f"The data folder {self.root} was written by a newer version of ad-agent-mcp (format {noted}, this one "
+                f"knows {FORMAT}). Use that version, or set AD_AGENT_DATA_DIR to another folder."
+            )
+        if noted != str(FORMAT):
+            with contextlib.suppress(OSError):  # a full disk; the next start tries again
+                write_atomically(self.root / "format", str(FORMAT).encode(), durable=False)
 
     def trouble(self) -> str | None:
         """What is wrong with the data folder now and what to do, or None; looks, and writes nothing."""

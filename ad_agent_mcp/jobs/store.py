@@ -1,6 +1,7 @@
 """Jobs and uploaded pictures on disk: inspectable files, safe to kill at any moment.
 
     jobs/<job id>/job.json, layout.json, <layer>.png, inputs/<field>
+    format                 the number of this layout
     latest                 the id of the newest job
     active/<job id>        a marker for each job that is not over; holds its owner
     steps/<sha256>         the job whose step 1 has that picture
@@ -54,7 +55,7 @@ class JobStore(PictureStore):
         """Make the folders.
 
         Raises:
-            AdAgentError: the data folder cannot be written.
+            AdAgentError: the data folder cannot be written, or a newer version has written it.
         """
         super().__init__(root)
         self.over: dict[str, JobState] = {}
@@ -72,6 +73,7 @@ class JobStore(PictureStore):
         for folder in (root, self.jobs, self.active, self.steps, self.assets, self.locks):
             if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
                 raise _unwritable(folder, "it belongs to somebody else, or the disk is read-only")
+        self.claim_format()
 
     @telling_trouble
     def create(self, job: Job, inputs: dict[str, bytes], layers: dict[str, Path]) -> None:

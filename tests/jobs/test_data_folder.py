@@ -13,9 +13,9 @@ import pytest
 from mcp import Client
 
 from ad_agent_mcp.config import Settings
-from ad_agent_mcp.contract.errors import ErrorCode
+from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
-from ad_agent_mcp.jobs.data_folder import DataFolderError
+from ad_agent_mcp.jobs.data_folder import FORMAT, DataFolderError
 from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.mcp_api.server import App
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND
@@ -192,3 +192,19 @@ async def test_a_job_whose_folder_goes_away_fails_with_what_is_wrong(
         again = await settled(app, await app.service.generate(GenerateRequest(resume_job_id=job.id)))
         assert again.status is JobState.COMPLETED
         assert (await health_of(client))[0] == "ok"
+
+
+def test_a_folder_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path):
+    (tmp_path / "format").write_text("9")
+    with pytest.raises(AdAgentError) as caught:
+        JobStore(tmp_path)
+    assert "newer version" in caught.value.info.message
+    assert (tmp_path / "format").read_text() == "9"
+
+
+@pytest.mark.parametrize("noted", [None, "", "1", "one", "\0\0", "1" * 300])
+def test_a_folder_of_this_version_or_before_there_were_numbers_is_taken_and_marked(noted: str | None, tmp_path: Path):
+    if noted is not None:
+        (tmp_path / "format").write_text(noted)
+    JobStore(tmp_path)
+    assert (tmp_path / "format").read_text() == str(FORMAT)
