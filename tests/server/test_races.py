@@ -19,6 +19,7 @@ from PIL import Image
 
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError
+from ad_agent_mcp.contract.messages import ModelMoved
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.files import FileLock
 from ad_agent_mcp.server import worker_keeper
@@ -348,3 +349,41 @@ async def test_a_job_that_comes_while_the_next_one_is_chosen_does_not_lose_that_
         (fourth,) = set(app.service.store.job_ids()) - {first.id, second.id, third.id}
         for job_id in (fourth, third.id, second.id):
             await app.service.stop(job_id, force=False)
+
+
+async def test_models_that_leave_the_device_while_the_next_job_is_chosen_do_not_take_it_from_that_job(
+    settings: Settings, request_: GenerateRequest, monkeypatch: pytest.MonkeyPatch
+):
+    async with app_with(settings, SLOW, queue_size=2) as app, anyio.create_task_group() as tasks:
+        first, second = [await app.service.generate(request_) for _ in range(2)]
+        owns_pending = Neighbours.owns_pending
+        left = ModelMoved(model="a model", state="unloaded")
+
+        def leave_then_look(neighbours: Neighbours, job_id: str) -> bool:
+            meanwhile(tasks, partial(app.service._on_event, left))  # pyright: ignore[reportPrivateUsage]
+            return owns_pending(neighbours, job_id)
+
+        monkeypatch.setattr(Neighbours, "owns_pending", leave_then_look)
+        await app.service.stop(first.id, force=False)
+        await running(app)
+        assert not FileLock.is_free(settings.device_lock)
+        await app.service.stop(second.id, force=False)
+
+
+async def test_a_caller_that_goes_away_while_its_job_is_started_leaves_a_job_that_runs_to_its_end(
+    settings: Settings, request_: GenerateRequest, monkeypatch: pytest.MonkeyPatch
+):
+    async with app_with(settings, WORKER_COMMAND) as app:
+        await ready(app)
+        owns_pending = Neighbours.owns_pending
+        call = anyio.CancelScope()
+
+        def go_away_then_look(neighbours: Neighbours, job_id: str) -> bool:
+            anyio.from_thread.run_sync(call.cancel)
+            return owns_pending(neighbours, job_id)
+
+        monkeypatch.setattr(Neighbours, "owns_pending", go_away_then_look)
+        with call:
+            await app.service.generate(request_)
+        (job_id,) = app.service.store.job_ids()
+        assert (await settled(app, app.service.find(job_id))).status is JobState.COMPLETED
