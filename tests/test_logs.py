@@ -2,8 +2,11 @@
 
 import base64
 import json
+import logging
+import os
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,8 @@ import httpx2
 import pytest
 from mcp import Client, StdioServerParameters
 from PIL import Image
+
+from ad_agent_mcp.logs import MAX_WAITING_BYTES, LineQueue, unblocked_stderr
 
 from .e2e.support import SERVER, Place, call, finish, http_server
 
@@ -124,3 +129,70 @@ except ZeroDivisionError:
     assert (entry["level"], entry["process"], entry["logger"], entry["message"]) == ("ERROR", "worker", "a.b", "한 줄")
     assert entry["job_id"] == "some-id"
     assert "ZeroDivisionError" in entry["exception"]
+
+
+class Unread:
+    """A queue for lines into a pipe that nobody reads until `arrived` is called."""
+
+    def __init__(self, *, is_blocking: bool = True) -> None:
+        self._reading, self._writing = os.pipe()
+        os.set_blocking(self._writing, is_blocking)
+        self.queue = LineQueue(self._writing)
+
+    def arrived(self, *last: str) -> str:
+        """All that comes, with `last` written when everything before it has come."""
+        said: list[bytes] = []
+        reader = threading.Thread(target=lambda: said.extend(iter(lambda: os.read(self._reading, 1 << 16), b"")))
+        reader.start()
+        for text in ("", *last):
+            self.queue.write(text)
+            assert self.queue.drain(30)
+        os.close(self._writing)
+        reader.join()
+        os.close(self._reading)
+        return b"".join(said).decode()
+
+
+def test_lines_that_nobody_reads_are_kept_up_to_a_limit_and_the_others_counted(caplog: pytest.LogCaptureFixture):
+    unread, line, count = Unread(), "x" * 999 + "\n", 3 * MAX_WAITING_BYTES // 1000
+    for _ in range(count):
+        unread.queue.write(line)
+    assert not unread.queue.drain(0.0)
+    assert "dropped" not in caplog.text
+    said = unread.arrived("the end\n")
+    kept = said.count(line)
+    assert said == line * kept + "the end\n"
+    assert MAX_WAITING_BYTES // 1000 - 1 <= kept < count
+    assert f"{count - kept} lines of the log were dropped" in caplog.text
+
+
+def test_the_last_line_arrives_although_it_has_no_end_and_whoever_started_us_left_the_pipe_unwaiting():
+    unread, text = Unread(is_blocking=False), "x" * 300_000 + "\nthe "
+    unread.queue.write(text)
+    assert not unread.queue.drain(0.0)
+    assert unread.arrived("end") == text + "end"
+
+
+def test_a_reader_that_is_gone_holds_nobody_up():
+    reading, writing = os.pipe()
+    os.close(reading)
+    queue = LineQueue(writing)
+    for _ in range(3):
+        queue.write("a line\n")
+        assert queue.drain(30)
+    os.close(writing)
+
+
+@pytest.mark.parametrize(("size", "is_read"), [(10, True), (300_000, False)])
+def test_what_is_said_after_the_end_waits_for_no_reader_either(
+    size: int, is_read: bool, monkeypatch: pytest.MonkeyPatch
+):
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as plain:
+        monkeypatch.setattr(sys, "stderr", plain)
+        monkeypatch.setattr(logging.getLogger(), "handlers", [])
+        monkeypatch.setattr("ad_agent_mcp.logs.FLUSH_S", 30 if is_read else 0)
+        with unblocked_stderr():
+            sys.stderr.write("x" * size + "\n")
+        assert (sys.stderr is plain) == is_read
+        os.close(reading)

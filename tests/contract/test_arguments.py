@@ -167,6 +167,7 @@ def test_a_ready_call_repeats_no_picture():
         ("pause_after_step", "1", 1),
         ("product_box", {"x": 1, "y": 2, "w": 30, "h": 40}, [1, 2, 30, 40]),
         ("product_box", {"x1": 1, "y1": 2, "x2": 30, "y2": 40}, [1, 2, 29, 38]),
+        ("product_box", {"left": 1, "top": 2, "right": 30, "bottom": 40}, [1, 2, 29, 38]),
         ("product_box", "1, 2, 30, 40", [1, 2, 30, 40]),
         ("product_image", [PHOTO], PHOTO),
     ],

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.errors import AdAgentError
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.contract.stages import EngineName
 from ad_agent_mcp.jobs.job import Job, new_job_id
@@ -29,6 +30,15 @@ def test_a_job_that_was_accepted_would_survive_a_power_cut_with_its_photo(
     later = job.model_copy(update={"percent": 50.0})
     store.save(later, durable=False)
     assert disk.content(folder / "job.json") != (folder / "job.json").read_bytes() == later.model_dump_json().encode()
+
+
+def test_a_job_that_cannot_be_stored_whole_leaves_nothing_behind(tmp_path: Path):
+    store = JobStore(tmp_path)
+    job = Job(id=new_job_id(), request=GenerateRequest(), engine=EngineName.DRAFT, steps=(1,), created_at=1.0)
+    with pytest.raises((AdAgentError, OSError)):
+        store.create(job, {"product_image": b"photo"}, {"step1.png": tmp_path / "gone.png"})
+    assert not store.active_jobs()
+    assert not list(store.jobs.iterdir())
 
 
 @pytest.mark.anyio

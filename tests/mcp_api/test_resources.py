@@ -50,3 +50,10 @@ async def test_without_a_length_a_range_is_as_long_as_clients_are_told(picture: 
     assert await read(client, uri) == CONTENT[:RANGE_BYTES]
     parts = [await read(client, f"{uri}?offset={offset}") for offset in (0, RANGE_BYTES, 2 * RANGE_BYTES)]
     assert b"".join(parts) == CONTENT
+
+
+async def test_an_uploaded_picture_comes_in_the_same_ranges(settings: Settings):
+    async with open_app(settings) as app, Client(app.server) as client:
+        uri = f"ad://assets/{app.service.store.add_asset(CONTENT)}"
+        assert await read(client, uri) == CONTENT[:RANGE_BYTES]
+        assert await read(client, f"{uri}?offset=3&length=8") == CONTENT[3:11]
