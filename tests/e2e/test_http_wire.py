@@ -115,6 +115,15 @@ def test_bodies_that_an_ending_server_does_not_wait_for_are_no_tracebacks(place:
     assert "Traceback" not in told
 
 
+def test_a_stream_that_is_open_when_the_server_ends_is_no_traceback(place: Place):
+    other = Place(place.data.parent / "streaming" / "data", place.pictures)
+    other.data.parent.mkdir()
+    with contextlib.ExitStack() as clients, http_server(other) as url:
+        stream = clients.enter_context(httpx2.stream("GET", f"{url}/sse", timeout=20))
+        assert next(stream.iter_lines()) == "event: endpoint"
+    assert "Traceback" not in log_of(url, other)
+
+
 # what is posted
 
 
