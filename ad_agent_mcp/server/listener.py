@@ -54,7 +54,7 @@ class Connection(H11Protocol):
 
     def _close_when_idle(self, last: object) -> None:
         """Close the connection if no request came after `last`, which was over when it was looked at before."""
-        is_idle = self.cycle is None or self.cycle.response_complete
+        is_idle = not self.cycle or self.cycle.response_complete  # there is none before the first request
         if is_idle and self.cycle is last:
             self.transport.close()
             return

@@ -120,7 +120,11 @@ def test_a_stream_that_is_open_when_the_server_ends_is_no_traceback(place: Place
     other.data.parent.mkdir()
     with contextlib.ExitStack() as clients, http_server(other) as url:
         stream = clients.enter_context(httpx2.stream("GET", f"{url}/sse", timeout=20))
-        assert next(stream.iter_lines()) == "event: endpoint"
+        lines = (line.removeprefix("data: ") for line in stream.iter_lines() if line.startswith("data: "))
+        inbox = url + next(lines)
+        hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": HELLO}
+        assert httpx2.post(inbox, json=hello).status_code == 202
+        assert '"result"' in next(lines)
     assert "Traceback" not in log_of(url, other)
 
 
