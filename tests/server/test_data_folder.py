@@ -17,6 +17,7 @@ from ad_agent_mcp.contract.errors import ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.server.app import App
 from ad_agent_mcp.server.data_folder import DataFolderError
+from ad_agent_mcp.server.neighbours import Neighbours
 from ad_agent_mcp.server.store import JobStore
 from ad_agent_mcp.server.worker_process import WORKER_COMMAND
 
@@ -176,12 +177,13 @@ async def test_a_folder_that_others_may_look_into_is_told_and_what_is_made_in_it
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("is_with_worker", [True, False])
 async def test_a_job_whose_folder_goes_away_fails_with_what_is_wrong(
-    settings: Settings, request_: GenerateRequest, tmp_path: Path
+    is_with_worker: bool, settings: Settings, request_: GenerateRequest, tmp_path: Path
 ):
     async with served(settings) as (app, client):
         with anyio.fail_after(20):
-            while app.service.worker.ready is None:
+            while is_with_worker and app.service.worker.ready is None:
                 await anyio.sleep(0.01)
         job = await app.service.generate(request_)
         settings.data_dir.rename(tmp_path / "away")
@@ -192,3 +194,16 @@ async def test_a_job_whose_folder_goes_away_fails_with_what_is_wrong(
         again = await settled(app, await app.service.generate(GenerateRequest(resume_job_id=job.id)))
         assert again.status is JobState.COMPLETED
         assert (await health_of(client))[0] == "ok"
+
+
+def test_what_keeps_the_device_from_being_taken_is_logged_once_while_it_lasts(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    neighbours = Neighbours(JobStore(settings.data_dir), settings.device_lock, resume_max_age_s=60)
+    for times in (1, 2):
+        settings.data_dir.rename(tmp_path / "away")
+        assert [neighbours.take_device("") for _ in range(3)] == [False] * 3
+        assert caplog.text.count("no job is started") == times
+        (tmp_path / "away").rename(settings.data_dir)
+        assert neighbours.take_device("")
+    neighbours.release_device()
