@@ -304,7 +304,8 @@ _ENGLISH = _one_of({*COLOUR_WORDS[0], *(word for word in _MATERIALS if word.isas
 _KOREAN = _one_of({*COLOUR_WORDS[1], *(word for word in _MATERIALS if not word.isascii())})
 _NEGATED = re.compile(
     rf"\b(?:not|no|non|never|without|avoid|instead of|rather than|anything but|isn'?t|don'?t|do not)\b"
-    rf"(?:\s+(?:a|an|any|the|in|of|be|use|want|make|it|them|letters|text|words|{_one_of(word for word in ADJECTIVES if word.isascii())}))*"
+    r"(?:\s+(?:a|an|any|the|in|of|be|use|want|make|it|them|letters|text|words|"
+    rf"{_one_of(word for word in ADJECTIVES if word.isascii())}))*"
     rf"(?:\s+(?:{_ENGLISH})\b)+(?:\s+(?:or|nor)\s+(?:{_ENGLISH})\b)*"
     rf"|(?<![가-힣])(?:{_KOREAN})[가-힣]*?(?:\s+(?!(?:{_one_of(COLOUR_WORDS[1])}))[가-힣]+?)??"
     r"\s*(?:말고|아닌|아니고|아니라|없이|대신|빼고|제외|금지|싫)[가-힣]*"

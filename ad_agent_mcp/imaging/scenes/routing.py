@@ -113,8 +113,9 @@ _PROPS = {
     "neon": "neon cyberpunk club 네온 클럽",
     "podium": "podium pedestal plinth 단상 받침대 포디움",
     "day": f"ocean sea beach seaside summer sky resort 바다 바닷가 해변 해안 여름 하늘 휴양지 {_DAYTIME}",
-    "dusk": "sunset sunrise dusk dawn daybreak twilight nightfall evening setting night nighttime midnight moon moonlight moonlit "
-    "golden 노을 석양 일몰 일출 저녁 새벽 황혼 해질녘 해돋이 해넘이 동틀 여명 밤 여름밤 한밤 야간 심야 달빛 달밤",
+    "dusk": "sunset sunrise dusk dawn daybreak twilight nightfall evening setting night nighttime midnight moon "
+    "moonlight moonlit golden 노을 석양 일몰 일출 저녁 새벽 황혼 해질녘 해돋이 해넘이 동틀 여명 밤 "
+    "여름밤 한밤 야간 심야 달빛 달밤",
 }
 # Korean words that begin like one of those above but mean something else.
 _NOT = ("밤색", "밤나무", "하늘색", "하늘빛", "물결무늬", "낮은", "낮게", "낮고", "낮춘", "낮추")
