@@ -14,7 +14,7 @@ _FAINT, _FIRM = 32, 64
 _HAZE = 64
 _LEAST_CLEAR = 0.005
 _CARD_FILL, _CARD_SPAN = 0.96, 0.9
-_OVAL_FIT = 0.98
+_ROUNDED_FIT = 0.98
 _SOFT_MARGIN = 0.01
 _LEAST_PART = 0.01
 
@@ -48,15 +48,16 @@ def is_rectangle(flags: Flags) -> bool:
     return box is not None and bool(flags.sum() >= _CARD_FILL * box[2] * box[3])
 
 
-def is_oval(flags: Flags) -> bool:
-    """Whether what is set is the oval in its box, as a picture cut round is."""
+def is_rounded(flags: Flags) -> bool:
+    """Whether what is set is a rectangle with corners as round as can be, up to the oval in its box."""
     box = box_of(flags)
     if box is None:
         return False
     x, y, width, height = box
     down, across = np.mgrid[0:height, 0:width].astype(np.float32)
     inside = ((across + 0.5) / width - 0.5) ** 2 + ((down + 0.5) / height - 0.5) ** 2 < 0.25
-    return bool((flags[y : y + height, x : x + width] == inside).mean() > _OVAL_FIT)
+    part = flags[y : y + height, x : x + width]
+    return all(alike.mean() > _ROUNDED_FIT for alike in (part | ~inside, part == part[::-1], part == part[:, ::-1]))
 
 
 def _large(solid: Flags) -> Flags:

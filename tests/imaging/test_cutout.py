@@ -226,9 +226,9 @@ def test_what_compression_leaves_beside_a_product_raises_no_doubt(backdrop, qual
     assert cut_out(np.asarray(Image.open(io.BytesIO(data)))).confidence > 0.75
 
 
-def test_a_photo_cut_round_is_doubted_and_a_round_product_is_not():
-    oval = Image.new("L", SIZE)
-    ImageDraw.Draw(oval).ellipse((0, 0, SIZE[0] - 1, SIZE[1] - 1), fill=255)
+@pytest.mark.parametrize("radius", [180, 250, 350])
+def test_a_photo_cut_round_is_doubted_and_a_round_product_is_not(radius):
+    oval = rounded(SIZE, radius)
     assert cut_out(with_alpha(photo(bottle(), "gradient"), oval)).confidence < 0.75
     plate = Image.new("RGB", SIZE, (200, 60, 50))
     assert cut_out(with_alpha(plate, oval)).confidence == 1
