@@ -45,8 +45,8 @@ def store(tmp_path: Path) -> JobStore:
     return store
 
 
-def meant(store: JobStore, latest: Latest) -> str:
-    return which_job(None, store, latest, lambda ids: (store.load(job_id) for job_id in ids))
+def meant(store: JobStore, latest: Latest, spoken: str | None = None) -> str:
+    return which_job(spoken, store, latest, lambda ids: (store.load(job_id) for job_id in ids))
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,7 @@ def test_a_job_is_known_by_its_id_in_any_spelling_and_by_its_beginning(spoken: s
 
 @pytest.mark.parametrize("spoken", ["latest", " Last "])
 def test_the_latest_may_be_named_as_that(spoken: str, store: JobStore):
-    read = lambda ids: (store.load(job_id) for job_id in ids)  # noqa: E731
-    assert which_job(spoken, store, FINISHED, read) == SECOND
+    assert meant(store, FINISHED, spoken) == SECOND
 
 
 def test_a_beginning_that_fits_several_jobs_names_them(store: JobStore):
