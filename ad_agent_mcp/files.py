@@ -124,6 +124,19 @@ def is_out_of_files(error: OSError) -> bool:
     return error.errno in (errno.EMFILE, errno.ENFILE)
 
 
+def fill_standard_streams() -> None:
+    """Open nothing where this process was started without stdin, stdout or stderr.
+
+    To be called before files stay open: the next one, the event loop's perhaps, would be taken for that stream.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
+
+
 def raise_file_limit(wanted: int = 8192) -> None:
     """Let this process and its children open `wanted` files, or as many as the system allows them."""
     if sys.platform == "win32":

@@ -54,7 +54,8 @@ def configure_logging(level: str, log_format: Literal["text", "json"], *, proces
     text = logging.Formatter(f"%(asctime)s {process} %(levelname)s %(name)s%(job)s: %(message)s", "%H:%M:%S")
     handler.setFormatter(text if log_format == "text" else _JsonFormatter(process))
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    logging.getLogger("mcp").setLevel(max(logging.WARNING, logging.getLogger().level))
+    for name in ("mcp", "sse_starlette"):  # they tell what is sent, with people's words and pictures in it
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 MAX_WAITING_BYTES = 1 << 20

@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 from mcp import Client, StdioServerParameters
+from mcp.client.sse import sse_client
 from PIL import Image
 
 from ad_agent_mcp.logs import MAX_WAITING_BYTES, LineQueue, unblocked_stderr
@@ -110,6 +111,33 @@ async def test_no_words_no_pictures_and_no_token_are_logged(place: Place):
     assert "the data folder: " in text
     assert "unreadable" in text
     for secret in (TOKEN, "Xanadu", "Ophir", "Shibboleth", "비밀", photo[1000:1040]):
+        assert secret not in text
+
+
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+async def test_no_level_of_the_log_tells_what_travels_in_streams_or_stands_in_broken_requests(level: str, place: Place):
+    place.settings |= {"AD_AGENT_TOKEN": TOKEN, "AD_AGENT_LOG_LEVEL": level}
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    words = " ".join(SECRETS.values())
+    with http_server(place) as url, httpx2.Client(base_url=url, headers=headers, timeout=20) as plain:
+        async with Client(sse_client(f"{url}/sse", headers=headers)) as client:
+            job = await call(client, "generate", product_image=place.photo, width=256, height=256, **SECRETS)
+            assert (await finish(client, job["job_id"]))["parameters"]["text_content"] == SECRETS["text_content"]
+            await client.call_tool("get_image", {"name": words})
+        for message in (
+            {"id": words, "method": words},
+            {"id": 1, "method": "tools/call", "params": {"name": "generate", "arguments": [words]}},
+            {"method": "notifications/cancelled", "params": {"requestId": [words]}},
+            {"method": "notifications/progress", "params": words},
+        ):
+            plain.post("/mcp", json={"jsonrpc": "2.0", **message})
+        plain.post("/mcp", content=f"{words}{{".encode())
+        plain.post("/upload", content=words.encode())
+        plain.get(f"/sse/{TOKEN}?{TOKEN}", headers={"origin": TOKEN, "referer": TOKEN})
+    (log,) = place.data.parent.glob("http-*.log")
+    text = log.read_text("utf-8")
+    assert "job ended: completed" in text
+    for secret in (TOKEN, "Xanadu", "Ophir", "Shibboleth", "비밀"):
         assert secret not in text
 
 

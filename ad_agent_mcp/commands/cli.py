@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from .. import __version__
 from ..config import ENV_PREFIX, Settings, misspelt_variables
 from ..contract.errors import AdAgentError, ErrorCode, invalid
-from ..files import raise_file_limit
+from ..files import fill_standard_streams, raise_file_limit
 from ..logs import configure_logging, unblocked_stderr
 from .shell import FLAG_FIELDS, in_commands, told
 
@@ -84,6 +84,7 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         from .doctor import require_gpu
 
         require_gpu(settings)
+    fill_standard_streams()
     raise_file_limit()
     with unblocked_stderr():
         if options.command == "serve" and options.transport == "http":

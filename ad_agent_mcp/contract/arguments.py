@@ -30,7 +30,21 @@ _TYPO = 0.8
 _UNSET_WORDS = ("", "null", "None", "undefined")
 _NUMBER = re.compile(r"(\d[\d,_ ]*?(?:\.\d+)?)\s*(px|pixels?|s|secs?|seconds?|steps?|%)?", re.IGNORECASE)
 _PAIR = re.compile(r"(\d+(?:\.\d+)?)\s*(?:px)?\s*(?:x|×|\*|:|/|,|by)\s*(\d+(?:\.\d+)?)\s*(?:px)?", re.IGNORECASE)
-_PICTURE_ENDING = re.compile(r"\.(png|jpe?g|webp)$")
+_PICTURE_ENDING = re.compile(r"(?<=.)\.(png|jpe?g|webp)$")
+_ANY = {"seed": (-1, "-1", "random"), "pause_after_step": (0, "0", "none", "no"), "status": ("all", "any")}
+"""What other tools call leaving an argument out."""
+_SYNONYMS = {
+    "middle": "center",
+    "done": "completed",
+    "finished": "completed",
+    "queued": "pending",
+    "cancelled": "stopped",
+    "canceled": "stopped",
+    "result": "final",
+    "redraw": "redo",
+    "retry": "redo",
+}
+"""Other words for one of a few choices."""
 
 
 def read_arguments(tool: str, model: type[_M], given: Arguments) -> _M:
@@ -198,7 +212,7 @@ def _mended(model: type[BaseModel], arguments: Arguments, faults: Iterable[Fault
         if name not in mended:
             return None
         value = mended[name]
-        if name == "seed" and value in (-1, "-1", "random"):  # elsewhere the word for "any"
+        if (value.lower() if isinstance(value, str) else value) in _ANY.get(name, ()):
             del mended[name]
             continue
         found = next((new for mend in _MENDS if (new := mend(model, name, value, fault)) is not None), None)
@@ -212,10 +226,12 @@ def _to_option(model: type[BaseModel], name: str, value: object, fault: Fault) -
     """The one choice that a word names: in capitals, with an ending, among other words, or misspelt."""
     options = {str(option).lower(): option for option in _options(model, name)}
     text = _PICTURE_ENDING.sub("", str(value)[:80].strip().lower())
-    words = re.split(r"[^a-z0-9]+", text)
+    words = [_SYNONYMS.get(word, word) for word in re.split(r"[^a-z0-9]+", text)]
     named = [option for spelt, option in options.items() if spelt == text] or [
         option for spelt, option in options.items() if spelt in words
     ]
+    if sorted(words) == sorted({"center", *map(str, named)}) and len(named) == 2:  # the middle of the top
+        named = [option for option in named if option != "center"]
     if not named:
         named = [options[close] for close in difflib.get_close_matches(text, options, n=1, cutoff=_TYPO)]
     return named[0] if len(named) == 1 else None

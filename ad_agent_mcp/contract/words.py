@@ -4,10 +4,11 @@ Pure; knows neither fonts nor jobs. Words that may be meant as they stand are ne
 """
 
 import html
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 LOST_CHARACTER = "\ufffd"
 """Stands for characters that could not be decoded."""
@@ -56,7 +57,12 @@ _SUSPECTS = (
     (re.compile(r"&[A-Za-z]\w*;|&#\w+;"), "an HTML entity"),
     (_TAG, "an HTML tag"),
     (re.compile(r"</?[A-Za-z가-힣][^>]*$|<\s*$"), "a lone <, maybe the rest of a tag"),
-    (re.compile(r"\w\*\*\w+\*\*|\*\*\w+\*\*\w"), "Markdown marks"),
+    (
+        re.compile(r"\w\*\*\w+\*\*|\*\*\w+\*\*\w|(?<![\w*_])([*_])(?=[^\s*_])[^\n*_]+(?<=[^\s*_])\1(?![\w*_])"),
+        "Markdown marks",
+    ),
+    (re.compile(r'^\{\s*"\w+"\s*:'), "JSON"),
+    (re.compile("占쏙옙?|ï¿½"), "what is left of characters that were lost on the way"),
     (re.compile(r"^[?\s]*\?\s*\?[?\s]*$"), "nothing but question marks, as lost characters leave them"),
 )
 
@@ -177,7 +183,19 @@ def _with_won(text: str) -> str:
     return text if _DRIVE.search(text) else _WON.sub("₩", text)
 
 
+def _from_json(text: str) -> str:
+    """The lines of a list that came as JSON."""
+    if not re.fullmatch(r'\[\s*".*"\s*\]', text.strip(), re.DOTALL):
+        return text
+    try:
+        lines = cast(list[object], json.loads(text))
+    except (ValueError, RecursionError):
+        return text
+    return "\n".join(map(str, lines)) if all(isinstance(line, str | int) for line in lines) else text
+
+
 _REPAIRS: tuple[tuple[str, Callable[[str], str]], ...] = (
+    ("a list in JSON", _from_json),
     ("backslash escapes", _unescaped),
     ("percent escapes", _from_percent),
     ("HTML", _from_html),
@@ -210,7 +228,12 @@ def _misread(text: str) -> Iterator[tuple[str, str]]:
             is_hangul = all("가" <= character <= "힣" for character in letters)
             # Of EUC-KR two Western letters make a syllable; a letter and an ASCII one ("°C") may, too.
             is_paired = right == "utf-8" or 2 * len(letters) == sum(not character.isascii() for character in token)
-            if letters and meant != token and (wrong == "cp1252" or (is_hangul and is_paired)):
+            if (
+                LOST_CHARACTER not in meant
+                and letters
+                and meant != token
+                and (wrong == "cp1252" or (is_hangul and is_paired))
+            ):
                 yield token, meant
                 return
 

@@ -16,23 +16,50 @@ SHUTDOWN_GRACE_S = 2
 MAX_CONNECTIONS = 400
 """Requests on more are answered with 503, and more than twice as many are not even read."""
 MAX_UNACCEPTED = 128
+REQUEST_TIMEOUT_S = 20.0
+"""A connection that has not sent the head of a request for so long is closed: it takes the place of another."""
 _FLOODS: tuple[str, ...] = ("socket.accept() out of system resource", "Exceeded concurrency limit.")
 _FLOOD_EVERY_S = 10.0
 
 
 def log_floods_seldom() -> None:
-    """From now on, log what too many connections cause by the thousand once in `_FLOOD_EVERY_S`."""
+    """From now on, log what too many connections cause by the thousand once in `_FLOOD_EVERY_S`.
+
+    That what still ran when the server ended was cancelled is one line without this, and no traceback for each.
+    """
     for name in ("asyncio", "uvicorn.error"):
         logging.getLogger(name).addFilter(_Seldom())
+    logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
 
 
 class Connection(H11Protocol):
-    """A connection, which is dropped at once where there are far too many: each costs a file descriptor."""
+    """A connection, which is dropped at once where there are far too many: each costs a file descriptor.
+
+    One that asks for nothing is closed after `REQUEST_TIMEOUT_S`, twice that at most.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         super().connection_made(transport)
         if len(self.connections) > 2 * MAX_CONNECTIONS:
             transport.abort()
+        self._look_again = self.loop.call_later(REQUEST_TIMEOUT_S, self._close_when_idle, self.cycle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._look_again.cancel()
+        super().connection_lost(exc)
+
+    def _close_when_idle(self, last: object) -> None:
+        """Close the connection if no request came after `last`, which was over when it was looked at before."""
+        is_idle = not self.cycle or self.cycle.response_complete  # there is none before the first request
+        if is_idle and self.cycle is last:
+            self.transport.close()
+            return
+        last = self.cycle if is_idle else object()
+        self._look_again = self.loop.call_later(REQUEST_TIMEOUT_S, self._close_when_idle, last)
 
 
 class OrderlyServer(uvicorn.Server):

@@ -35,8 +35,14 @@ class FrontDoor:
         self._hosts = LOOPBACK_NAMES | {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_begun = False
+
         async def send_sealed(message: Message) -> None:
+            nonlocal is_begun
             if message["type"] == "http.response.start":
+                if is_begun:  # the SDK begins an empty answer when a stream that it answered with has ended
+                    return
+                is_begun = True
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)

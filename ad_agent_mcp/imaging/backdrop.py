@@ -185,7 +185,8 @@ def is_overlooking(work: Picture, mask: Flags) -> bool:
             if is_over and top > y + height + 0.01 * long_side:
                 return True
     steps = step_edges(lab_of(cv2.bilateralFilter(work, 5, 12, 5)))
-    outside = ~dilate(mask, max(6, round(0.02 * long_side)))
+    # Beside the product lies what lossy compression made of its edge.
+    outside = ~dilate(mask, max(_BLOCK_PX + 2, round(0.02 * long_side)))
     outside[:3] = outside[-3:] = outside[:, :3] = outside[:, -3:] = False
     if not outside.any():
         return False

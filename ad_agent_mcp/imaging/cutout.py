@@ -18,7 +18,7 @@ from .clutter import salient_mask
 from .matting import own_colours, solve_matte
 from .picture import Flags, Floats, Matte, Picture, Window, at_most, box_of, dilate, erode, floats, resize, to_bytes
 from .regions import lab_of, parts
-from .transparency import is_rectangle, settled
+from .transparency import flattened, is_rectangle, is_rounded, settled
 
 Route = Literal["alpha", "plain", "clutter", "model"]
 
@@ -113,8 +113,9 @@ def _by_alpha(photo: Picture, window: Window) -> CutOut:
     if box is None:
         raise invalid("The product picture is transparent all over. Send one that shows it.", field="product_image")
     x, y, width, height = box
-    shown = np.ascontiguousarray(rgba[y : y + height, x : x + width, :3])
-    is_doubtful = is_rectangle(rgba[..., 3] > 127) and min(width, height) >= 16 and _shows_product(shown)
+    solid = rgba[..., 3] > 127
+    is_whole_photo = min(width, height) >= 16 and (is_rectangle(solid) or is_rounded(solid))
+    is_doubtful = is_whole_photo and _shows_product(flattened(rgba, solid)[y : y + height, x : x + width])
     return CutOut(rgba, box, _DOUBTFUL if is_doubtful else 1.0, "alpha")
 
 

@@ -14,6 +14,7 @@ _FAINT, _FIRM = 32, 64
 _HAZE = 64
 _LEAST_CLEAR = 0.005
 _CARD_FILL, _CARD_SPAN = 0.96, 0.9
+_ROUNDED_FIT = 0.98
 _SOFT_MARGIN = 0.01
 _LEAST_PART = 0.01
 
@@ -35,7 +36,7 @@ def settled(photo: Picture) -> Picture:
     haze = int(np.median(hazy)) if hazy.size else 0
     clear = touching_border(alpha <= haze + _CLEAR)
     if clear.mean() < _LEAST_CLEAR or _is_card(product, clear, alpha.shape):
-        return _flattened(photo, product)
+        return flattened(photo, product)
     result = photo.copy()
     result[..., 3] = _cleaned(alpha, product, haze)
     return result
@@ -45,6 +46,18 @@ def is_rectangle(flags: Flags) -> bool:
     """Whether what is set fills its box, as a picture's frame does."""
     box = box_of(flags)
     return box is not None and bool(flags.sum() >= _CARD_FILL * box[2] * box[3])
+
+
+def is_rounded(flags: Flags) -> bool:
+    """Whether what is set is a rectangle with corners as round as can be, up to the oval in its box."""
+    box = box_of(flags)
+    if box is None:
+        return False
+    x, y, width, height = box
+    down, across = np.mgrid[0:height, 0:width].astype(np.float32)
+    inside = ((across + 0.5) / width - 0.5) ** 2 + ((down + 0.5) / height - 0.5) ** 2 < 0.25
+    part = flags[y : y + height, x : x + width]
+    return all(alike.mean() > _ROUNDED_FIT for alike in (part | ~inside, part == part[::-1], part == part[:, ::-1]))
 
 
 def _large(solid: Flags) -> Flags:
@@ -64,7 +77,7 @@ def _is_card(product: Flags, clear: Flags, shape: tuple[int, ...]) -> bool:
     return spans or bool((~clear & ~dilate(product, 3)).mean() > _SOFT_MARGIN)
 
 
-def _flattened(photo: Picture, product: Flags) -> Picture:
+def flattened(photo: Picture, product: Flags) -> Picture:
     """The colours alone, those of what is opaque carried on where nothing is."""
     x, y, width, height = box_of(product) or (0, 0, photo.shape[1], photo.shape[0])
     window = np.s_[y : y + height, x : x + width]

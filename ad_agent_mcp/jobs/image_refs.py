@@ -26,8 +26,10 @@ logger = logging.getLogger(__name__)
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _STANDARD_ALPHABET = str.maketrans("-_", "+/")
-_SPACE = re.compile(r"(?:\s|\\[rn])+")
-"""White space, also as JSON writes line ends."""
+_SPACE = re.compile(r"(?:\s|\\[rn]|\\(?=/))+")
+"""White space, also as JSON writes line ends, and the backslash that it may put before a slash."""
+_BARE_HEADER = re.compile(r"(?:image/[\w.+-]+;)?base64[,:]\s*", re.IGNORECASE)
+"""The header of a data: URI that lost its scheme."""
 _DATA_HEADER = re.compile(r'data:((?:[^,"]|"[^"]*"){0,1000}),', re.IGNORECASE)
 _PICTURES_IN_BASE64 = ("iVBORw0KGgo", "/9j/", "_9j_", "UklGR", "AAAA", "R0lGOD")
 """How PNG, JPEG, WebP, AVIF and GIF begin."""
@@ -76,10 +78,10 @@ class ReferenceReader:
                 field=field,
             )
         if len(reference) > _LONGEST_PATH:
-            return self._decode(text, field)
+            return self._decode(_BARE_HEADER.sub("", text, count=1), field)
         if (path := self._find(reference)) is not None:
             return self._read_regular(path, field)
-        if _is_encoded_picture(text):
+        if _is_encoded_picture(text := _BARE_HEADER.sub("", text, count=1)):
             return self._decode(text, field)
         return self._read_near(reference, field)
 

@@ -14,6 +14,7 @@ from .store import JobStore
 
 _UUID = re.compile(r"(?<![0-9a-f])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![0-9a-f])")
 _PREFIX = re.compile(r"[0-9a-f]{4,8}|[0-9a-f]{8}-[0-9a-f-]{0,27}|[0-9a-f]{9,32}")
+_LATEST = ("latest", "last", "newest")
 _MAX_CHARACTERS = 500
 _MAX_NAMED = 5
 
@@ -63,7 +64,7 @@ def find_job_id(text: str, store: JobStore, *, field: str = "job_id") -> str:
     named = set(_UUID.findall(spoken))
     if len(named) == 1:
         return named.pop()
-    spoken = spoken.removeprefix("ad://jobs/").strip("'\"`{}[]()<>… ").rstrip("/")
+    spoken = spoken.removeprefix("ad://jobs/").strip("'\"`{}[]()<>…. ").rstrip("/")
     listing = Fix(tool="list_jobs", arguments={})
     if not _PREFIX.fullmatch(spoken):
         raise invalid(
@@ -92,7 +93,7 @@ def which_job(text: str | None, store: JobStore, latest: Latest, read: Callable[
     """The id of the job that a call is about.
 
     Args:
-        text: what the caller says, None for nothing.
+        text: what the caller says; None, or that it is the latest, names none.
         store: the jobs.
         latest: which job is meant then.
         read: the jobs with these ids, one by one, as they stand now.
@@ -100,7 +101,7 @@ def which_job(text: str | None, store: JobStore, latest: Latest, read: Callable[
     Raises:
         AdAgentError: there is no such job.
     """
-    if text is not None:
+    if text is not None and text.strip().lower() not in _LATEST:
         return find_job_id(text, store)
     newest = store.latest_id()
     if latest.fits is None and newest is not None:

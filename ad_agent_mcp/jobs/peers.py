@@ -36,6 +36,8 @@ class Peers:
         self._resume_max_age_s = resume_max_age_s
         self._own_lock = FileLock(self._lock_path(self.server_id))
         self._device_lock = FileLock(device_lock)
+        self._device_trouble = ""
+        """Why the device's lock could not be taken when last tried: told in one line for as long as it lasts."""
 
     def join(self) -> None:
         """Be seen alive.
@@ -61,10 +63,14 @@ class Peers:
         try:
             self._store.make_folders()
             self._own_lock.try_acquire(str(os.getpid()))  # its file may have gone with the folder
-            return self._device_lock.try_acquire(json.dumps(note))
+            is_ours = self._device_lock.try_acquire(json.dumps(note))
         except OSError as error:
-            logger.error("the device's lock cannot be opened: %s", error)
+            if self._device_trouble != str(error):
+                logger.error("the device's lock cannot be opened, and no job is started: %s", error)
+            self._device_trouble = str(error)
             return False
+        self._device_trouble = ""
+        return is_ours
 
     def owns_pending(self, job_id: str) -> bool:
         """Whether a queued job is still this server's: another one may have approved or adopted it meanwhile.

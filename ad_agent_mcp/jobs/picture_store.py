@@ -55,9 +55,15 @@ class PictureStore(DataFolder):
         is_given = name in LAYER_NAMES and is_regular_file(given)
         return given if is_given and (name == "product" or layer is None) else layer
 
+    @telling_trouble
     def inputs(self, job_id: str, first_step: int) -> Inputs:
-        """The pictures with which a worker begins at `first_step`."""
+        """The pictures with which a worker begins at `first_step`.
+
+        Raises:
+            DataFolderError: the job's folder is gone or cannot be looked at: it would seem to hold no pictures.
+        """
         folder = self.folder(job_id)
+        (folder / "inputs").lstat()
         product, given = folder / "inputs" / "product_image", folder / "inputs" / "step1_image"
         is_given = is_regular_file(given)
         step1 = given if is_given else self.layer(job_id, "step1")

@@ -109,8 +109,7 @@ async def _client(
 
 def _claim() -> tuple[int, int]:
     """Descriptors of the client's pipes, for us alone: who else reads stdin or prints meets nothing, or stderr."""
-    while (nothing := os.open(os.devnull, os.O_RDWR)) <= 2:  # a standard stream that the client closed stays closed
-        pass
+    nothing = os.open(os.devnull, os.O_RDWR)
     wire = os.dup(0), os.dup(1)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)

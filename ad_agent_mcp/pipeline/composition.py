@@ -278,7 +278,7 @@ def _blended(workspace: Workspace, lettering: _Lettering) -> Picture:
     product = workspace.product_matte
     final = _near_letters(workspace, blended, lettering.covered)
     kept = 1.0
-    for fade in _FADES:
+    for fade in _FADES if (final != plain).any() else ():
         seen = checks.contrast_of(_fronted(workspace, final, lettering), lettering.placed, lettering.letters, product)
         if seen is None or seen.worst >= min(contrast.MIN_RATIO, lettering.worst):
             break

@@ -173,12 +173,15 @@ async def _lines(stream: ByteReceiveStream) -> AsyncIterator[str]:
 
 async def _started(command: Sequence[str], environment: dict[str, str]) -> Process:
     with anyio.CancelScope(shield=True):  # a process half started would be nobody's
-        return await anyio.open_process(list(command), env=environment)
+        # In a session of its own, where no signal to our group meets it while it does not ignore them yet.
+        return await anyio.open_process(list(command), env=environment, start_new_session=True)
     raise AssertionError("a shielded scope is not left early")
 
 
 async def _end(process: Process) -> None:
-    """Terminate, wait, kill, wait."""
+    """Close its stdin, at which a worker ends; terminate one that does not listen yet, wait, kill, wait."""
+    if process.stdin is not None:
+        await process.stdin.aclose()
     _signal(process, signal.SIGTERM)
     with anyio.move_on_after(TERMINATE_GRACE_S):
         await process.wait()

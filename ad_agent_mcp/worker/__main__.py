@@ -39,7 +39,7 @@ NICENESS = 5
 def main() -> None:
     """Run until the server goes away."""
     faulthandler.enable()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server decides
+    _leave_signals_to_server()
     _die_with_parent()
     wire = Wire.claim_stdout()
     inbox = Inbox()
@@ -204,6 +204,14 @@ def _describe(failure: Exception, data_dir: Path) -> ErrorInfo:
         message=f"The engine failed with {type(failure).__name__}. The server's log has the details; finished steps "
         "are kept, so the job can be resumed.",
     )
+
+
+def _leave_signals_to_server() -> None:
+    """Ignore what is sent to a whole group of processes to end it: the server hands the job over, and closes stdin."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform != "win32":
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _die_with_parent() -> None:

@@ -157,6 +157,9 @@ def test_a_ready_call_repeats_no_picture():
         ("text_position", "Top", "top"),
         ("text_position", "bottom-left", "bottom"),
         ("text_position", "centre", "center"),
+        ("text_position", "top center", "top"),
+        ("text_position", "Center-Bottom", "bottom"),
+        ("text_position", "middle", "center"),
         ("composition_mode", "BLEND", "blend"),
         ("width", "1080px", 1080),
         ("height", "1,080 px", 1080),
@@ -180,11 +183,17 @@ def test_minus_one_as_a_seed_means_any():
     assert fixed(seed=-1, width=512) == {"width": 512}
 
 
+@pytest.mark.parametrize("no", [0, "none", "No"])
+def test_no_pause_means_none(no: object):
+    assert fixed(pause_after_step=no, width=512) == {"width": 512}
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("text_position", "left"),
         ("text_position", "top or bottom"),
+        ("text_position", "top or center"),
         ("composition_mode", "under"),
         ("width", 4096),
         ("width", "wide"),
@@ -209,6 +218,9 @@ def test_all_that_is_wrong_is_mended_in_one_ready_call_or_none_is_offered():
 def test_the_other_tools_understand_too():
     assert fixed("get_image", ImageArguments, max_side=4000) == {"max_side": 2048}
     assert fixed("get_image", ImageArguments, name="final.png") == {"name": "final"}
+    assert fixed("get_image", ImageArguments, format=".png") == {"format": "png"}
+    assert fixed("list_jobs", ListArguments, status="finished") == {"status": "completed"}
+    assert fixed("list_jobs", ListArguments, status="All", limit=3) == {"limit": 3}
     assert fixed("get_image", ImageArguments, format="jpg") == {"format": "jpeg"}
     assert fixed("get_image", ImageArguments, layer="cutout") == {"name": "cutout"}
     assert fixed("list_jobs", ListArguments, status="Completed") == {"status": "completed"}

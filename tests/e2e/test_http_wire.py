@@ -11,13 +11,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import anyio
 import httpx2
 import pytest
+import uvicorn
 from mcp import Client
 from mcp.client.sse import sse_client
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from ad_agent_mcp.config import Settings
-from ad_agent_mcp.http_api.listener import MAX_CONNECTIONS, listen
+from ad_agent_mcp.http_api.listener import MAX_CONNECTIONS, Connection, listen
 from ad_agent_mcp.mcp_api.server import open_app
 
 from .support import SERVER, Place, call, http_server, refused, wait_until
@@ -67,6 +72,60 @@ async def test_small_answers_are_sent_without_waiting_for_more():
         for writer in (ours, theirs):
             writer.close()
             await writer.wait_closed()
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with the body of the request."""
+    await PlainTextResponse(await Request(scope, receive).body())(scope, receive, send)
+
+
+async def test_a_connection_that_asks_for_nothing_is_closed_and_one_that_is_being_served_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("ad_agent_mcp.http_api.listener.REQUEST_TIMEOUT_S", 0.02)
+    config = uvicorn.Config(echo, http=Connection, log_config=None, lifespan="off", ws="none")
+    server, listener = uvicorn.Server(config), listen("127.0.0.1", 0)
+    listener.listen()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(server.serve, [listener])
+        served, serves = await asyncio.open_connection(*listener.getsockname())
+        serves.write(b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 2\r\n\r\n")
+        for begun in (b"", b"GET / HTTP/1.1\r\nHost: he"):
+            silent, asks = await asyncio.open_connection(*listener.getsockname())
+            asks.write(begun)
+            with anyio.fail_after(20):
+                assert await silent.read() == b""
+            asks.close()
+        serves.write(b"ok")
+        with anyio.fail_after(20):
+            assert (await served.read()).endswith(b"ok")  # and is closed when nothing more is asked for
+        serves.close()
+        server.should_exit = True
+
+
+def test_bodies_that_an_ending_server_does_not_wait_for_are_no_tracebacks(place: Place):
+    other = Place(place.data.parent / "ending" / "data", place.pictures)
+    other.data.parent.mkdir()
+    with contextlib.ExitStack() as clients, http_server(other) as url:
+        for connection in clients.enter_context(connections(url, 3)):
+            connection.sendall(b"POST /upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 500\r\n\r\nabc")
+        assert httpx2.get(f"{url}/health").status_code == 200
+    told = log_of(url, other)
+    assert told.count("Cancel 3 running task(s)") == 1
+    assert "Traceback" not in told
+
+
+def test_a_stream_that_is_open_when_the_server_ends_is_no_traceback(place: Place):
+    other = Place(place.data.parent / "streaming" / "data", place.pictures)
+    other.data.parent.mkdir()
+    with contextlib.ExitStack() as clients, http_server(other) as url:
+        stream = clients.enter_context(httpx2.stream("GET", f"{url}/sse", timeout=20))
+        lines = (line.removeprefix("data: ") for line in stream.iter_lines() if line.startswith("data: "))
+        inbox = url + next(lines)
+        hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": HELLO}
+        assert httpx2.post(inbox, json=hello).status_code == 202
+        assert '"result"' in next(lines)
+    assert "Traceback" not in log_of(url, other)
 
 
 # what is posted

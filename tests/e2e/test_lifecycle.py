@@ -58,6 +58,25 @@ def test_an_http_server_takes_its_worker_with_it(number: signal.Signals, place: 
         wait_until(lambda: all_gone(everything), what="all are gone", seconds=GONE_WITHIN_S)
 
 
+async def test_a_signal_to_server_and_worker_alike_leaves_the_running_job_to_the_next_server(place: Place):
+    from mcp import Client
+
+    with http_server(place) as url:
+        async with Client(f"{url}/mcp") as client:
+            job = await call(
+                client, "generate", product_image=place.photo, text_content="안녕", width=2048, height=2048
+            )
+            state = job
+            while "(" not in (state["sub_step"] or ""):  # until its worker has begun
+                state = await call(client, "status", job_id=job["job_id"], include_images="none")
+        found = processes_of(place)
+        for process in (*found["worker"], *found["server"]):
+            process.terminate()
+        wait_until(lambda: all_gone(found["server"]), what="the server is gone", seconds=GONE_WITHIN_S)
+    left = json.loads((place.data / "jobs" / job["job_id"] / "job.json").read_text("utf-8"))
+    assert (left["status"], left["error"], left["retries"]) == ("running", None, 0)
+
+
 def test_a_client_that_is_killed_takes_server_and_worker_with_it(place: Place):
     hello = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": HELLO}) + "\n"
     code = f"""

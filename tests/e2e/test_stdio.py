@@ -245,3 +245,19 @@ def test_a_server_whose_stdout_is_closed_ends(place: Place):
         wire.process.stdout.close()
         wire.send(wire.request("tools/list"))
         assert wire.process.wait(ENDS_WITHIN_S) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no sh")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_server_started_without_a_standard_stream_ends_in_order_and_not_by_its_own_files(closed: str, place: Place):
+    hello = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": HELLO}).encode() + b"\n"
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" "$@" {closed}', *SERVER],
+        input=hello,
+        env=place.environment(),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, b"Errno" in done.stderr) == (0, False)
+    assert (b'"serverInfo"' in done.stdout) == (closed == "2>&-")

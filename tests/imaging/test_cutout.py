@@ -216,3 +216,19 @@ def test_a_small_jpeg_leaves_no_backdrop_on_its_product(side):
     wanted.paste(product.getchannel("A"), product_corner(product, (side, side)))
     near = cv2.dilate(np.asarray(wanted), np.ones((7, 7), np.uint8)) > 0
     assert ((cut.rgba[..., 3] > 127) & ~near).sum() < 40
+
+
+@pytest.mark.parametrize("quality", [75, 90])
+@pytest.mark.parametrize("backdrop", ["white", "gradient"])
+def test_what_compression_leaves_beside_a_product_raises_no_doubt(backdrop, quality):
+    side = 300
+    data = file_bytes(photo(bottle(round(0.8 * side)), backdrop, (side, side)), "JPEG", quality=quality, subsampling=2)
+    assert cut_out(np.asarray(Image.open(io.BytesIO(data)))).confidence > 0.75
+
+
+@pytest.mark.parametrize("radius", [180, 250, 350])
+def test_a_photo_cut_round_is_doubted_and_a_round_product_is_not(radius):
+    oval = rounded(SIZE, radius)
+    assert cut_out(with_alpha(photo(bottle(), "gradient"), oval)).confidence < 0.75
+    plate = Image.new("RGB", SIZE, (200, 60, 50))
+    assert cut_out(with_alpha(plate, oval)).confidence == 1

@@ -16,6 +16,7 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
 from ad_agent_mcp.jobs.data_folder import FORMAT, DataFolderError
+from ad_agent_mcp.jobs.peers import Peers
 from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.mcp_api.server import App
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND
@@ -176,12 +177,13 @@ async def test_a_folder_that_others_may_look_into_is_told_and_what_is_made_in_it
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("is_with_worker", [True, False])
 async def test_a_job_whose_folder_goes_away_fails_with_what_is_wrong(
-    settings: Settings, request_: GenerateRequest, tmp_path: Path
+    is_with_worker: bool, settings: Settings, request_: GenerateRequest, tmp_path: Path
 ):
     async with served(settings) as (app, client):
         with anyio.fail_after(20):
-            while app.service.worker.ready is None:
+            while is_with_worker and app.service.worker.ready is None:
                 await anyio.sleep(0.01)
         job = await app.service.generate(request_)
         settings.data_dir.rename(tmp_path / "away")
@@ -208,3 +210,16 @@ def test_a_folder_of_this_version_or_before_there_were_numbers_is_taken_and_mark
         (tmp_path / "format").write_text(noted)
     JobStore(tmp_path)
     assert (tmp_path / "format").read_text() == str(FORMAT)
+
+
+def test_what_keeps_the_device_from_being_taken_is_logged_once_while_it_lasts(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    peers = Peers(JobStore(settings.data_dir), settings.device_lock, resume_max_age_s=60)
+    for times in (1, 2):
+        settings.data_dir.rename(tmp_path / "away")
+        assert [peers.take_device("") for _ in range(3)] == [False] * 3
+        assert caplog.text.count("no job is started") == times
+        (tmp_path / "away").rename(settings.data_dir)
+        assert peers.take_device("")
+    peers.release_device()

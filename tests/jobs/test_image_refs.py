@@ -164,6 +164,8 @@ ENCODED = {
     "no type": f"data:;base64,{TEXT}",
     "percent-escapes": f"data:image/png;base64,{urllib.parse.quote(TEXT, safe='')}",
     "percent-escapes in the header": urllib.parse.quote(f"data:image/png;base64,{TEXT}", safe=""),
+    "a header without its scheme": f"image/png;base64,{TEXT}",
+    "half a header": f"BASE64,{TEXT}",
     "quotes and a line end": f'"data:image/png;base64,{TEXT}"\n',
 }
 
@@ -171,6 +173,11 @@ ENCODED = {
 @pytest.mark.parametrize("name", ENCODED)
 def test_base64_is_read_in_every_dress(name: str, place: Place):
     assert place.read(ENCODED[name]) == PNG
+
+
+def test_slashes_as_json_may_write_them_are_read(place: Place):
+    data = PNG + b"\xff" * 9
+    assert place.read(base64.b64encode(data).decode().replace("/", "\\/")) == data
 
 
 @pytest.mark.parametrize("size", [3_000, 60_000])

@@ -45,8 +45,8 @@ def store(tmp_path: Path) -> JobStore:
     return store
 
 
-def meant(store: JobStore, latest: Latest) -> str:
-    return which_job(None, store, latest, lambda ids: (store.load(job_id) for job_id in ids))
+def meant(store: JobStore, latest: Latest, spoken: str | None = None) -> str:
+    return which_job(spoken, store, latest, lambda ids: (store.load(job_id) for job_id in ids))
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,7 @@ def meant(store: JobStore, latest: Latest) -> str:
         FIRST.upper(),
         f"  {FIRST}\n",
         f"ad://jobs/{FIRST}",
+        f"{FIRST[:20]}...",
         f"ad://jobs/{FIRST}/final.png",
         f"AD://JOBS/{FIRST.upper()}/",
         f'"{FIRST}"',
@@ -71,6 +72,11 @@ def meant(store: JobStore, latest: Latest) -> str:
 )
 def test_a_job_is_known_by_its_id_in_any_spelling_and_by_its_beginning(spoken: str, store: JobStore):
     assert find_job_id(spoken, store) == FIRST
+
+
+@pytest.mark.parametrize("spoken", ["latest", " Last "])
+def test_the_latest_may_be_named_as_that(spoken: str, store: JobStore):
+    assert meant(store, FINISHED, spoken) == SECOND
 
 
 def test_a_beginning_that_fits_several_jobs_names_them(store: JobStore):

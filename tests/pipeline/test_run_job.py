@@ -461,6 +461,12 @@ class Washing(DraftEngine):
         return super().blend_text(image, faint, **kwargs)
 
 
+def test_faint_words_that_were_not_blended_are_not_told_to_be(tmp_path):
+    events, checks = make(tmp_path, text_content="가" * 200, width=256, height=256)
+    assert not checks["text_contrast"].passed
+    assert "blend_reduced" not in events.codes
+
+
 def test_words_that_blending_made_illegible_are_brought_back_with_a_warning(whole, tmp_path):
     events, checks = make(tmp_path, engine=Washing())
     assert "blend_reduced" in events.codes

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import sys
+from pathlib import Path
 
 import anyio
 import pytest
@@ -38,6 +39,25 @@ async def test_a_worker_killed_the_moment_it_ends_is_told_by_its_own_exit_code(
         with pytest.raises(WorkerDiedError, match="exit code 7"):
             await anext(events)
     assert caplog.text == ""
+
+
+async def test_a_worker_that_leaves_signals_to_its_server_ends_in_order_when_its_stdin_closes(
+    settings: Settings, tmp_path: Path
+):
+    code = (
+        "import pathlib, signal, sys; from tests.workers import wire; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        f"wire.ready(); sys.stdin.read(); pathlib.Path({str(tmp_path / 'ended')!r}).touch()"
+    )
+    async with anyio.create_task_group() as tasks, WorkerProcess.spawn(settings, tasks, (sys.executable, "-c", code)):
+        pass
+    assert (tmp_path / "ended").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no groups of processes")
+async def test_no_signal_to_the_servers_group_meets_a_worker(settings: Settings):
+    command = (sys.executable, "-m", "tests.workers.slow")
+    async with anyio.create_task_group() as tasks, WorkerProcess.spawn(settings, tasks, command) as (_, ready):
+        assert os.getpgid(ready.pid) != os.getpgid(0)
 
 
 async def test_cuda_counts_gpus_as_the_driver_does_in_a_worker(settings: Settings, monkeypatch: pytest.MonkeyPatch):

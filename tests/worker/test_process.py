@@ -1,6 +1,7 @@
 """The real worker as a process: what it is told over stdin, what it answers on stdout, and how it ends."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Generator
@@ -127,6 +128,16 @@ def test_it_ends_at_once_while_it_works(how: str, tmp_path: Path, pictures: Path
             heard.append(event)
         assert worker.end()[0] == 0
         assert not [event for event in heard if isinstance(event, JobDone | JobFailed)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no groups of processes")
+def test_what_is_sent_to_its_whole_group_ends_no_job(tmp_path: Path, pictures: Path):
+    with started(tmp_path) as worker:
+        worker.tell(job("a", tmp_path, pictures))
+        worker.hear_until(StageProgress)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            worker.process.send_signal(number)
+        assert isinstance(worker.hear_until(JobDone, JobFailed), JobDone)
 
 
 @pytest.mark.parametrize(

@@ -55,10 +55,10 @@ _MORE_NAMES = {
     "amber": "#ffbf00", "apricot": "#fbceb1", "blush": "#f4c2c2", "bronze": "#cd7f32", "brown": "#6f4427",
     "burgundy": "#800020", "camel": "#b5824f", "caramel": "#b5824f", "champagne": "#f7e7ce", "charcoal": "#36454f",
     "chestnut": "#6f3b24", "chocolate": "#4a2c1a", "cobalt": "#3b3fb5", "cream": "#fff3d6", "emerald": "#50c878",
-    "khaki": "#7b7a4b", "lemon": "#fff44f", "lilac": "#c8a2c8", "mint": "#a8e6cf", "mustard": "#e1ad01",
-    "nude": "#e3bc9a", "ochre": "#b9812f", "offwhite": "#f8f1df", "peach": "#ffdab9", "rose": "#f2a0ae",
-    "rosegold": "#b76e79", "sage": "#9caf88", "sand": "#e2ca9f", "scarlet": "#ff2400", "terracotta": "#e2725b",
-    "walnut": "#5c4033", "wine": "#722f37",
+    "khaki": "#7b7a4b", "lemon": "#fff44f", "lilac": "#c8a2c8", "mahogany": "#6a2e1f", "mint": "#a8e6cf",
+    "mustard": "#e1ad01", "nude": "#e3bc9a", "ochre": "#b9812f", "offwhite": "#f8f1df", "peach": "#ffdab9",
+    "rose": "#f2a0ae", "rosegold": "#b76e79", "sage": "#9caf88", "sand": "#e2ca9f", "scarlet": "#ff2400",
+    "terracotta": "#e2725b", "walnut": "#5c4033", "wine": "#722f37",
 }  # fmt: skip
 # Words of other meanings that CSS happens to use.
 _NOT_COLOURS = {"peru", "snow", "linen", "rebeccapurple"}
@@ -68,7 +68,9 @@ _KOREAN = {
     "빨간 빨강 레드 붉은": "red", "주황 오렌지": "orange", "노란 노랑 옐로": "yellow", "초록 녹색 그린": "green",
     "연두": "yellowgreen", "민트": "mint", "파란 파랑 블루 푸른": "blue", "하늘색 하늘빛 스카이블루": "skyblue",
     "남색 네이비": "navy", "보라 퍼플": "purple", "라벤더": "lavender", "라일락": "lilac", "핑크 분홍 벚꽃": "pink",
-    "갈색 브라운 고동색": "brown", "밤색": "chestnut", "초콜릿 초코": "chocolate", "베이지": "beige", "크림": "cream",
+    "갈색 브라운 고동색": "brown", "밤색 밤갈색": "chestnut",
+    "적갈색": "sienna", "흑갈색 암갈색 다크브라운 커피색": "walnut", "황갈색": "ochre",
+    "초콜릿 초코": "chocolate", "베이지": "beige", "크림": "cream",
     "아이보리 미색": "ivory", "골드 금색 금빛 황금": "gold", "로즈골드 핑크골드": "rosegold", "카멜": "camel",
     "황토": "ochre", "흰 하얀 하양 화이트 백색": "white", "회색 그레이 쥐색": "gray", "차콜 먹색": "charcoal",
     "실버 은색 은빛": "silver",

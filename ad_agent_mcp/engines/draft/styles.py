@@ -3,6 +3,7 @@
 A style is one entry of `STYLES`. Knows nothing about pixels, words or jobs.
 """
 
+import colorsys
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -86,6 +87,7 @@ def wish_of(prompt: str) -> Wish:
     What it says it does not want does not count, and a colour after "but" counts more than one before it.
     """
     text = re.sub(r"(?<=[a-z])-(?=[a-z])", " ", prompt.lower())
+    text = _BARE_CODE.sub(r"#\1", _BARE_RGB.sub(r"rgb(\1,\2,\3)", text))
     refused = [found[0] for found in _NEGATED.finditer(text)]
     text = _NEGATED.sub(lambda found: " " * len(found[0]), text)
     tints = _tints(text)
@@ -157,7 +159,7 @@ def _unheeded(text: str, tints: list[_Tint], style_words: Iterable[str], used: l
     """Words of `text` that neither the style nor its colour follows, without those that say nothing."""
     heeded = {*style_words, *used, *(word for phrase in style_words for word in phrase.split())}
     first = tints[0].at if tints else -1
-    spare = {tint.at for tint in tints[1:] if not (tint.metal and tint.metal == tints[0].metal)}
+    spare = {tint.at for tint in tints[1:] if not _says_again(text, tints[0], tint)}
     result: dict[str, None] = {}
     for found in re.finditer(r"#[0-9a-f]+|(?:rgb|hsl)a?\([^()]*\)|[a-z]+|[가-힣]+", text):
         word = found[0]
@@ -171,6 +173,16 @@ def _unheeded(text: str, tints: list[_Tint], style_words: Iterable[str], used: l
         if found.start() != first and not is_tint and not is_known:
             result[word] = None
     return tuple(result)
+
+
+def _says_again(text: str, first: _Tint, second: _Tint) -> bool:
+    """Whether `second` only repeats `first`: the same metal, or its kind of colour ("emerald green")."""
+    if first.metal or second.metal:
+        return first.metal == second.metal
+    (hue, _, strength), (other, _, other_strength) = (colorsys.rgb_to_hls(*tint.rgb) for tint in (first, second))
+    apart = abs(hue - other)
+    is_alike = min(apart, 1 - apart) < _SAME_HUE and min(strength, other_strength) >= _NO_HUE
+    return len(text[first.at : second.at].split()) == 1 and (is_alike or max(strength, other_strength) < _NO_HUE)
 
 
 def _tones_of(colour: Colour, *, is_light: bool = False) -> Tones:
@@ -262,8 +274,12 @@ STYLES: dict[str, Style] = {
 }  # fmt: skip
 """What a prompt can ask for, in the order in which it is looked for."""
 
+_BARE_CODE = re.compile(r"\b(?:0x|hex(?: ?code)?[ :=]*#?)([0-9a-f]{6})\b")
+_BARE_RGB = re.compile(r"\brgb[ :=]+(\d{1,3})[ ,]+(\d{1,3})[ ,]+(\d{1,3})\b")
+_SAME_HUE = 38 / 360
+_NO_HUE = 0.2
 _IS_SOLID = re.compile(r"\b3 ?d\b|입체")
-_BUT = re.compile(r"\bbut\b|\bhowever\b|인데|지만")
+_BUT = re.compile(r"\bbut\b|\bhowever\b|\bno[,;:]|\b(?:make|turn) (?:it|them)\b|[-=]>|→|인데|지만")
 _SAYS_NOTHING = (
     "a an the of in on with and or for to is are as by at from but however be make made please d color colour colored "
     "coloured colors letter letters lettering text texts word words title headline type typography font fonts "
@@ -287,10 +303,11 @@ _MATERIALS = {
 _ENGLISH = _one_of({*COLOUR_WORDS[0], *(word for word in _MATERIALS if word.isascii())})
 _KOREAN = _one_of({*COLOUR_WORDS[1], *(word for word in _MATERIALS if not word.isascii())})
 _NEGATED = re.compile(
-    rf"\b(?:not|no|non|never|without|avoid|instead of|rather than|isn'?t|don'?t (?:use|want)|do not (?:use|want))\b"
-    rf"(?:\s+(?:a|an|any|the|in|of|be|use|{_one_of(word for word in ADJECTIVES if word.isascii())}))*"
+    rf"\b(?:not|no|non|never|without|avoid|instead of|rather than|anything but|isn'?t|don'?t|do not)\b"
+    r"(?:\s+(?:a|an|any|the|in|of|be|use|want|make|it|them|letters|text|words|"
+    rf"{_one_of(word for word in ADJECTIVES if word.isascii())}))*"
     rf"(?:\s+(?:{_ENGLISH})\b)+(?:\s+(?:or|nor)\s+(?:{_ENGLISH})\b)*"
     rf"|(?<![가-힣])(?:{_KOREAN})[가-힣]*?(?:\s+(?!(?:{_one_of(COLOUR_WORDS[1])}))[가-힣]+?)??"
-    r"\s*(?:말고|아닌|아니고|아니라|없이|대신|빼고|제외)[가-힣]*"
+    r"\s*(?:말고|아닌|아니고|아니라|없이|대신|빼고|제외|금지|싫)[가-힣]*"
 )
 """What a prompt does not want."""

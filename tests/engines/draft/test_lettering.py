@@ -81,7 +81,18 @@ def test_colour_words_act(mask, style):
 
 
 @pytest.mark.parametrize(
-    "prompt", ["dark brown", "진한 갈색", "고동색 풍선", "brown balloon", "밤색 입체", "갈색 사탕"]
+    "prompt",
+    [
+        "dark brown",
+        "진한 갈색",
+        "고동색 풍선",
+        "brown balloon",
+        "밤색 입체",
+        "갈색 사탕",
+        "적갈색",
+        "흑갈색 풍선",
+        "mahogany",
+    ],
 )
 def test_brown_letters_are_brown(mask, prompt):
     red, green, blue = mean_colour(paint_letters(mask, prompt, seed=1))
@@ -97,6 +108,9 @@ def test_brown_letters_are_brown(mask, prompt):
         ("rgb(255, 90, 0)", "#ff5a00"),
         ("rgba(10, 20, 30, 0.5) text", "#0a141e"),
         ("blue, exactly #1e5fd0", "#1e5fd0"),
+        ("0xFF8800 letters", "#ff8800"),
+        ("hex code 1e5fd0", "#1e5fd0"),
+        ("RGB: 10, 20, 30", "#0a141e"),
     ],
 )
 def test_exact_colours_are_kept(mask, prompt, code):
@@ -114,6 +128,10 @@ def test_exact_colours_are_kept(mask, prompt, code):
         "금색 말고 파란 풍선",
         "금색이 아닌 파란 풍선",
         "금색 풍선인데 파란색으로",
+        "do not make it gold; blue balloon",
+        "gold? no, blue balloon",
+        "gold balloon -> blue",
+        "골드 금지, 파란 풍선",
     ],
 )
 def test_what_is_not_wanted_does_not_count(mask, prompt):
@@ -143,6 +161,11 @@ def test_adjectives_count_for_every_material(mask, thing, darker, paler):
         ("blue balloon, not gold", ()),
         ("silver chrome with sparkling diamonds", ("sparkling", "diamonds")),
         ("blue and gold balloon", ("gold",)),
+        ("navy blue", ()),
+        ("mint green neon", ()),
+        ("deep emerald green candy", ()),
+        ("초콜릿 갈색", ()),
+        ("red blue letters", ("blue",)),
         ("불타는 네온 글자", ("불타는",)),
         ("soft wood", ()),
         ("bold red neon", ("bold",)),

@@ -124,6 +124,12 @@ def test_a_scene_is_called_by_what_it_holds(prompt: str, name: str):
         "맑은 오후의 호수",
         "아침 호수",
         "햇살 비치는 호수",
+        "햇살 가득한 물결",
+        "sunlit waves",
+        "water under the sun",
+        "river by day",
+        "수영장 한낮",
+        "오전의 수면",
     ],
 )
 def test_water_is_painted_by_day_where_a_word_says_day(prompt: str):
@@ -135,7 +141,17 @@ def test_water_is_painted_by_day_where_a_word_says_day(prompt: str):
 
 
 @pytest.mark.parametrize(
-    "prompt", ["dawn over the ocean", "새벽 바다", "해변의 황혼", "the sea at twilight", "golden beach", "여름밤 바다"]
+    "prompt",
+    [
+        "dawn over the ocean",
+        "새벽 바다",
+        "해변의 황혼",
+        "the sea at twilight",
+        "golden beach",
+        "여름밤 바다",
+        "the setting sun over waves",
+        "a full moon over water",
+    ],
 )
 def test_water_is_not_painted_by_day_where_a_word_says_another_time(prompt: str):
     choice = choose_scene(prompt)

@@ -62,11 +62,15 @@ WOOD = SceneKind(
     gloss=0.05,
     floor_y=0.67,
 )
+_WATER = (
+    "water wave waves ripple ripples river riverside pool poolside "
+    "물결 파도 수면 바닷물 강물 강가 물가 수영장 풀장 계곡"
+)
 SUNSET = SceneKind(
     "sunset water",
     paint_sunset,
     "sunset sunrise dusk beach ocean sea seaside seashore lake 노을 석양 일몰 일출 바다 바닷가 해변 해안 호수",
-    "water wave waves summer holiday vacation sky resort 물결 파도 여름 휴가 휴양지 하늘",
+    f"{_WATER} summer holiday vacation sky resort 여름 휴가 휴양지 하늘",
     colours=("coral dusk", "coral dusk", "coral dusk"),
     light_z=-0.6,
     cast=0.45,
@@ -100,8 +104,8 @@ GRADIENT = SceneKind(
 SCENES = (STUDIO, WOOD, SUNSET, NIGHT, MARBLE, GRADIENT)
 
 _DAYTIME = (
-    "day daytime daylight midday noon noontime afternoon morning sunlight sunlit sunny sunshine "
-    "낮 한낮 대낮 정오 오전 오후 아침 햇살 햇빛 맑은 맑게 화창 청명"
+    "day daytime daylight midday noon noonday noontime afternoon morning sun sunlight sunlit sunny sunshine "
+    "낮 한낮 대낮 정오 오전 오후 아침 햇살 햇빛 햇볕 맑은 맑게 화창 청명"
 )
 _PROPS = {
     "leaf": "leaf leaves palm tropical nature natural forest garden organic 잎 나뭇잎 야자 자연 숲 정원 유기농",
@@ -109,8 +113,9 @@ _PROPS = {
     "neon": "neon cyberpunk club 네온 클럽",
     "podium": "podium pedestal plinth 단상 받침대 포디움",
     "day": f"ocean sea beach seaside summer sky resort 바다 바닷가 해변 해안 여름 하늘 휴양지 {_DAYTIME}",
-    "dusk": "sunset sunrise dusk dawn daybreak twilight nightfall evening night nighttime midnight moonlight moonlit "
-    "golden 노을 석양 일몰 일출 저녁 새벽 황혼 해질녘 해돋이 해넘이 동틀 여명 밤 여름밤 한밤 야간 심야 달빛 달밤",
+    "dusk": "sunset sunrise dusk dawn daybreak twilight nightfall evening setting night nighttime midnight moon "
+    "moonlight moonlit golden 노을 석양 일몰 일출 저녁 새벽 황혼 해질녘 해돋이 해넘이 동틀 여명 밤 "
+    "여름밤 한밤 야간 심야 달빛 달밤",
 }
 # Korean words that begin like one of those above but mean something else.
 _NOT = ("밤색", "밤나무", "하늘색", "하늘빛", "물결무늬", "낮은", "낮게", "낮고", "낮춘", "낮추")
@@ -140,6 +145,8 @@ def choose_scene(prompt: str) -> SceneChoice:
     best, best_rank, words = STUDIO, (0, 0), dict[int, str]()
     for kind in SCENES:
         surfaces, moods = places_of(kind.surfaces.split(), text), places_of(kind.moods.split(), text)
+        if kind is SUNSET and (surfaces or places_of(_WATER.split(), text)):
+            moods |= places_of(_DAYTIME.split(), text)  # light falls on water, too
         found = surfaces | moods
         rank = (2 * len(surfaces) + len(moods), -min(found, default=0))
         if found and (best_rank == (0, 0) or rank > best_rank):
