@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from ad_agent_mcp.config import ENV_PREFIX, Settings
+from ad_agent_mcp.contract.notices import NOTICES
 from ad_agent_mcp.contract.schemas import GenerateRequest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +30,7 @@ def with_tables(document: str) -> str:
         "prompts": _prompts(surface["prompts"]),
         "resources": _resources([*surface["resources"], *surface["resource_templates"]]),
         "settings": _settings(),
+        "notices": _table(("Code", "When"), ((f"`{code}`", when) for code, when in NOTICES.items())),
     }
     return TABLE.sub(lambda found: f"{found[1]}\n{tables[found[2]]}\n\n{found[3]}", document)
 
