@@ -1,5 +1,6 @@
 """What a power cut would leave of a folder."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -20,7 +21,8 @@ class Disk:
         path = Path(os.path.realpath(f"/proc/self/fd/{descriptor}"))
         if path.is_dir():
             for entry in path.iterdir():
-                self._names[str(entry)] = key_of(entry)
+                with contextlib.suppress(FileNotFoundError):  # another thread has just given it its name
+                    self._names[str(entry)] = key_of(entry)
         else:
             self._contents[key_of(path)] = path.read_bytes()
 

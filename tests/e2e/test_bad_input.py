@@ -277,7 +277,7 @@ BAD_IDS = {
     "a beginning": (UNKNOWN_ID[:13], "not_found"),
     "a null character": (UNKNOWN_ID[:-1] + "\0", "invalid_request"),
     "a line end": (UNKNOWN_ID + "\n", "not_found"),
-    "a word": ("latest", "invalid_request"),
+    "a word": ("the blue one", "invalid_request"),
 }
 
 OTHER_BAD_CALLS = {

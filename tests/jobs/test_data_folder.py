@@ -148,7 +148,7 @@ async def test_a_server_is_seen_alive_again_in_a_folder_that_was_made_anew(
 
 def test_a_missing_data_folder_is_not_made_again_where_a_disk_may_be_missing(tmp_path: Path):
     store = JobStore(tmp_path / "data")
-    for folder in (tmp_path / "data").iterdir():
+    for folder in (tmp_path / "data").glob("*/"):
         folder.rmdir()
     assert store.job_ids() == []
     assert store.assets.is_dir()

@@ -16,7 +16,7 @@ from ad_agent_mcp.jobs.estimates import LoadState, StageTimes
 from ad_agent_mcp.jobs.job import Job, advance, move_model, share_of, start
 from ad_agent_mcp.jobs.plan import plan_segment
 from ad_agent_mcp.jobs.store import JobStore
-from ad_agent_mcp.mcp_api import responses as results
+from ad_agent_mcp.mcp_api import views
 from ad_agent_mcp.mcp_api.views import JobStatus
 
 from .traces import BEGAN, DRAFT, ID, Trace, diffusion_trace, replay
@@ -118,8 +118,8 @@ def test_percent_at_the_end_of_a_stage_is_its_share_of_the_steps_time(name: str,
 
 
 def status_at(job: Job, at: float, store: JobStore, monkeypatch: pytest.MonkeyPatch) -> JobStatus:
-    monkeypatch.setattr(results.time, "time", lambda: BEGAN + at)
-    return results.job_status(job, store=store, locate=lambda job_id, name: name, metrics=None)
+    monkeypatch.setattr(views.time, "time", lambda: BEGAN + at)
+    return views.job_status(job, store=store, locate=lambda job_id, name: name, metrics=None)
 
 
 def test_the_estimate_counts_down_between_updates_goes_negative_and_is_null_when_nothing_runs(
