@@ -41,8 +41,8 @@ def run(arguments: Sequence[str]) -> int:
         0 when it worked, 1 when it did not, 2 when the flags or settings are wrong, 130 after Ctrl-C, 141 when nobody
         reads the output any more.
     """
-    options = _parser().parse_args(arguments)
     try:
+        options = _parsed(arguments)
         settings = Settings()
         configure_logging(settings.log_level, settings.log_format, process="server")
         for name in misspelt_variables(os.environ):
@@ -75,6 +75,15 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options; what help and version print is flushed here, where it is known what a broken pipe means."""
+    try:
+        return _parser().parse_args(arguments)
+    except SystemExit:
+        sys.stdout.flush()
+        raise
 
 
 def _serve(settings: Settings, options: argparse.Namespace) -> int:
