@@ -1,6 +1,5 @@
 """From a request to a job that can run: resume, references, pictures, fonts. Refuses before anything is stored."""
 
-import logging
 import random
 from collections.abc import Set
 from dataclasses import dataclass, field
@@ -21,8 +20,6 @@ from .job import Job, steps_to_run
 from .lookup import find_job_id
 from .resume import resumed
 from .store import JobStore
-
-logger = logging.getLogger(__name__)
 
 MIN_CANVAS, MAX_CANVAS = 256, 2048
 
@@ -127,21 +124,19 @@ class Admission:
             raise _no_words_left()
         given = _read_changes(job, changes).model_dump(exclude_unset=True)
         for name in given:
-            row, resumed = GENERATE[name], {"resume_job_id": job.id, name: changes[name]}
+            row, anew = GENERATE[name], {"resume_job_id": job.id, name: changes[name]}
             if row.is_picture or row.part == "call" or name in ("width", "height"):
                 raise invalid(
                     f"{name} cannot be changed while redoing a step; start a new job with resume_job_id instead.",
                     field=name,
-                    fix=None
-                    if row.part == "call" or _is_long(changes[name])
-                    else Fix(tool="generate", arguments=resumed),
+                    fix=None if row.part == "call" or _is_long(changes[name]) else Fix(tool="generate", arguments=anew),
                 )
             if name != "seed" and (step := first_step(name)) < from_step:
                 raise invalid(
                     f"{name} belongs to step {step}, which is finished; to change it, call generate with resume_job_id "
                     f"and start_step {step}.",
                     field=name,
-                    fix=Fix(tool="generate", arguments={**resumed, "start_step": step}),
+                    fix=Fix(tool="generate", arguments={**anew, "start_step": step}),
                 )
         update = given or {"seed": _any_seed()}
         draft = Prepared(GenerateRequest.model_validate({**job.request.model_dump(), **update}))

@@ -54,7 +54,8 @@ def broken(job: Job, error: Exception) -> ErrorInfo:
         return error.info.model_copy(update={"job_id": job.id})
     if isinstance(error, OSError) and is_disk_full(error):
         return _cut_off(job, ErrorCode.STORAGE_FULL, "The disk that holds the data folder is full. Free some space.")
-    what = f"The server could not go on with this job ({type(error).__name__}: {error}); its log has the details."
+    reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__  # its words may hold paths
+    what = f"The server could not go on with this job ({reason}); its log has the details."
     return _cut_off(job, ErrorCode.ENGINE_FAILED, what)
 
 

@@ -1,7 +1,6 @@
 """The tools: each a few lines over `JobService`. Descriptions are what an agent reads, so they are short."""
 
 import base64
-import logging
 from collections.abc import Awaitable, Callable
 from itertools import islice
 from typing import Annotated, Any
@@ -43,8 +42,6 @@ from .tool_arguments import (
 )
 from .tool_schema import ToolMetadata, input_schema, output_schema
 from .views import RESULTS, JobStatus, created_at, dump
-
-logger = logging.getLogger(__name__)
 
 _PUBLISHED = ("job_id", "status", "final_result")
 """What the output schema names of a status; a model reads the rest in the result itself."""
