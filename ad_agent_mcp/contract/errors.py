@@ -7,7 +7,9 @@ it must travel through library code that catches `Exception`.
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator
+
+from .record import Record
 
 MAX_TEXT_CHARS = 4000
 """The longest message that is made, stored or shown: a library's may hold megabytes, and hide all else."""
@@ -40,12 +42,6 @@ class ErrorCode(StrEnum):
     INTERRUPTED = "interrupted"
     CANCELLED = "cancelled"
     STORAGE_FULL = "storage_full"
-
-
-class Record(BaseModel):
-    """Base of what travels or is stored: never changed, and nothing in it that the other side would not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Fix(Record):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from .errors import Record
+from .record import Record
 from .schemas import Check
 
 Box = tuple[int, int, int, int]

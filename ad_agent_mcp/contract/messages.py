@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from .errors import ErrorInfo, MessageText, Record
+from .errors import ErrorInfo, MessageText
+from .record import Record
 from .schemas import Check, GenerateRequest
 from .stages import EngineName, Plan, Stage
 

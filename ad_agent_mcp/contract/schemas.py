@@ -17,7 +17,8 @@ from pydantic import (
     model_serializer,
 )
 
-from .errors import Fix, MessageText, Record
+from .errors import Fix, MessageText
+from .record import Record
 from .words import LOST_CHARACTER, canonical, mended
 
 ImageReference = Annotated[str, Field(min_length=1)]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from .errors import Record
+from .record import Record
 
 
 class EngineName(StrEnum):
