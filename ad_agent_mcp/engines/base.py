@@ -8,7 +8,7 @@ iterations and lets the `Cancelled` that may come out of it pass.
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from ..contract.layout import Box
+from ..contract.document import Box
 from ..contract.schemas import CompositionMode, GenerateRequest
 from ..contract.stages import EngineName, Plan
 from ..imaging.cutout import CutOut
@@ -45,6 +45,7 @@ class Scene:
         light_z: whether it comes from behind the product (-1) or from before it (1).
         cast: 0-1, how strong a shadow falls along the floor.
         gloss: 0-1, how strongly the floor mirrors the product.
+        palette: its colours as `#rrggbb`: in the light, in the shade, accent; empty where a model chose them.
     """
 
     image: Picture
@@ -54,6 +55,7 @@ class Scene:
     light_z: float = 1.0
     cast: float = 1.0
     gloss: float = 0.0
+    palette: tuple[str, ...] = ()
 
 
 class Engine(Protocol):

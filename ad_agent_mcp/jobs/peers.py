@@ -191,11 +191,11 @@ class Peers:
 
     def _with_told_steps(self, job: Job) -> Job:
         """A step is finished when its document says so, even if the server died before it could hear of it."""
-        layout = self._store.layout(job.id)
-        if layout is None or layout.job_id != job.id:
+        document = self._store.document(job.id)
+        if document is None or document.job_id != job.id:
             return job
-        told = {step: files for step, files in layout.finished.items() if step in job.steps}
-        return job.model_copy(update={"finished": {**job.finished, **told}, "checks": layout.checks or job.checks})
+        told = {step: files for step, files in document.finished.items() if step in job.steps}
+        return job.model_copy(update={"finished": {**job.finished, **told}, "checks": document.checks or job.checks})
 
     def _lock_path(self, owner: str) -> Path:
         return self._store.locks / f"server-{owner}.lock"

@@ -147,6 +147,15 @@ def decode_picture(data: bytes, *, field: str | None = None) -> Image.Image:
     return rgb
 
 
+def on_white(image: Image.Image) -> Image.Image:
+    """`image` in RGB; where it is transparent, white shows through."""
+    if image.mode != "RGBA":
+        return image.convert("RGB")
+    paper = Image.new("RGB", image.size, "white")
+    paper.paste(image, mask=image.getchannel("A"))
+    return paper
+
+
 class _Opened(NamedTuple):
     """A picture whose header was read, and what Pillow does not say about it."""
 

@@ -9,11 +9,10 @@ from typing import Literal
 from PIL import Image, ImageOps
 
 from ..contract.errors import AdAgentError, ErrorCode
-from .decode import decoding
+from .decode import decoding, on_white
 
 PictureFormat = Literal["jpeg", "png", "webp"]
 PREVIEW_SIDE_PX = 512
-_PAPER = (255, 255, 255)
 _QUALITIES = (92, 85, 75, 60, 45)
 _DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 """What Pillow raises for a file that is cut off, or no picture."""
@@ -81,13 +80,5 @@ def _encode(image: Image.Image, picture_format: PictureFormat, quality: int) -> 
     elif picture_format == "webp":
         image.save(buffer, "WEBP", quality=quality, method=2)
     else:
-        _flattened(image).save(buffer, "JPEG", quality=quality, optimize=True)
+        on_white(image).save(buffer, "JPEG", quality=quality, optimize=True)
     return buffer.getvalue()
-
-
-def _flattened(image: Image.Image) -> Image.Image:
-    if image.mode != "RGBA":
-        return image.convert("RGB")
-    paper = Image.new("RGB", image.size, _PAPER)
-    paper.paste(image, mask=image.getchannel("A"))
-    return paper

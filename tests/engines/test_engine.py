@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.document import read_document
 from ad_agent_mcp.contract.errors import AdAgentError, Cancelled, ErrorCode
-from ad_agent_mcp.contract.layout import Layout
 from ad_agent_mcp.contract.messages import Inputs, Ready
 from ad_agent_mcp.contract.schemas import CompositionMode, GenerateRequest
 from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
@@ -206,7 +206,7 @@ def test_every_mode_keeps_the_product_and_the_words(engine, started: Path, mode:
     changed = np.abs(pixels(started / "final.png").astype(int) - pixels(started / "step1.png")).max(axis=2) > 0
     assert changed.any()
     assert not changed[200:, :40].any()  # far from the words
-    assert Layout.model_validate_json((started / "layout.json").read_bytes()).text.mode in (mode, "overlay")
+    assert read_document((started / "layout.json").read_bytes()).lettering.mode in (mode, "overlay")
 
 
 def test_what_is_preloaded_is_not_loaded_again(engine, whole, started: Path):
@@ -238,7 +238,7 @@ def test_a_photo_is_cut_out_by_the_model_within_the_box(engine, tmp_path: Path, 
         product_box=(200, 0, 500, 800),
     )
     assert seen == [(800, 548, 3)]
-    assert Layout.model_validate_json((tmp_path / "layout.json").read_bytes()).product.route == "model"
+    assert read_document((tmp_path / "layout.json").read_bytes()).product.route == "model"
     assert checks["product_core_identity"].passed
     assert core(tmp_path).sum() > 500
     assert "cutout_uncertain" not in events.codes
@@ -700,7 +700,7 @@ def test_the_finished_ad_differs_from_step_1_only_near_letters_that_need_no_scri
     monkeypatch.setattr(contrast, "MIN_RATIO", 0)
     events, _ = make(engine, started, steps=(3,))
     assert "text_contrast_remedy" not in dict(events.notices)
-    x, y, width, height = Layout.model_validate_json((started / "layout.json").read_bytes()).text.placed_box
+    x, y, width, height = read_document((started / "layout.json").read_bytes()).lettering.box
     changed = (pixels(started / "final.png") != pixels(started / "step1.png")).any(axis=2)
     assert changed.any()
     reach = 60  # shadow and feather
@@ -711,7 +711,7 @@ def test_the_finished_ad_differs_from_step_1_only_near_letters_that_need_no_scri
 def test_a_scrim_fades_towards_the_other_side_of_the_picture(whole):
     out_dir, events, _ = whole
     assert "scrim" in events.text_of("text_contrast_remedy")
-    _, y, _, height = Layout.model_validate_json((out_dir / "layout.json").read_bytes()).text.placed_box
+    _, y, _, height = read_document((out_dir / "layout.json").read_bytes()).lettering.box
     changed = (pixels(out_dir / "final.png") != pixels(out_dir / "step1.png")).any(axis=2)
     assert not changed[y + height + round(0.45 * len(changed)) :].any()
 

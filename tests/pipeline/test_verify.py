@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ad_agent_mcp.commands import cli
-from ad_agent_mcp.contract.layout import Layout
+from ad_agent_mcp.contract.document import read_document
 from ad_agent_mcp.contract.messages import Inputs
 from ad_agent_mcp.contract.schemas import CompositionMode
 from ad_agent_mcp.imaging.picture import core_of
@@ -53,7 +53,7 @@ def change(path: Path, where: object, value: object) -> None:
 
 def glyph(folder: Path, index: int) -> tuple[slice, slice]:
     """The pixels of one syllable on the canvas, as the words are about equally wide."""
-    x, y, width, height = Layout.model_validate_json((folder / "layout.json").read_bytes()).letters.box
+    x, y, width, height = read_document((folder / "layout.json").read_bytes()).lettering.box
     cell = width / len(WORDS)
     return np.s_[y : y + height, round(x + index * cell) : round(x + (index + 1) * cell)]
 
@@ -62,14 +62,14 @@ def glyph(folder: Path, index: int) -> tuple[slice, slice]:
 def test_a_finished_job_measures_the_same_again(tmp_path: Path, mode: CompositionMode):
     folder = job(tmp_path / "job", composition_mode=mode)
     results = verify_job(folder, FontCatalog())
-    assert results == Layout.model_validate_json((folder / "layout.json").read_bytes()).checks
+    assert results == read_document((folder / "layout.json").read_bytes()).checks
     assert all(check.passed for check in results)
 
 
 def test_letters_too_small_to_read_are_found_again_with_the_same_call(tmp_path: Path):
     folder = job(tmp_path / "job", text_content="\n".join("가나다라마바사아자차" * 5))
     assert "text_size" in failed(folder)
-    assert verify_job(folder, FontCatalog()) == Layout.model_validate_json((folder / "layout.json").read_bytes()).checks
+    assert verify_job(folder, FontCatalog()) == read_document((folder / "layout.json").read_bytes()).checks
 
 
 @pytest.mark.parametrize("words", [WORDS, "SALE", "여름"])
@@ -127,10 +127,10 @@ def test_words_as_light_as_their_ground_are_found(copy: Path):
 
 
 def test_words_outside_the_margins_are_found(copy: Path):
-    document = Layout.model_validate_json((copy / "layout.json").read_bytes())
-    x, _, width, height = document.letters.box
-    moved = document.letters.model_copy(update={"box": (x, 2, width, height)})
-    (copy / "layout.json").write_text(document.model_copy(update={"letters": moved}).model_dump_json(by_alias=True))
+    document = read_document((copy / "layout.json").read_bytes())
+    x, _, width, height = document.lettering.box
+    moved = document.lettering.model_copy(update={"box": (x, 2, width, height)})
+    (copy / "layout.json").write_text(document.model_copy(update={"objects": (moved,)}).model_dump_json(by_alias=True))
     assert "safe_margins" in failed(copy)
 
 

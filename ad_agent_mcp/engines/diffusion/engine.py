@@ -18,8 +18,8 @@ from PIL import Image
 from torch._dynamo.exc import FailOnRecompileLimitHit
 
 from ...config import Settings
+from ...contract.document import Box
 from ...contract.errors import AdAgentError
-from ...contract.layout import Box
 from ...contract.schemas import CompositionMode, GenerateRequest
 from ...contract.stages import EngineName, Plan, Stage
 from ...hardware import free_host_bytes

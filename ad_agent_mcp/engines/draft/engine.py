@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...contract.layout import Box
+from ...contract.document import Box
 from ...contract.schemas import CompositionMode, GenerateRequest, TextPosition
 from ...contract.stages import EngineName, Plan
 from ...imaging import cutout
@@ -100,7 +100,10 @@ class DraftEngine:
         kind = choice.kind
         # A podium ends before a long shadow does.
         cast = kind.cast * (0.4 if "podium" in choice.props else 1.0)
-        return Scene(image, name, floor_y, light_x, kind.light_z, cast, kind.gloss)
+        colours = tuple(
+            "#" + to_bytes(colour).tobytes().hex() for colour in (palette.wall, palette.shade, palette.accent)
+        )
+        return Scene(image, name, floor_y, light_x, kind.light_z, cast, kind.gloss, colours)
 
     def refine(self, image: Picture, *, seed: int, report: StageReport) -> Picture:
         """See `Engine`: a light grade of the whole."""
