@@ -134,20 +134,37 @@ Object = Lettering
 PRODUCT_Z = 0
 
 
-class Document(Record):
-    """One job's ad.
-
-    It is written after a step's layers, so what it calls finished is on disk.
+class _Job(Record):
+    """What every version tells of the job.
 
     Attributes:
         job_id: whose steps are `finished`: they map to their layers' SHA-256.
         checks: what was measured on the finished ad.
         canvas: (width, height).
-        safe_area: the part of it that no platform covers.
-        placement: id of the format that it was made for, if it was for one.
         engine: what painted.
         seed: from which each stage has its own.
         inputs: SHA-256 of each input picture by its field name.
+    """
+
+    job_id: str = ""
+    finished: dict[int, dict[str, str]] = Field(default_factory=dict[int, dict[str, str]])
+    checks: tuple[Check, ...] = ()
+    canvas: tuple[int, int]
+    engine: str
+    seed: int
+    inputs: dict[str, str]
+
+    def whole(self, name: str) -> Layer:
+        """The layer `name` as one that fills the canvas."""
+        return Layer(file=f"{name}.png", box=(0, 0, *self.canvas))
+
+
+class Document(_Job):
+    """One job's ad. It is written after a step's layers, so what it calls finished is on disk.
+
+    Attributes:
+        safe_area: the part of the canvas that no platform covers.
+        placement: id of the format that it was made for, if it was for one.
         scene: None where step 1's picture was given.
         product: None where it cannot be known.
         found: the cut-out of a product that was found by guess in a picture that was given.
@@ -157,15 +174,8 @@ class Document(Record):
     """
 
     version: Literal[2] = 2
-    job_id: str = ""
-    finished: dict[int, dict[str, str]] = Field(default_factory=dict[int, dict[str, str]])
-    checks: tuple[Check, ...] = ()
-    canvas: tuple[int, int]
     safe_area: Box | None = None
     placement: str | None = None
-    engine: str
-    seed: int
-    inputs: dict[str, str]
     scene: Scene | None = None
     product: Product | None = None
     found: Layer | None = None
@@ -188,26 +198,15 @@ class Document(Record):
         """Whether every object has its layers, so that the ad can be rendered; those of version 1 have none."""
         return all(item.layers for item in self.objects)
 
-    def whole(self, name: str) -> Layer:
-        """The layer `name` as one that fills the canvas."""
-        return Layer(file=f"{name}.png", box=(0, 0, *self.canvas))
-
     def with_words(self, lettering: Lettering | None, under: Iterable[Layer] = ()) -> "Document":
         """The same ad with this lettering, and what lies under it, alone."""
         return self.model_copy(update={"objects": () if lettering is None else (lettering,), "under": tuple(under)})
 
 
-class _Version1(Record):
+class _Version1(_Job):
     """What 0.1 wrote: no scene to tell again, no matte, and letters without their layers."""
 
     version: Literal[1]
-    job_id: str = ""
-    finished: dict[int, dict[str, str]] = Field(default_factory=dict[int, dict[str, str]])
-    checks: tuple[Check, ...] = ()
-    canvas: tuple[int, int]
-    engine: str
-    seed: int
-    inputs: dict[str, str]
     scene: str | None = None
     light_x: float | None = None
     product: dict[str, Any] | None = None
@@ -220,38 +219,30 @@ class _Version1(Record):
         Raises:
             ValidationError: a part of it is damaged.
         """
-        own = self.model_dump(include={"job_id", "finished", "canvas", "engine", "seed", "inputs"})
-        bare = Document(**own, checks=self.checks)
-        cutout, shadow, background = map(bare.whole, ("cutout", "shadow", "background"))
-        parts: dict[str, Any] = {"step1": bare.whole("step1")}
+        cutout, lettering = self.whole("cutout"), self._lettering()
+        ad: dict[str, Any] = {name: getattr(self, name) for name in _Job.model_fields}
+        ad |= {"step1": self.whole("step1"), "objects": () if lettering is None else (lettering,)}
         if self.scene is not None:
-            parts["scene"] = Scene(name=self.scene, background=background, light_x=self.light_x or 0.0)
+            background = self.whole("background")
+            ad["scene"] = Scene(name=self.scene, background=background, light_x=self.light_x or 0.0)
         if self.product is not None:
-            parts["product"] = Product.model_validate({**self.product, "cutout": cutout, "shadow": shadow})
-        elif self.text or self.letters:
-            parts["found"] = cutout
-        if self.text or self.letters:
-            parts["objects"] = (self._lettering(self.text or {}, self.letters or {}),)
-        return bare.model_copy(update=parts)
+            ad["product"] = {**self.product, "cutout": cutout, "shadow": self.whole("shadow")}
+        elif lettering is not None:
+            ad["found"] = cutout
+        return Document.model_validate(ad)
 
-    def _lettering(self, text: dict[str, Any], letters: dict[str, Any]) -> Lettering:
-        words = {name: text.get(name) for name in Words.model_fields} if text else None
-        kept = {name: text.get(name) for name in ("sha256", "mode", "position")}
-        return Lettering.model_validate(
-            {
-                **kept,
-                "words": words,
-                "size": text.get("size", (0, 0)),
-                "box": letters.get("box"),
-                "scale": letters.get("scale", 1.0),
-                "z": PRODUCT_Z - 1 if letters.get("is_behind") else PRODUCT_Z + 1,
-            }
-        )
+    def _lettering(self) -> Lettering | None:
+        if not self.text and not self.letters:
+            return None
+        text, letters = self.text or {}, self.letters or {}
+        told: dict[str, Any] = {name: text.get(name) for name in ("sha256", "mode", "position")}
+        told |= {name: letters.get(name) for name in ("box", "scale") if self.letters}
+        told["words"] = {name: text.get(name) for name in Words.model_fields} if self.text else None
+        told["z"] = PRODUCT_Z - 1 if letters.get("is_behind") else PRODUCT_Z + 1
+        return Lettering.model_validate({**told, "size": text.get("size", (0, 0))})
 
 
-_STORED: TypeAdapter[Document | _Version1] = TypeAdapter(
-    Annotated[Document | _Version1, Field(discriminator="version")]
-)
+_STORED = TypeAdapter[Document | _Version1](Annotated[Document | _Version1, Field(discriminator="version")])
 
 
 def read_document(data: bytes) -> Document:

@@ -104,8 +104,11 @@ def alpha_over(image: Picture, *layers: Picture) -> Picture:
         window = window_round(layer, 0)
         over = layer[window]
         alpha = np.repeat(over[..., 3:], 3, axis=2).astype(np.uint16)
-        mixed = result[window] * (255 - alpha) + over[..., :3] * alpha + 128
-        result[window] = (mixed + (mixed >> 8)) >> 8  # rounded division by 255
+        mixed = result[window] * (255 - alpha)
+        mixed += over[..., :3] * alpha
+        mixed += 128
+        mixed += mixed >> 8  # with the next shift a rounded division by 255
+        result[window] = mixed >> 8
     return result
 
 

@@ -17,7 +17,7 @@ _FEATHER_SHARE = 0.02
 
 
 def blend_patch(workspace: Workspace, laid: Laid) -> Picture | None:
-    """What the engine's blend makes of the picture with the letters `laid` over it; the product is not yet at the front.
+    """What the engine's blend makes of the picture and the letters `laid`, before the product comes to the front.
 
     It stays near the letters and off the product that they do not cover. A blend that makes the letters fainter than
     they may be is taken back as far as that needs.
@@ -38,11 +38,12 @@ def blend_patch(workspace: Workspace, laid: Laid) -> Picture | None:
         seed=workspace.seed_for(Stage.BLEND),
         report=report,
     )
-    blended = _legible(workspace, _near_letters(workspace, crop(painted, workspace.canvas), laid), plain, laid)
-    changed = (blended != plain).any(axis=2)
-    if not changed.any():
+    blended = _near_letters(workspace, crop(painted, workspace.canvas), laid)
+    if (blended == plain).all():
         return None
-    return np.dstack([blended, changed.astype(np.uint8) * 255])
+    blended = _legible(workspace, blended, plain, laid)
+    is_changed = (blended != plain).any(axis=2)
+    return np.dstack([blended, is_changed.astype(np.uint8) * 255])
 
 
 def mode_of(workspace: Workspace, laid: Laid) -> CompositionMode:
@@ -56,7 +57,7 @@ def _legible(workspace: Workspace, blended: Picture, plain: Picture, laid: Laid)
     """As much of `blended` instead of `plain` as leaves the letters legible."""
     cutout = workspace.cutout if laid.placed.where.is_behind else None
     wanted, kept = min(contrast.MIN_RATIO, laid.worst), 1.0
-    for fade in _FADES if (blended != plain).any() else ():
+    for fade in _FADES:
         shown = blended if cutout is None else alpha_over(blended, cutout)
         seen = checks.contrast_of(shown, laid.placed, laid.letters, workspace.product_matte)
         if seen is None or seen.worst >= wanted:

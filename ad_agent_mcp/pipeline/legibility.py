@@ -8,7 +8,7 @@ from ..contract.schemas import CompositionMode
 from ..engines.base import Picture
 from ..imaging import contrast
 from ..imaging.contrast import Legibility
-from ..imaging.picture import Flags, Window, alpha_over, floats, on_canvas, window_round
+from ..imaging.picture import Flags, Window, alpha_over, on_canvas, window_round
 from ..imaging.placement import clear_of
 from ..imaging.remedies import Veil, attempts
 from .lettering import Placed
@@ -121,9 +121,9 @@ class _Site:
             return (layer,)
         # The old ground shines through a product's soft edge: it takes the scrim, and the product comes over it again.
         edge = self._cutout[part].copy()
-        is_soft = edge[..., 3] < 255
-        edge[..., 3] = np.where(is_soft, edge[..., 3].astype(np.uint16) * layer[..., 3] // 255, 0)
-        return clear_of(layer, floats(~is_soft)), edge
+        layer[edge[..., 3] == 255] = 0
+        edge[..., 3] = edge[..., 3].astype(np.uint16) * layer[..., 3] // 255
+        return layer, edge
 
     def on_canvas(self, layer: Picture) -> Picture:
         """A `layer` of the window's size, on the canvas."""

@@ -14,7 +14,7 @@ def render(document: Document, layers: Mapping[str, Picture]) -> Picture:
 
     Args:
         document: which layers lie where, and over what.
-        layers: RGB or RGBA by file name, of the size of their boxes.
+        layers: RGBA by file name, of the size of their boxes; the lowest may be RGB.
 
     Returns:
         RGB of the canvas's size.
@@ -23,18 +23,16 @@ def render(document: Document, layers: Mapping[str, Picture]) -> Picture:
         KeyError: a layer of `stack` is missing.
         ValueError: one has another size than the document says, or the lowest does not fill the canvas.
     """
-    width, height = document.canvas
-    result = np.zeros((height, width, 3), np.uint8)
     lowest, *others = stack(document)
-    if layers[lowest.file].shape != result.shape:
-        raise ValueError(f"{lowest.file} does not fill the canvas")
-    result[:] = layers[lowest.file]
+    result = layers[lowest.file][..., :3].copy()
     for layer in others:
-        x, y, across, down = layer.box
-        part, picture = result[y : y + down, x : x + across], layers[layer.file]
-        if picture.shape != (down, across, 4) or part.shape[:2] != (down, across):
-            raise ValueError(f"{layer.file} has another size than its place")
+        x, y, width, height = layer.box
+        part, picture = result[y : y + height, x : x + width], layers[layer.file]
+        if picture.shape[:2] != part.shape[:2]:
+            raise ValueError(f"its layer {layer.file} has another size than its place")
         part[:] = alpha_over(part, picture)
+    if result.shape[1::-1] != document.canvas:
+        raise ValueError(f"its layer {lowest.file} does not fill the canvas")
     return result
 
 

@@ -77,24 +77,24 @@ def rendering_trouble(folder: Path) -> str | None:
     document = _document(folder)
     if not document.is_drawn:
         return None
-    final, layers, mode = _picture(folder / "final.png", "RGB"), dict[str, Picture](), "RGB"
-    for layer in stack(document):
-        try:
-            layers[layer.file] = _picture(folder / layer.file, mode)
-        except (OSError, SyntaxError, ValueError):
-            return f"final.png cannot be rendered again: its layer {layer.file} is missing or damaged."
-        mode = "RGBA"  # over the lowest
+    final = _picture(folder / "final.png", "RGB")
     try:
-        rendered = render(document, layers)
+        rendered = render(document, {layer.file: _layer(folder / layer.file) for layer in stack(document)})
     except ValueError as error:
         return f"final.png cannot be rendered again: {error}."
     if rendered.shape != final.shape:
         return "final.png has another size than its layers."
     changed = (rendered != final).any(axis=2)
-    box = box_of(changed)
-    if box is None:
+    if not changed.any():
         return None
-    return f"final.png is not what its layers show: {changed.sum():,} pixels differ, in the box {box}."
+    return f"final.png is not what its layers show: {changed.sum():,} pixels differ, in the box {box_of(changed)}."
+
+
+def _layer(path: Path) -> Picture:
+    try:
+        return _picture(path, "RGBA")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"its layer {path.name} is missing or damaged") from error
 
 
 def _document(folder: Path) -> Document:

@@ -180,16 +180,10 @@ class Workspace:
         self.document = stored.with_words(unplaced).model_copy(update={"finished": finished, "checks": ()})
         if not all(self.path(layer.file).is_file() for layer in ground(stored)):
             self.describe(step1=stored.whole("step1"))
-        lowest, *others = ground(self.document)
-        self._load(lowest.file, "RGB")
-        for file in {"cutout.png", *(layer.file for layer in others)}:
-            self._load(file, "RGBA")
+        for file in {"cutout.png", *(layer.file for layer in ground(self.document))} - {*self.pictures}:
+            self.pictures[file] = from_image(decode_picture(self.path(file).read_bytes()).convert("RGBA"))
         if stored.product is None:
             self._say_unverified()
-
-    def _load(self, file: str, mode: str) -> None:
-        if file not in self.pictures:
-            self.pictures[file] = from_image(decode_picture(self.path(file).read_bytes()).convert(mode))
 
     def find_product(self, report: StageReport) -> None:
         """Cut the product out of a `step1` that came without layers, if that was not done yet."""

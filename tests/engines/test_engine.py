@@ -32,8 +32,10 @@ from ad_agent_mcp.jobs.plan import plan_segment, with_preset_values
 from ad_agent_mcp.models.catalog import ENCODE, TABLE, preset_named
 from ad_agent_mcp.models.library import ModelLibrary
 from ad_agent_mcp.models.schedule import Schedule
+from ad_agent_mcp.pipeline.verify import rendering_trouble
 
 from ..imaging.products import bottle, file_bytes, photo, product_corner
+from ..pipeline.stored import rendered_again
 from .jobs import STEPS, Events, asked_for, make, pixels
 from .simulated import SimulatedDevice
 
@@ -196,6 +198,52 @@ def test_skipped_passes_leave_the_pictures_before_them(engine, whole, tmp_path: 
     assert not events.of(Stage.BLEND)
     assert_same(tmp_path, whole[0], ("background", "cutout", "shadow", "step2"))
     assert checks["product_core_identity"].passed
+
+
+RENDERED: dict[str, dict] = {
+    "overlay": {},
+    "blend": {"composition_mode": "blend"},
+    "behind": {"composition_mode": "behind"},
+    "unlocked": {"product_lock": False},
+    "unlocked behind": {"product_lock": False, "composition_mode": "behind"},
+    "not refined": {"skip": frozenset({Stage.REFINE})},
+    "not refined, behind": {"skip": frozenset({Stage.REFINE}), "composition_mode": "behind"},
+    "not blended": {"skip": frozenset({Stage.BLEND})},
+    "an odd canvas": {"width": 330, "height": 261},
+    "no words": {"steps": (1,), "text_content": None},
+    "no words, not refined": {"steps": (1,), "text_content": None, "skip": frozenset({Stage.REFINE})},
+}
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_a_stored_ad_is_rendered_again_to_the_byte(engine, tmp_path: Path, name: str):
+    make(engine, tmp_path, **RENDERED[name])
+    assert rendered_again(tmp_path) == (tmp_path / "final.png").read_bytes()
+    assert rendering_trouble(tmp_path) is None
+
+
+@pytest.mark.parametrize("skip", [frozenset(), frozenset({Stage.REFINE})])
+def test_a_resumed_ad_is_rendered_again_to_the_byte(engine, tmp_path: Path, skip: frozenset[Stage]):
+    for steps in ((1,), (2,), (3,)):
+        make(engine, tmp_path, steps=steps, skip=skip, composition_mode="behind")
+    assert rendered_again(tmp_path) == (tmp_path / "final.png").read_bytes()
+
+
+@pytest.mark.parametrize("mode", ["overlay", "behind"])
+def test_an_ad_on_a_foreign_step_1_is_rendered_again_to_the_byte(engine, tmp_path: Path, mode: str):
+    given = tmp_path / "edited.png"
+    given.write_bytes(file_bytes(photo(bottle(200), "gradient", (300, 270))))
+    make(engine, tmp_path, steps=(2, 3), inputs=Inputs(step1=given), composition_mode=mode)
+    assert rendered_again(tmp_path) == (tmp_path / "final.png").read_bytes()
+
+
+def test_a_blend_that_the_engine_painted_is_a_layer_and_its_damage_is_told(whole, tmp_path: Path):
+    folder = Path(shutil.copytree(whole[0], tmp_path / "job"))
+    patch = np.array(Image.open(folder / "blend.png"))
+    assert set(np.unique(patch[..., 3])) == {0, 255}
+    patch[..., :3] ^= 1
+    Image.fromarray(patch).save(folder / "blend.png")
+    assert f"{(patch[..., 3] > 0).sum():,} pixels differ" in (rendering_trouble(folder) or "")
 
 
 @pytest.mark.parametrize("mode", ["blend", "behind"])
