@@ -99,7 +99,9 @@ def test_a_damaged_document_is_refused(damage: dict[str, Any]):
         upgraded({**of_version_1()[0], **damage})
 
 
-@pytest.mark.parametrize("file", ["../../secret.png", "/etc/passwd", "a/b.png", "..png", "step1.jpg", "Step1.png", "", "a.png\n"])
+@pytest.mark.parametrize(
+    "file", ["../../secret.png", "/etc/passwd", "a/b.png", "..png", "step1.jpg", "Step1.png", "", "a.png\n"]
+)
 def test_a_layer_lies_in_its_jobs_folder(file: str):
     with pytest.raises(ValidationError):
         Layer(file=file, box=(0, 0, 1, 1))

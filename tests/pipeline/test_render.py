@@ -47,9 +47,7 @@ class Sheet:
 
     def product(self, colour: tuple[int, int, int], box=(2, 2, 4, 3)) -> Product:
         cutout, shadow = self.layer("cutout", colour, box), self.layer("shadow", (0, 0, 0), (0, 4, 8, 2), alpha=127)
-        return Product(
-            source_box=box, placed_box=box, route="alpha", confidence=1, cutout=cutout, shadow=shadow
-        )
+        return Product(source_box=box, placed_box=box, route="alpha", confidence=1, cutout=cutout, shadow=shadow)
 
     def render(self, **parts: Any) -> np.ndarray:
         return render(Document(canvas=CANVAS, engine="draft", seed=0, inputs={}, **parts), self.pictures)
