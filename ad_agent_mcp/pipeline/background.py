@@ -81,17 +81,9 @@ def make_background(workspace: Workspace) -> None:
 
 
 def _described(workspace: Workspace, scene: Scene) -> document.Scene:
-    return document.Scene(
-        background=workspace.document.whole("background"),
-        seed=workspace.seed_for(Stage.BACKGROUND),
-        name=scene.name,
-        palette=scene.palette,
-        light_x=scene.light_x,
-        light_z=scene.light_z,
-        floor_y=scene.floor_y,
-        cast=scene.cast,
-        gloss=scene.gloss,
-    )
+    told = {name: value for name, value in vars(scene).items() if name != "image"}
+    drawn = {"background": workspace.document.whole("background"), "seed": workspace.seed_for(Stage.BACKGROUND)}
+    return document.Scene.model_validate({**told, **drawn})
 
 
 def _place(workspace: Workspace, original: Image.Image, cut: CutOut, scene: Scene) -> Product:

@@ -39,7 +39,7 @@ class Workspace:
 
     Attributes:
         document: the ad as far as it is known: its lettering has words when it describes `letters`.
-        pictures: the layers that this job has made or taken up, by file name.
+        pictures: the layers that this job has made or taken up and a later step needs, by file name.
         written: SHA-256 of the layers that clients know by name, written since the last finished step.
     """
 
@@ -134,6 +134,8 @@ class Workspace:
         self.describe(job_id=self.job.job_id, finished={**self.document.finished, step: files}, checks=results)
         document = self.document.model_dump_json(by_alias=True, indent=1)
         write_atomically(self.path("layout.json"), document.encode())
+        needed = {"cutout.png", "step1.png", "step2.png", *(layer.file for layer in ground(self.document))}
+        self.pictures = {file: picture for file, picture in self.pictures.items() if file in needed}
         self.events.step_finished(step, files, self.canvas)
 
     def load_earlier_steps(self) -> None:

@@ -94,8 +94,9 @@ def test_objects_lie_over_each_other_by_their_height_whatever_their_order(sheet:
     assert [at(picture, x, 0) for x in range(4)] == [BLUE, RED, GREEN, WHITE]
 
 
-def test_a_product_comes_over_what_is_behind_it_and_under_what_is_before_it(sheet: Sheet):
-    objects = sheet.letters("before", BLUE, (0, 2, 8, 1), z=1), sheet.letters("behind", GREEN, (0, 2, 8, 2), z=-1)
+@pytest.mark.parametrize("height", [0, 1])
+def test_a_product_comes_over_what_is_behind_it_and_under_what_is_before_it(sheet: Sheet, height: int):
+    objects = sheet.letters("before", BLUE, (0, 2, 8, 1), z=height), sheet.letters("behind", GREEN, (0, 2, 8, 2), z=-1)
     picture = sheet.render(scene=sheet.scene(WHITE), product=sheet.product(RED), objects=objects)
     assert [at(picture, x, 2) for x in (0, 3)] == [BLUE, BLUE]
     assert [at(picture, x, 3) for x in (0, 3, 7)] == [GREEN, RED, GREEN]
