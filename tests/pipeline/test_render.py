@@ -13,6 +13,7 @@ from PIL import Image
 from ad_agent_mcp.contract.document import Document, Layer, Lettering, Product, Scene
 from ad_agent_mcp.contract.messages import Inputs
 from ad_agent_mcp.contract.stages import Stage
+from ad_agent_mcp.engines.draft.engine import DraftEngine
 from ad_agent_mcp.imaging.composite import merged, place_product, product_reflection
 from ad_agent_mcp.imaging.picture import coverage, on_canvas
 from ad_agent_mcp.imaging.shadow import product_shadow
@@ -260,6 +261,29 @@ def test_layers_are_as_large_as_what_they_show(made: Callable[[str], Path]):
             alpha = pixels(made(name) / layer.file, "RGBA")[..., 3]
             assert alpha.shape == (layer.box[3], layer.box[2])
             assert all(edge.any() for edge in (alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]))
+
+
+class Keeping(DraftEngine):
+    """Remembers what it painted of words and picture."""
+
+    def blend_text(self, image, letters, **kwargs):
+        self.painted = super().blend_text(image, letters, **kwargs)
+        return self.painted
+
+
+def test_the_engines_blend_is_in_the_ad_and_its_layer_holds_nothing_else(tmp_path: Path):
+    engine = Keeping()
+    make(tmp_path, engine=engine, composition_mode="blend")
+    final, document = pixels(tmp_path / "final.png"), document_of(tmp_path)
+    assert (final == engine.painted).all()
+    layers = {layer.file: pixels(tmp_path / layer.file, "RGBA") for layer in stack(document)}
+    letters = document.lettering
+    plain = render(
+        document.with_words(letters.model_copy(update={"layers": letters.layers[:1]}), document.under), layers
+    )
+    patch = on_canvas(layers["blend.png"], letters.layers[1].box[:2], document.canvas)
+    assert ((final != plain).any(axis=2) == (patch[..., 3] == 255)).all()
+    assert set(np.unique(patch[..., 3])) == {0, 255}
 
 
 def test_a_document_keeps_what_places_its_product_again(made: Callable[[str], Path]):
