@@ -271,16 +271,19 @@ class Keeping(DraftEngine):
         return self.painted
 
 
-def test_the_engines_blend_is_in_the_ad_and_its_layer_holds_nothing_else(tmp_path: Path):
+@pytest.mark.parametrize("request_", [{"composition_mode": "blend"}, PALE, {"composition_mode": "blend", **PALE}])
+def test_the_ad_is_what_the_engine_painted_over_the_scrim_and_the_shadow(tmp_path: Path, request_: dict[str, Any]):
     engine = Keeping()
-    make(tmp_path, engine=engine, composition_mode="blend")
-    final, document = pixels(tmp_path / "final.png"), document_of(tmp_path)
-    assert (final == engine.painted).all()
-    layers = {layer.file: pixels(tmp_path / layer.file, "RGBA") for layer in stack(document)}
+    make(tmp_path, engine=engine, **request_)
+    assert (pixels(tmp_path / "final.png") == engine.painted).all()
+
+
+def test_the_layer_of_a_blend_is_clear_where_it_changes_nothing(made: Callable[[str], Path]):
+    final, document = pixels(made("blend") / "final.png"), document_of(made("blend"))
+    layers = {layer.file: pixels(made("blend") / layer.file, "RGBA") for layer in stack(document)}
     letters = document.lettering
-    plain = render(
-        document.with_words(letters.model_copy(update={"layers": letters.layers[:1]}), document.under), layers
-    )
+    unblended = letters.model_copy(update={"layers": letters.layers[:1]})
+    plain = render(document.with_words(unblended, document.under), layers)
     patch = on_canvas(layers["blend.png"], letters.layers[1].box[:2], document.canvas)
     assert ((final != plain).any(axis=2) == (patch[..., 3] == 255)).all()
     assert set(np.unique(patch[..., 3])) == {0, 255}
