@@ -75,7 +75,7 @@ class AppContext:
             status="degraded" if worker.is_failing or trouble is not None else "ok",
             gpu_available=bool(metrics.gpu_info),
             version=__version__,
-            engine=self.service.engine_for(GenerateRequest()),
+            engine=self.service.planner.engine_for(GenerateRequest()),
             preset=ready.presets[0] if ready else None,
             device=ready.device if ready else None,
             worker="ready" if ready else "starting",

@@ -49,7 +49,7 @@ class Subscriptions:
     async def follow(self, service: JobService) -> None:
         """Publish every job that changes, until cancelled."""
         while True:
-            for job_id in await service.changed_jobs():
+            for job_id in await service.journal.changed_jobs():
                 await self.publish(f"ad://jobs/{job_id}")
             await anyio.sleep(MIN_PAUSE_S)
 
