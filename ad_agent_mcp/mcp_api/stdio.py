@@ -87,17 +87,23 @@ async def _client(
                         await answers_in.send(SessionMessage(what.answer))
 
     async def give() -> None:
-        writer = _Writer(wire_out)
-        try:
-            async for answer in answers:
-                await writer.write(answer.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
-        except OSError as error:
-            logger.info("the client does not listen any more: %s", error.strerror)
-            await messages_in.aclose()
+        async for answer in answers:
+            lines.put(answer.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
+        lines.put(b"")
+
+    def tell(failure: OSError | None) -> None:
+        anyio.from_thread.run_sync(end, failure, token=token)
+
+    def end(failure: OSError | None) -> None:
+        if failure is not None:
+            logger.info("the client does not listen any more: %s", failure.strerror)
+            messages_in.close()
         said.set()
 
     said = anyio.Event()
+    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(wire_in, limit_bytes, deliver), daemon=True, name="stdin").start()
+    threading.Thread(target=_write, args=(wire_out, lines, tell), daemon=True, name="stdout").start()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(take, answers_in.clone())
         tasks.start_soon(give)
@@ -151,36 +157,15 @@ def _lines(descriptor: int, limit_bytes: int) -> Iterator[bytes]:
         yield bytes(line)
 
 
-class _Writer:
-    """Writes to a descriptor from a thread of its own, so that whoever waits for it can be cancelled."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._token = current_token()
-        self._waiting: queue.SimpleQueue[tuple[bytes, anyio.Event]] = queue.SimpleQueue()
-        self._failure: OSError | None = None
-        threading.Thread(target=self._run, daemon=True, name="stdout").start()
-
-    async def write(self, data: bytes) -> None:
-        """Write all of `data`.
-
-        Raises:
-            OSError: nobody will ever read it.
-        """
-        done = anyio.Event()
-        self._waiting.put((data, done))
-        await done.wait()
-        if self._failure is not None:
-            raise self._failure
-
-    def _run(self) -> None:
-        while True:
-            data, done = self._waiting.get()
-            rest = memoryview(data)
-            try:
-                while rest:
-                    rest = rest[os.write(self._descriptor, rest) :]
-            except OSError as error:
-                self._failure = error
-            with suppress(*_LOOP_IS_OVER):
-                anyio.from_thread.run_sync(done.set, token=self._token)
+def _write(descriptor: int, lines: queue.SimpleQueue[bytes], tell: Callable[[OSError | None], None]) -> None:
+    """Thread body: write each line until an empty one, then tell how that went; OSError: nobody listens any more."""
+    failure = None
+    try:
+        while line := lines.get():
+            rest = memoryview(line)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+    except OSError as error:
+        failure = error
+    with suppress(*_LOOP_IS_OVER):
+        tell(failure)
