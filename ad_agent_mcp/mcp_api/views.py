@@ -11,8 +11,9 @@ from typing import Any, Literal, cast
 
 from pydantic import BaseModel, Field
 
+from ..contract.call import GenerateRequest
 from ..contract.errors import ErrorInfo, shortened
-from ..contract.schemas import Check, GenerateRequest, JobState, Notice
+from ..contract.schemas import Check, JobState, Notice
 from ..contract.stages import STAGES
 from ..hardware import SystemMetrics
 from ..jobs.job import Job
