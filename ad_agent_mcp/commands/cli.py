@@ -151,11 +151,11 @@ def _picture_roots(request: dict[str, Any], base: Path) -> list[Path]:
         request: paths in it become absolute, where there is such a file.
         base: what they are relative to.
     """
-    from ..contract.call import GenerateRequest
+    from ..contract.fields import GENERATE
     from ..jobs.near_files import spellings
 
     roots: list[Path] = []
-    for name in (name for name in GenerateRequest.model_fields if name.endswith("_image")):
+    for name in (name for name, row in GENERATE.items() if row.is_picture):
         reference = request.get(name)
         if not isinstance(reference, str) or len(reference) > LONGEST_PATH or re.match("ad:|data:|https?:", reference):
             continue
