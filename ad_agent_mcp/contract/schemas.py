@@ -17,8 +17,9 @@ from pydantic import (
     model_serializer,
 )
 
-from .errors import Fix, MessageText
+from .errors import Fix
 from .record import Record
+from .texts import KeptText, MessageText, TextError, say
 from .words import LOST_CHARACTER, canonical, mended
 
 ImageReference = Annotated[str, Field(min_length=1)]
@@ -147,29 +148,29 @@ class GenerateRequest(Record):
 
     @field_validator("text_content")
     @classmethod
-    def _readable_text(cls, text: str | None) -> str | None:
+    def _readable_text(cls, given: str | None) -> str | None:
         """Canonical Hangul (NFC), plain line breaks; blank means none.
 
         Length and characters are judged as `words.mended` will set them, which is left to whoever can say so.
         """
-        if text is None:
+        if given is None:
             return None
-        words = mended(text).text or ""
+        words = mended(given).text or ""
         if LOST_CHARACTER in words:
-            raise ValueError("holds U+FFFD, which stands for characters lost on the way; send the words anew as UTF-8")
+            raise TextError(say("contract.words_lost"))
         if len(words) > MAX_WORDS:
-            raise ValueError(f"should have at most {MAX_WORDS} characters, has {len(words)}")
+            raise TextError(say("contract.words_too_long", most=MAX_WORDS, count=len(words)))
         for character in words:
             category = unicodedata.category(character)
             if character != "\n" and (category in ("Cc", "Cs", "Co", "Cn") or character in BIDI_CONTROLS):
-                raise ValueError(f"holds the control character U+{ord(character):04X}; remove it")
-        return canonical(text).strip() or None
+                raise TextError(say("contract.words_control_character", code=ord(character)))
+        return canonical(given).strip() or None
 
     @field_validator("product_box")
     @classmethod
     def _box_has_area(cls, box: tuple[int, int, int, int] | None) -> tuple[int, int, int, int] | None:
         if box is not None and (min(box) < 0 or box[2] < 1 or box[3] < 1):
-            raise ValueError("must be [x, y, width, height] in pixels, x and y >= 0, width and height >= 1")
+            raise TextError(say("contract.box_without_area"))
         return box
 
 
@@ -181,6 +182,7 @@ class Notice(Record):
 
     code: str
     message: MessageText
+    text: KeptText = None
 
 
 class Check(Record):

@@ -5,8 +5,10 @@ from typing import Any
 
 from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
 
-from ..contract.errors import ErrorCode, ErrorInfo, shortened
+from ..contract.errors import ErrorCode, ErrorInfo
+from ..contract.notices import shown_in
 from ..contract.schemas import JobState
+from ..contract.texts import Language, shortened
 from .views import JobStatus, dump
 
 MAX_MESSAGE_BYTES = 900_000
@@ -39,8 +41,9 @@ def data_result(data: dict[str, Any], text: str) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=data)
 
 
-def error_result(info: ErrorInfo) -> CallToolResult:
+def error_result(info: ErrorInfo, language: Language = "en") -> CallToolResult:
     """A failure as a tool result: the text says what to do next, the data holds the code."""
+    info = shown_in(language, info)
     text = f"{info.code}: {info.message}"
     if info.fix is not None:
         text += f"\nNext: call {info.fix.tool} with {info.fix.arguments}."

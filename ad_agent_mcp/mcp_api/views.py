@@ -11,9 +11,11 @@ from typing import Any, Literal, cast
 
 from pydantic import BaseModel, Field
 
-from ..contract.errors import ErrorInfo, shortened
+from ..contract.errors import ErrorInfo
+from ..contract.notices import shown_in
 from ..contract.schemas import Check, GenerateRequest, JobState, Notice
 from ..contract.stages import STAGES
+from ..contract.texts import Language, shortened
 from ..hardware import SystemMetrics
 from ..jobs.job import Job
 from ..jobs.store import JobStore
@@ -53,9 +55,12 @@ class JobStatus(BaseModel):
     error: ErrorInfo | None = None
 
 
-def job_status(job: Job, *, store: JobStore, locate: FileLocator, metrics: SystemMetrics | None) -> JobStatus:
+def job_status(
+    job: Job, *, store: JobStore, locate: FileLocator, metrics: SystemMetrics | None, language: Language = "en"
+) -> JobStatus:
     """`job` as clients see it."""
     now = time.time()
+    error = shown_in(language, job.error) if job.error else None
     there = {name: _has_result(job, step, store) for step, name in RESULTS.items()}
     return JobStatus(
         job_id=job.id,
@@ -76,9 +81,9 @@ def job_status(job: Job, *, store: JobStore, locate: FileLocator, metrics: Syste
         files={name: locate(job.id, name) if there[name] else None for name in RESULTS.values()},
         engine=job.engine,
         created_at=created_at(job),
-        warnings=list(job.warnings[:MAX_ENTRIES]),
+        warnings=[shown_in(language, notice) for notice in job.warnings[:MAX_ENTRIES]],
         checks=list(job.checks[:MAX_ENTRIES]),
-        error=job.error,
+        error=error,
     )
 
 
