@@ -58,8 +58,13 @@ def choose_engine(settings: Settings, *, free_vram_bytes: int | None, free_ram_b
         plan = plan_for(settings, preset, library, free_vram_bytes=free_vram_bytes, free_ram_bytes=free_ram_bytes)
         obstacle = say("models.does_not_fit", why=plan.why) if plan.verdict == "does_not_fit" else None
     if obstacle is None:
-        where = "models.chosen_diffusion_on_cpu" if free_vram_bytes is None else "models.chosen_diffusion"
-        return Choice(EngineName.DIFFUSION, say(where, preset=preset.name))
+        return Choice(
+            EngineName.DIFFUSION,
+            say(
+                "models.chosen_diffusion_on_cpu" if free_vram_bytes is None else "models.chosen_diffusion",
+                preset=preset.name,
+            ),
+        )
     if settings.engine is EngineChoice.AUTO:
         return Choice(EngineName.DRAFT, say("models.draft_because", obstacle=obstacle))
     return Choice(EngineName.DIFFUSION, say("models.diffusion_but", obstacle=obstacle), is_ready=False)
