@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from ad_agent_mcp.config import Settings
-from ad_agent_mcp.contract.schemas import GenerateRequest
+from ad_agent_mcp.contract.call import GenerateRequest
 
 RUNS_EVERYTHING = os.environ.get("AD_AGENT_TEST_ALL") == "1"
 

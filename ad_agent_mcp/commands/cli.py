@@ -149,7 +149,7 @@ def _picture_roots(request: dict[str, Any], base: Path) -> list[Path]:
         request: paths in it become absolute, where there is such a file.
         base: what they are relative to.
     """
-    from ..contract.schemas import GenerateRequest
+    from ..contract.call import GenerateRequest
     from ..jobs.near_files import spellings
 
     roots: list[Path] = []

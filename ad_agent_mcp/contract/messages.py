@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
+from .call import GenerateRequest
 from .errors import ErrorInfo
 from .record import Record
-from .schemas import Check, GenerateRequest
+from .schemas import Check
 from .stages import EngineName, Plan, Stage
 from .texts import KeptText, MessageText
 

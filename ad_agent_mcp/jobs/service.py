@@ -17,6 +17,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from ..config import EngineChoice, Settings
+from ..contract.call import GenerateRequest
 from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo, Fix, invalid
 from ..contract.messages import (
     EVERY_MODEL,
@@ -33,7 +34,7 @@ from ..contract.messages import (
     StepResult,
     UnloadModels,
 )
-from ..contract.schemas import GenerateRequest, JobState
+from ..contract.schemas import JobState
 from ..contract.stages import EngineName
 from ..files import FileLock
 from ..supervisor.process import WorkerDiedError
@@ -131,7 +132,7 @@ class JobService:
             AdAgentError: `busy`, `invalid_request`, `model_unavailable`, `not_found` or `storage_full`.
         """
         until = anyio.current_time() + request.wait_seconds
-        if refused := self._refusal(self.engine_for(request), small(request)):
+        if refused := self._refusal(self.engine_for(request), small(request, request.model_fields_set)):
             raise refused
         job_id = new_job_id()
         prepared = await anyio.to_thread.run_sync(self.admission.prepare, request, job_id)
@@ -269,7 +270,7 @@ class JobService:
             if action == "redo":
                 prepared = await anyio.to_thread.run_sync(self.admission.changed, job, changes)
                 await anyio.to_thread.run_sync(self.store.forget_step, job.id, decision.step)
-                job = redo(job, prepared.request, step=decision.step)
+                job = redo(job, prepared.request, given=prepared.given, step=decision.step)
                 job = job.model_copy(update={"warnings": (*job.warnings, *prepared.notices)})
             job = job.model_copy(update={"waiting_for": None, "owner": self.server_id})
             await self._save(job)
@@ -356,6 +357,7 @@ class JobService:
             job = Job(
                 id=job_id,
                 request=prepared.request,
+                given=prepared.given,
                 engine=self.engine_for(prepared.request),
                 steps=steps_to_run(prepared.request),
                 warnings=tuple(prepared.notices),
@@ -453,7 +455,7 @@ class JobService:
             engine = job.engine if job.finished else self.engine_for(job.request)
             run.job = job = self._planned(job.model_copy(update={"engine": engine}), run.found, at=time.time())
             self._announce(job)
-        if refused := self._refusal(job.engine, small(job.request)):
+        if refused := self._refusal(job.engine, small(job.request, job.given)):
             self._tasks.start_soon(self._settle, run, fail(job, refused.info, at=time.time()))
             return
         if job.plan is None:

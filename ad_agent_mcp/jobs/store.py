@@ -23,9 +23,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from ..contract.call import GenerateRequest
 from ..contract.errors import AdAgentError, ErrorCode, Fix, invalid
 from ..contract.notices import notice
-from ..contract.schemas import LAYER_NAMES, GenerateRequest, JobState, Notice
+from ..contract.schemas import LAYER_NAMES, JobState, Notice
 from ..contract.stages import EngineName
 from ..contract.texts import Text, say
 from ..files import is_disk_full, is_regular_file, read_small, sync_folder, write_atomically

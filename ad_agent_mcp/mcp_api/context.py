@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 
 from .. import __version__
-from ..contract.schemas import GenerateRequest
+from ..contract.call import GenerateRequest
 from ..hardware import SystemMonitor
 from ..jobs.folders import folder_warnings
 from ..jobs.job import Job

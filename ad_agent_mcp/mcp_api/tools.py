@@ -20,8 +20,9 @@ from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase
 from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import BaseModel
 
+from ..contract.call import GenerateRequest
 from ..contract.errors import AdAgentError, ErrorCode, Fix
-from ..contract.schemas import GenerateRequest, JobState
+from ..contract.schemas import JobState
 from ..hardware import SystemMetrics
 from ..jobs.job import Job
 from ..jobs.lookup import ANY, FINISHED, UNFINISHED, WAITING, Latest, which_job

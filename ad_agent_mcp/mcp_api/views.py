@@ -11,9 +11,10 @@ from typing import Any, Literal, cast
 
 from pydantic import BaseModel, Field
 
+from ..contract.call import GenerateRequest
 from ..contract.errors import ErrorInfo
 from ..contract.notices import shown_in
-from ..contract.schemas import Check, GenerateRequest, JobState, Notice
+from ..contract.schemas import Check, JobState, Notice
 from ..contract.stages import STAGES
 from ..contract.texts import Language, shortened
 from ..hardware import SystemMetrics

@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..contract.ad import CompositionMode, TextPosition
 from ..contract.errors import invalid
 from ..contract.layout import Box, LettersLayout
-from ..contract.schemas import Check, CompositionMode, TextPosition
+from ..contract.schemas import Check
 from ..contract.stages import Stage
 from ..engines.base import Matte, Picture
 from ..imaging import contrast

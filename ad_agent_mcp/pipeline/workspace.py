@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..contract.call import GenerateRequest
 from ..contract.errors import invalid
 from ..contract.layout import Layout, ProductLayout
 from ..contract.messages import StartJob
-from ..contract.schemas import Check, GenerateRequest, LayerName
+from ..contract.schemas import Check, LayerName
 from ..contract.stages import Stage
 from ..engines.base import Engine, Matte, Picture, StageReport
 from ..files import sha256_of, write_atomically

@@ -58,7 +58,7 @@ def is_written_out(node: ast.expr) -> bool:
 
 
 def said() -> list[tuple[str, str, frozenset[str], bool]]:
-    """Every use of `say`: where, which key (a * for what is only known later), its values, and whether there are more."""
+    """Every use of `say`: where, which key (* for what is known later), its values, and whether there are more."""
     found: list[tuple[str, str, frozenset[str], bool]] = []
     for path, call, name in calls():
         if name != "say":
@@ -125,7 +125,7 @@ def test_no_error_and_no_notice_has_words_of_its_own():
 
 
 def test_what_is_refused_about_a_value_is_said_in_either_language():
-    for path in ("contract/schemas.py", "config.py", "media/decode.py", "media/jpeg.py", "media/png.py"):
+    for path in ("contract/ad.py", "config.py", "media/decode.py", "media/jpeg.py", "media/png.py"):
         raised = [
             node.exc
             for node in ast.walk(TREES[Path(path)])

@@ -9,8 +9,9 @@ import psutil
 import pytest
 
 from ad_agent_mcp.config import EngineChoice, Settings
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
-from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.contract.stages import EngineName
 from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.mcp_api.server import App

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
-from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.contract.stages import EngineName
 from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.jobs.lookup import ANY, FINISHED, UNFINISHED, WAITING, Latest, find_job_id, which_job

@@ -12,8 +12,9 @@ import anyio
 import pytest
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
-from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.files import FileLock
 from ad_agent_mcp.jobs import service
 from ad_agent_mcp.jobs.job import Job

@@ -7,9 +7,10 @@ import anyio
 import pytest
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode, ErrorInfo
 from ad_agent_mcp.contract.messages import Command, UnloadModels
-from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.files import FileLock
 from ad_agent_mcp.mcp_api.server import App, open_app
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND

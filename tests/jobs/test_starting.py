@@ -8,8 +8,9 @@ import anyio.from_thread
 import pytest
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.messages import ModelMoved
-from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.files import FileLock
 from ad_agent_mcp.jobs.peers import Peers
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND

@@ -10,7 +10,7 @@ from mcp import Client, MCPError
 from mcp.types import INVALID_PARAMS
 
 from ad_agent_mcp.config import Settings
-from ad_agent_mcp.contract.schemas import GenerateRequest
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.mcp_api.responses import MAX_MESSAGE_BYTES, data_result, within_budget
 from ad_agent_mcp.mcp_api.server import INSTRUCTIONS, LISTS_FRESH_MS
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND
