@@ -204,6 +204,11 @@ def test_what_is_stored_is_shown_in_either_language_and_clients_see_no_more_of_i
         assert json.loads(shown_in(language, again).model_dump_json()).keys() == {"code", "message"}
 
 
+def test_equal_notices_are_told_once():
+    told = [notice("copy_failed", say("jobs.copy_failed", folder=folder, reason="full")) for folder in "aab"]
+    assert list(dict.fromkeys(told)) == [told[0], told[2]]
+
+
 def test_the_schema_of_what_clients_see_has_no_trace_of_it():
     for kind in (ErrorInfo, Notice):
         for mode in ("validation", "serialization"):

@@ -69,6 +69,9 @@ class Text(Record):
     def __str__(self) -> str:
         return self.en
 
+    def __hash__(self) -> int:
+        return hash(self.key)  # the values may be compared, not hashed
+
 
 class TextError(ValueError):
     """Raised where a value is refused and the reason is to be shown in any language."""
