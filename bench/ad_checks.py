@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.messages import Inputs, StartJob
-from ad_agent_mcp.contract.schemas import Check, GenerateRequest
+from ad_agent_mcp.contract.schemas import Check
 from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
 from ad_agent_mcp.engines.base import Scene
 from ad_agent_mcp.engines.draft.engine import DraftEngine

@@ -13,8 +13,8 @@ from PIL import Image
 from rich.console import Console
 
 from ad_agent_mcp.commands.generate import example_photo
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.messages import Inputs, StartJob
-from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
 from ad_agent_mcp.engines.draft.engine import DraftEngine
 from ad_agent_mcp.pipeline.run import run_job

@@ -212,8 +212,8 @@ def watched(engine: Any, root: Path, watch: Watch, scene: str = "", **fields: An
     """
     import torch
 
+    from ad_agent_mcp.contract.call import GenerateRequest
     from ad_agent_mcp.contract.messages import Inputs, StartJob
-    from ad_agent_mcp.contract.schemas import GenerateRequest
     from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
     from ad_agent_mcp.pipeline.run import run_job
 
@@ -570,8 +570,8 @@ def part_kill(root: Path, preset: str) -> dict[str, Any]:
 
 def _denoising(root: Path, preset: str) -> "subprocess.Popen[bytes]":
     """A worker process as a server starts it, given the reference job and in its first FLUX step."""
+    from ad_agent_mcp.contract.call import GenerateRequest
     from ad_agent_mcp.contract.messages import EVENT, FRAME_HEADER, Inputs, Ready, StageProgress, StartJob, encode
-    from ad_agent_mcp.contract.schemas import GenerateRequest
     from ad_agent_mcp.contract.stages import EngineName, plan_stages
 
     settings = settings_of(root, preset)

@@ -15,8 +15,8 @@ from typing import Any
 import anyio
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.messages import Inputs, JobDone, JobFailed, StageProgress, StartJob, StepResult
-from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.contract.stages import EngineName
 from ad_agent_mcp.jobs.job import Job, new_job_id, steps_to_run
 from ad_agent_mcp.jobs.plan import plan_segment

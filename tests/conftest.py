@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from ad_agent_mcp.config import Settings
-from ad_agent_mcp.contract.schemas import GenerateRequest
+from ad_agent_mcp.contract.call import GenerateRequest
 
 RUNS_EVERYTHING = os.environ.get("AD_AGENT_TEST_ALL") == "1"
 
@@ -16,6 +16,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in [name for name in os.environ if name.startswith("AD_AGENT_")]:
         if name != "AD_AGENT_TEST_ALL":
             del os.environ[name]
+    os.environ["LC_ALL"] = "C.UTF-8"  # what a shell shows is in the language of the machine
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from ad_agent_mcp.config import ENV_PREFIX, Settings
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.notices import NOTICES
-from ad_agent_mcp.contract.schemas import GenerateRequest
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "reference.md")

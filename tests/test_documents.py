@@ -17,7 +17,8 @@ from PIL import Image
 
 from ad_agent_mcp.commands.cli import _parser
 from ad_agent_mcp.config import ENV_PREFIX, Settings
-from ad_agent_mcp.contract.schemas import LAYER_NAMES, GenerateRequest
+from ad_agent_mcp.contract.call import GenerateRequest
+from ad_agent_mcp.contract.schemas import LAYER_NAMES
 from ad_agent_mcp.media.fonts import FontCatalog
 
 from .documents import DOCUMENTS, ROOT, with_tables

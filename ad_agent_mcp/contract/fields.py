@@ -1,31 +1,31 @@
 """What is true of each argument, in one table. Admission, resume, redo, notices and hints read it.
 
-Knows nothing about how a value is checked (schemas.py) or what a step does with it.
+Knows nothing about how a value is checked (ad.py, call.py) or what a step does with it.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
+
+from .call import Call
+from .texts import Text, say
 
 
 class FieldRow(NamedTuple):
     """One argument of `generate`.
 
     Attributes:
-        part: whether it speaks of the call, of the ad, or of how an engine works on it.
-        steps: the steps on which it acts, in order; a job that runs none of them has no use for it.
+        steps: the steps on which it acts, in order; a job that runs none of them has no use for it. What speaks of the
+            call alone acts on none.
         aliases: what callers call it who have not read its name.
         is_picture: whether it is a reference to a picture, which only `generate` takes.
     """
 
-    part: Literal["call", "ad", "knobs"]
     steps: tuple[int, ...] = ()
     aliases: tuple[str, ...] = ()
     is_picture: bool = False
 
 
 GENERATE: dict[str, FieldRow] = {
-    "start_step": FieldRow("call", aliases=("step", "from_step")),
     "product_image": FieldRow(
-        "ad",
         (1,),
         (
             "image",
@@ -41,39 +41,39 @@ GENERATE: dict[str, FieldRow] = {
         ),
         is_picture=True,
     ),
-    "product_box": FieldRow("ad", (1,), ("box", "bbox", "bounding_box", "crop")),
+    "product_box": FieldRow((1,), ("box", "bbox", "bounding_box", "crop")),
     "text_content": FieldRow(
-        "ad",
         (2, 3),
         ("text", "headline", "title", "words", "copy", "caption", "slogan", "message", "ad_text", "main_text"),
     ),
-    "bg_prompt": FieldRow("ad", (1, 3), ("scene", "background", "background_prompt", "scene_prompt", "bg")),
-    "bg_negative_prompt": FieldRow("ad", (1,), ("background_negative_prompt", "scene_negative_prompt")),
-    "bg_composition_prompt": FieldRow("ad", (1,)),
-    "bg_composition_negative_prompt": FieldRow("ad", (1,)),
-    "step1_image": FieldRow("ad", (2, 3), ("step1", "step1_result"), is_picture=True),
-    "step2_image": FieldRow("ad", (3,), ("step2", "step2_result"), is_picture=True),
-    "text_model_prompt": FieldRow("ad", (2, 3), ("text_style", "text_prompt", "letters", "lettering", "font_style")),
-    "negative_prompt": FieldRow("ad", (2,), ("text_negative_prompt",)),
-    "font_name": FieldRow("ad", (2,), ("font", "font_family", "typeface")),
-    "composition_mode": FieldRow("ad", (3,), ("mode", "blend_mode", "text_mode")),
-    "text_position": FieldRow("ad", (3,), ("position", "text_location", "placement_of_text", "headline_position")),
-    "composition_prompt": FieldRow("ad", (3,), ("blend_prompt",)),
-    "composition_negative_prompt": FieldRow("ad", (3,)),
-    "composition_strength": FieldRow("knobs", (3,), ("blend_strength",)),
-    "composition_steps": FieldRow("knobs", (3,), ("blend_steps",)),
-    "composition_guidance_scale": FieldRow("knobs", (3,)),
-    "strength": FieldRow("knobs", (1,), ("denoising_strength", "denoise")),
-    "guidance_scale": FieldRow("knobs", (1,), ("cfg", "cfg_scale", "guidance")),
-    "num_inference_steps": FieldRow("knobs", (1,), ("steps", "inference_steps", "num_steps")),
-    "width": FieldRow("ad", (1,), ("w",)),
-    "height": FieldRow("ad", (1,), ("h",)),
-    "seed": FieldRow("knobs", (1, 2, 3), ("random_seed",)),
-    "product_lock": FieldRow("ad", (1, 3), ("lock_product", "keep_product")),
-    "pause_after_step": FieldRow("call", aliases=("pause", "pause_after", "stop_after_step")),
-    "resume_job_id": FieldRow("call", aliases=("resume", "job_id", "resume_from", "previous_job_id", "parent_job_id")),
-    "test_mode": FieldRow("call", aliases=("draft", "dry_run", "test")),
-    "wait_seconds": FieldRow("call", aliases=("wait", "timeout", "timeout_seconds", "wait_s")),
+    "bg_prompt": FieldRow((1, 3), ("scene", "background", "background_prompt", "scene_prompt", "bg")),
+    "bg_negative_prompt": FieldRow((1,), ("background_negative_prompt", "scene_negative_prompt")),
+    "bg_composition_prompt": FieldRow((1,)),
+    "bg_composition_negative_prompt": FieldRow((1,)),
+    "step1_image": FieldRow((2, 3), ("step1", "step1_result"), is_picture=True),
+    "step2_image": FieldRow((3,), ("step2", "step2_result"), is_picture=True),
+    "text_model_prompt": FieldRow((2, 3), ("text_style", "text_prompt", "letters", "lettering", "font_style")),
+    "negative_prompt": FieldRow((2,), ("text_negative_prompt",)),
+    "font_name": FieldRow((2,), ("font", "font_family", "typeface")),
+    "composition_mode": FieldRow((3,), ("mode", "blend_mode", "text_mode")),
+    "text_position": FieldRow((3,), ("position", "text_location", "placement_of_text", "headline_position")),
+    "composition_prompt": FieldRow((3,), ("blend_prompt",)),
+    "composition_negative_prompt": FieldRow((3,)),
+    "width": FieldRow((1,), ("w",)),
+    "height": FieldRow((1,), ("h",)),
+    "product_lock": FieldRow((1, 3), ("lock_product", "keep_product")),
+    "composition_strength": FieldRow((3,), ("blend_strength",)),
+    "composition_steps": FieldRow((3,), ("blend_steps",)),
+    "composition_guidance_scale": FieldRow((3,)),
+    "strength": FieldRow((1,), ("denoising_strength", "denoise")),
+    "guidance_scale": FieldRow((1,), ("cfg", "cfg_scale", "guidance")),
+    "num_inference_steps": FieldRow((1,), ("steps", "inference_steps", "num_steps")),
+    "seed": FieldRow((1, 2, 3), ("random_seed",)),
+    "start_step": FieldRow(aliases=("step", "from_step")),
+    "pause_after_step": FieldRow(aliases=("pause", "pause_after", "stop_after_step")),
+    "resume_job_id": FieldRow(aliases=("resume", "job_id", "resume_from", "previous_job_id", "parent_job_id")),
+    "test_mode": FieldRow(aliases=("draft", "dry_run", "test")),
+    "wait_seconds": FieldRow(aliases=("wait", "timeout", "timeout_seconds", "wait_s")),
 }
 
 OTHER_TOOLS: dict[str, tuple[str, ...]] = {
@@ -94,21 +94,19 @@ OTHER_TOOLS: dict[str, tuple[str, ...]] = {
 WIDE_AS = ("size", "image_size", "resolution", "dimensions", "canvas_size", "aspect_ratio", "ratio", "aspect")
 """What callers call width and height together."""
 
-HINTS: dict[str, str] = {
-    "prompt": "say the scene in bg_prompt, and the ad's words in text_content",
-    "description": "say the scene in bg_prompt, and the ad's words in text_content",
-    "style": "say the look of the letters in text_model_prompt, and that of the scene in bg_prompt",
+HINTS: dict[str, Text] = {
+    **dict.fromkeys(("prompt", "description"), say("contract.hint_prompt")),
+    "style": say("contract.hint_style"),
     **dict.fromkeys(
-        ("color", "colour", "text_color", "text_colour", "font_color", "letter_color"),
-        "say the colour of the letters in text_model_prompt, e.g. 'red balloon'",
+        ("color", "colour", "text_color", "text_colour", "font_color", "letter_color"), say("contract.hint_color")
     ),
     **dict.fromkeys(
         ("n", "count", "num_images", "num_outputs", "batch_size", "variants", "number_of_images"),
-        "one call makes one ad; for another proposal call again with another seed",
+        say("contract.hint_count"),
     ),
-    "font_size": "the words are made as large as their place allows; fewer words become larger",
-    "model": "which models paint is a setting of the server, AD_AGENT_PRESET",
-    "output_path": "the answer tells where the file is; AD_AGENT_OUTPUT_DIR names a folder for copies",
+    "font_size": say("contract.hint_font_size"),
+    "model": say("contract.hint_model"),
+    "output_path": say("contract.hint_output_path"),
 }
 """What callers ask `generate` for that no one argument means."""
 
@@ -120,8 +118,9 @@ def inherited() -> frozenset[str]:
     """What a resumed job takes from the earlier one where the caller says nothing."""
     return frozenset(
         name
-        for name, row in GENERATE.items()
-        if row.part != "call" and name not in ("step1_image", "step2_image")  # those are the earlier job's results
+        for name in GENERATE
+        if name not in Call.model_fields
+        and name not in ("step1_image", "step2_image")  # those are the earlier job's results
     )
 
 

@@ -10,10 +10,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from .errors import ErrorInfo, MessageText
+from .call import GenerateRequest
+from .errors import ErrorInfo
 from .record import Record
-from .schemas import Check, GenerateRequest
+from .schemas import Check
 from .stages import EngineName, Plan, Stage
+from .texts import KeptText, MessageText
 
 PROTOCOL_VERSION = 1
 MAX_FRAME_BYTES = 4 << 20
@@ -126,6 +128,7 @@ class JobNotice(Message):
     job_id: str
     code: str
     message: MessageText
+    text: KeptText = None
 
 
 class JobDone(Message):

@@ -1,36 +1,14 @@
-"""The public data: what a client asks for and what it is told.
+"""What a client is told about a job: public names, which are the product's contract."""
 
-Field names, enums and defaults are the product's contract. Validation here is about shape; whether a
-file exists or a font covers a word is the server's business.
-"""
-
-import unicodedata
 from enum import StrEnum
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    WithJsonSchema,
-    field_validator,
-    model_serializer,
-)
+from pydantic import ConfigDict, Field
 
-from .errors import Fix, MessageText
+from .errors import Fix
 from .record import Record
-from .words import LOST_CHARACTER, canonical, mended
+from .texts import KeptText, MessageText
 
-ImageReference = Annotated[str, Field(min_length=1)]
-"""Base64, a `data:` URI, an `ad://` URI of this server, or a path inside an allowed folder."""
-
-ProductBox = Annotated[
-    tuple[int, int, int, int],
-    WithJsonSchema({"type": "array", "items": {"type": "integer"}, "minItems": 4, "maxItems": 4}),
-]
-MAX_WORDS = 200
-"""Characters of an ad's words, counted after composition: macOS writes one Hangul syllable as three."""
-Prompt = Annotated[str, Field(max_length=2000)]
 LayerName = Literal["product", "cutout", "background", "shadow", "step1", "step2", "final"]
 LAYER_NAMES = get_args(LayerName)
 
@@ -49,138 +27,12 @@ class JobState(StrEnum):
         return self in (JobState.COMPLETED, JobState.FAILED, JobState.STOPPED)
 
 
-class CompositionMode(StrEnum):
-    """How letters and picture meet."""
-
-    OVERLAY = "overlay"
-    BLEND = "blend"
-    BEHIND = "behind"
-
-
-class TextPosition(StrEnum):
-    """Where the words go."""
-
-    TOP = "top"
-    CENTER = "center"
-    BOTTOM = "bottom"
-    AUTO = "auto"
-
-
-class GenerateRequest(Record):
-    """One ad to make. Descriptions are what an agent reads; pictures are references."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
-
-    start_step: Annotated[int, Field(ge=1, le=3, description="1 scene, 2 lettering, 3 composition")] = 1
-    product_image: Annotated[
-        ImageReference | None,
-        Field(description="Photo: file path, ad:// URI, data: URI or base64. Needed for start_step 1"),
-    ] = None
-    product_box: Annotated[
-        ProductBox | None, Field(description="[x, y, w, h] px: where the product is in the photo")
-    ] = None
-    text_content: Annotated[
-        str | None,
-        Field(description="The ad's words, any language; a line break is \\n"),
-        WithJsonSchema({"anyOf": [{"type": "string", "maxLength": MAX_WORDS}, {"type": "null"}]}),
-    ] = None
-    bg_prompt: Annotated[
-        Prompt,
-        Field(
-            description="The scene, in English. Empty: a clean studio. The draft engine has studio, wood, water, "
-            "night, marble, gradient; colours, day or dusk"
-        ),
-    ] = ""
-    bg_negative_prompt: Prompt = "blurry, low quality, distorted"
-    bg_composition_prompt: Annotated[Prompt | None, Field(description="Product in scene; null: bg_prompt")] = None
-    bg_composition_negative_prompt: Prompt = "floating, disconnected, unrealistic shadows"
-    step1_image: Annotated[ImageReference | None, Field(description="Step 1 picture to reuse, maybe edited")] = None
-    step2_image: Annotated[ImageReference | None, Field(description="Step 2 lettering (RGBA) to reuse")] = None
-    text_model_prompt: Annotated[
-        Prompt,
-        Field(
-            description="Look of the letters, in English. The draft engine has balloon, gold, rose gold, chrome, "
-            "candy, neon, wood, stone, flat; any colour"
-        ),
-    ] = "3D render of Gold foil balloon text, inflated, shiny metallic texture"
-    negative_prompt: Prompt = "floor, ground, dirt, debris, ugly, low quality"
-    font_name: Annotated[str, Field(max_length=200, description="A name from `fonts`")] = "NanumSquare/NanumSquareB.ttf"
-    composition_mode: Annotated[
-        CompositionMode, Field(description="Letters on top, mixed into the scene, or behind the product")
-    ] = CompositionMode.OVERLAY
-    text_position: Annotated[
-        TextPosition, Field(description="auto: the largest free area. From step 1 on the product makes room")
-    ] = TextPosition.TOP
-    composition_prompt: Annotated[Prompt | None, Field(description="Style of the blend")] = None
-    composition_negative_prompt: Prompt = "floating, disconnected, bad integration"
-    composition_strength: Annotated[float, Field(ge=0, le=1)] = 0.4
-    composition_steps: Annotated[int, Field(ge=1, le=100)] = 28
-    composition_guidance_scale: Annotated[float, Field(ge=0, le=20)] = 3.5
-    strength: Annotated[float, Field(ge=0, le=1, description="How far the scene is painted over round the product")] = (
-        0.6
-    )
-    guidance_scale: Annotated[float, Field(ge=0, le=20)] = 3.5
-    num_inference_steps: Annotated[int | None, Field(ge=1, le=100, description="Of the scene; null: the preset's")] = (
-        None
-    )
-    width: Annotated[int, Field(ge=256, le=2048)] = 1024
-    height: Annotated[int, Field(ge=256, le=2048)] = 1024
-    seed: Annotated[int | None, Field(ge=0, le=2**32 - 1, description="null: any. Another one, another ad")] = None
-    product_lock: Annotated[bool, Field(description="Never change the product's pixels")] = True
-    pause_after_step: Annotated[Literal[1, 2] | None, Field(description="Wait for approve_step")] = None
-    resume_job_id: Annotated[str | None, Field(max_length=64, description="Take results and settings from")] = None
-    test_mode: Annotated[bool, Field(description="Run on the draft engine")] = False
-    wait_seconds: Annotated[int, Field(ge=0, le=50, description="How long this call may wait")] = 0
-
-    @model_serializer(mode="wrap")
-    def _only_what_was_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What was given travels and is stored; the rest stays default, so that it is known which is which."""
-        return {name: value for name, value in handler(self).items() if name in self.model_fields_set}
-
-    @field_validator("text_content", mode="before")
-    @classmethod
-    def _said_in_other_types(cls, words: object) -> object:
-        """A number is its digits, a list its lines."""
-        lines = cast(list[object], words) if isinstance(words, list) else [words]
-        is_words = all(isinstance(line, str | int | float) and not isinstance(line, bool) for line in lines)
-        return "\n".join(str(line) for line in lines) if is_words else cast(object, words)
-
-    @field_validator("text_content")
-    @classmethod
-    def _readable_text(cls, text: str | None) -> str | None:
-        """Canonical Hangul (NFC), plain line breaks; blank means none.
-
-        Length and characters are judged as `words.mended` will set them, which is left to whoever can say so.
-        """
-        if text is None:
-            return None
-        words = mended(text).text or ""
-        if LOST_CHARACTER in words:
-            raise ValueError("holds U+FFFD, which stands for characters lost on the way; send the words anew as UTF-8")
-        if len(words) > MAX_WORDS:
-            raise ValueError(f"should have at most {MAX_WORDS} characters, has {len(words)}")
-        for character in words:
-            category = unicodedata.category(character)
-            if character != "\n" and (category in ("Cc", "Cs", "Co", "Cn") or character in BIDI_CONTROLS):
-                raise ValueError(f"holds the control character U+{ord(character):04X}; remove it")
-        return canonical(text).strip() or None
-
-    @field_validator("product_box")
-    @classmethod
-    def _box_has_area(cls, box: tuple[int, int, int, int] | None) -> tuple[int, int, int, int] | None:
-        if box is not None and (min(box) < 0 or box[2] < 1 or box[3] < 1):
-            raise ValueError("must be [x, y, width, height] in pixels, x and y >= 0, width and height >= 1")
-        return box
-
-
-BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
 class Notice(Record):
     """Something a caller should know although the job goes on."""
 
     code: str
     message: MessageText
+    text: KeptText = None
 
 
 class Check(Record):

@@ -8,8 +8,9 @@ iterations and lets the `Cancelled` that may come out of it pass.
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ..contract.ad import CompositionMode
+from ..contract.call import GenerateRequest
 from ..contract.document import Box
-from ..contract.schemas import CompositionMode, GenerateRequest
 from ..contract.stages import EngineName, Plan
 from ..imaging.cutout import CutOut
 from ..imaging.picture import Matte, Picture

@@ -11,13 +11,14 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
-from starlette.staticfiles import NotModifiedResponse
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode
+from ..contract.notices import shown_in
 from ..jobs.errors import out_of_files
 from ..mcp_api.server import App, open_app
 from .listener import (
@@ -172,12 +173,8 @@ class _Routes:
             status = await anyio.to_thread.run_sync(path.stat) if path is not None else None
         if path is None or status is None:
             raise AdAgentError(ErrorCode.NOT_FOUND, "There is no such picture.")
-        response = FileResponse(
-            path, media_type="image/png", headers={"cache-control": "private, no-cache"}, stat_result=status
-        )
-        known = request.headers.get("if-none-match", "")
-        if response.headers["etag"] in [tag.strip().removeprefix("W/") for tag in known.split(",")]:
-            return NotModifiedResponse(response.headers)
+        response = StaticFiles().file_response(path, status, request.scope)
+        response.headers["cache-control"] = "private, no-cache"
         return response
 
     async def upload(self, request: Request) -> Response:
@@ -210,4 +207,4 @@ async def _refused(_: Request, error: Exception) -> Response:
     if info is None:
         raise error
     status_code = error.status_code if isinstance(error, BodyRefusedError) else _STATUS_CODES.get(info.code, 400)
-    return JSONResponse({"error": info.model_dump(mode="json")}, status_code=status_code)
+    return JSONResponse({"error": shown_in("en", info).model_dump(mode="json")}, status_code=status_code)

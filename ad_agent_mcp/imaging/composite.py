@@ -7,8 +7,8 @@ the soft edge gets colours that were freed from the old backdrop.
 import numpy as np
 from PIL import Image
 
+from ..contract.ad import TextPosition
 from ..contract.document import Box
-from ..contract.schemas import TextPosition
 from .picture import Picture, blur, floats, from_image, on_canvas
 from .placement import is_banner, safe_area
 

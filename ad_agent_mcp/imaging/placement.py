@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ..contract.ad import CompositionMode, TextPosition
+from ..contract.call import GenerateRequest
 from ..contract.document import Box
-from ..contract.schemas import CompositionMode, GenerateRequest, TextPosition
 from .contrast import MIN_RATIO, luminance, ratio
 from .picture import Flags, Floats, Matte, Picture, blur, box_of, dilate, floats, from_image, on_canvas, resize
 from .regions import lab_of, slopes

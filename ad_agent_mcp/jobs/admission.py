@@ -8,9 +8,11 @@ from typing import Any
 
 from ..config import Settings
 from ..contract.arguments import read_arguments
+from ..contract.call import Call, GenerateRequest
 from ..contract.errors import AdAgentError, Fix, invalid
-from ..contract.fields import GENERATE, first_step
-from ..contract.schemas import GenerateRequest, Notice
+from ..contract.fields import GENERATE, first_step, inherited
+from ..contract.notices import notice
+from ..contract.schemas import Notice
 from ..contract.words import mended
 from ..files import sha256_of
 from ..media.decode import PictureInfo, PictureLimits, check_picture
@@ -30,12 +32,14 @@ class Prepared:
 
     Attributes:
         request: in the end with `ad://` URIs under the new job for references, and a seed.
+        given: what the caller set, in this call or in those that it goes on from.
         inputs: original bytes of its pictures by field name.
         layers: files to take over from another job, by file name.
         notices: what the caller set that will have no effect.
     """
 
     request: GenerateRequest
+    given: frozenset[str]
     inputs: dict[str, bytes] = field(default_factory=dict[str, bytes])
     layers: dict[str, Path] = field(default_factory=dict[str, Path])
     notices: list[Notice] = field(default_factory=list[Notice])
@@ -66,7 +70,9 @@ class Admission:
         """
         given = frozenset(request.model_fields_set)
         earlier = self._earlier(request.resume_job_id) if request.resume_job_id else None
-        draft = Prepared(resumed(request, earlier) if earlier else request)
+        draft = Prepared(request, given)
+        if earlier:
+            draft = Prepared(resumed(request, given, earlier), given | (earlier.given & inherited()))
         if "text_content" in given:
             _mend_words(draft)
         request = draft.request
@@ -82,7 +88,7 @@ class Admission:
         changes: dict[str, Any] = {
             name: f"ad://jobs/{job_id}/{name.removesuffix('_image')}.png" for name in draft.inputs
         }
-        if "font_name" in request.model_fields_set:
+        if "font_name" in draft.given:
             changes["font_name"] = self._fonts.name_of(request.font_name)
         if draft.request.seed is None:
             changes["seed"] = _any_seed()
@@ -122,14 +128,15 @@ class Admission:
         from_step = job.last_finished
         if "text_content" in changes and not changes["text_content"]:
             raise _no_words_left()
-        given = _read_changes(job, changes).model_dump(exclude_unset=True)
+        read = _read_changes(job, changes)
+        given = {name: getattr(read, name) for name in read.model_fields_set}
         for name in given:
-            row, anew = GENERATE[name], {"resume_job_id": job.id, name: changes[name]}
-            if row.is_picture or row.part == "call" or name in ("width", "height"):
+            is_of_call, anew = name in Call.model_fields, {"resume_job_id": job.id, name: changes[name]}
+            if GENERATE[name].is_picture or is_of_call or name in ("width", "height"):
                 raise invalid(
                     f"{name} cannot be changed while redoing a step; start a new job with resume_job_id instead.",
                     field=name,
-                    fix=None if row.part == "call" or _is_long(changes[name]) else Fix(tool="generate", arguments=anew),
+                    fix=None if is_of_call or _is_long(changes[name]) else Fix(tool="generate", arguments=anew),
                 )
             if name != "seed" and (step := first_step(name)) < from_step:
                 raise invalid(
@@ -139,7 +146,7 @@ class Admission:
                     fix=Fix(tool="generate", arguments={**anew, "start_step": step}),
                 )
         update = given or {"seed": _any_seed()}
-        draft = Prepared(GenerateRequest.model_validate({**job.request.model_dump(), **update}))
+        draft = Prepared(job.request.model_copy(update=update), job.given.union(given))
         if "text_content" in given:
             _mend_words(draft)
         if draft.request.text_content:
@@ -160,7 +167,7 @@ class Admission:
             reference = f"ad://jobs/{earlier.id}/product.png"
         info = self._take(draft, "product_image", reference)
         if draft.request.product_box is not None:
-            _check_box(draft.request, draft.request.product_box, info)
+            _check_box(draft, draft.request.product_box, info)
 
     def _take_step1(self, draft: Prepared, earlier: Job | None, given: Set[str]) -> None:
         """Step 1's picture: as given, or an earlier job's; its layers too where it is one we painted."""
@@ -206,7 +213,7 @@ class Admission:
                 raise invalid(
                     "step2_image is missing: start_step 3 needs the lettering of step 2. Give it, or start at step 2.",
                     field="step2_image",
-                    fix=_again(request, start_step=2),
+                    fix=_again(draft, start_step=2),
                 )
             if request.text_content != earlier.request.text_content:
                 raise invalid(
@@ -237,7 +244,7 @@ class Admission:
             )
 
 
-def _check_box(request: GenerateRequest, box: tuple[int, int, int, int], info: PictureInfo) -> None:
+def _check_box(draft: Prepared, box: tuple[int, int, int, int], info: PictureInfo) -> None:
     """Refuse a box that reaches outside the photo, which is what two corners look like.
 
     Raises:
@@ -257,7 +264,7 @@ def _check_box(request: GenerateRequest, box: tuple[int, int, int, int], info: P
     raise invalid(
         message if meant else f"{message} Give [x, y, width, height], counted from the top left.",
         field="product_box",
-        fix=_again(request, product_box=meant) if meant else None,
+        fix=_again(draft, product_box=meant) if meant else None,
     )
 
 
@@ -287,7 +294,7 @@ def _mend_words(draft: Prepared) -> None:
     words = mended(draft.request.text_content or "")
     draft.request = draft.request.model_copy(update={"text_content": words.text})
     said = (("text_mended", words.mended), ("text_suspicious", words.suspicious))
-    draft.notices += [Notice(code=code, message=message) for code, message in said if message]
+    draft.notices += [notice(code, words) for code, words in said if words is not None]
 
 
 def _report_unused(draft: Prepared, given: Set[str], earlier: Job | None) -> None:
@@ -319,17 +326,18 @@ def _default(name: str) -> object:
     return GenerateRequest.model_fields[name].default
 
 
-def small(request: GenerateRequest) -> dict[str, Any]:
+def small(request: GenerateRequest, given: Set[str]) -> dict[str, Any]:
     """What the caller set, without pictures typed in as base64."""
-    return {name: value for name, value in request.model_dump(mode="json").items() if not _is_long(value)}
+    dumped = request.model_dump(mode="json", include=set(given))
+    return {name: value for name, value in dumped.items() if not _is_long(value)}
 
 
 def _is_long(value: object) -> bool:
     return len(str(value)) >= 500
 
 
-def _again(request: GenerateRequest, **changes: Any) -> Fix | None:
+def _again(draft: Prepared, **changes: Any) -> Fix | None:
     """The call once more with changes; None where it held a picture that is too large to repeat."""
-    arguments = small(request)
-    is_whole = len(arguments) == len(request.model_fields_set)
+    arguments = small(draft.request, draft.given)
+    is_whole = len(arguments) == len(draft.given)
     return Fix(tool="generate", arguments={**arguments, **changes}) if is_whole else None

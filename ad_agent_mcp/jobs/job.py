@@ -6,13 +6,14 @@ A terminal job never changes and progress never goes back. Times are seconds sin
 import os
 import time
 import uuid
-from typing import Annotated, Literal, NamedTuple, assert_never
+from typing import Annotated, Any, Literal, NamedTuple, assert_never, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ..contract.call import GenerateRequest
 from ..contract.errors import ErrorCode, ErrorInfo
 from ..contract.messages import JobDone, JobEvent, JobFailed, JobNotice, ModelMoved, StageProgress, StepResult
-from ..contract.schemas import Check, GenerateRequest, JobState, Notice
+from ..contract.schemas import Check, JobState, Notice
 from ..contract.stages import STAGES, STEP_NAMES, STEP_SHARES, EngineName, Plan, Stage
 
 MAX_TIME_S = 253_402_300_799.0
@@ -50,6 +51,8 @@ class Job(BaseModel):
     status: JobState = JobState.PENDING
     waiting_for: Literal["approval"] | None = None
     request: GenerateRequest
+    given: frozenset[str] = frozenset()
+    """Arguments that the caller set, in this call or in those that it goes on from; the others are defaults."""
     preset_values: dict[str, int] = Field(default_factory=dict[str, int])
     """Arguments that the caller did not give and that the preset has a value of its own for."""
     engine: EngineName
@@ -86,6 +89,17 @@ class Job(BaseModel):
     retries: int = 0
     """How often it was continued after a server's death."""
     decisions: tuple[Decision, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_0_1_stored_it(cls, stored: Any) -> Any:
+        """0.1 did not say what was given, but stored nothing else of a request."""
+        if not isinstance(stored, dict) or "given" in stored:
+            return cast(object, stored)
+        job = cast(dict[str, Any], stored)
+        request = job.get("request")
+        given = request.model_fields_set if isinstance(request, GenerateRequest) else request or ()
+        return {**job, "given": list(given)}
 
     @property
     def asked_at(self) -> float:
@@ -233,11 +247,12 @@ def fail(job: Job, error: ErrorInfo, *, at: float) -> Job:
     return _halt(job, at, status=JobState.FAILED, waiting_for=None, error=error.model_copy(update={"job_id": job.id}))
 
 
-def redo(job: Job, request: GenerateRequest, *, step: int) -> Job:
+def redo(job: Job, request: GenerateRequest, *, given: frozenset[str], step: int) -> Job:
     """The job with its last finished step, `step`, to be made again as `request` says."""
     return job.model_copy(
         update={
             "request": request,
+            "given": given,
             "steps": steps_to_run(request),
             "finished": {done: files for done, files in job.finished.items() if done != step},
             "percent": 0.0,

@@ -1,10 +1,12 @@
 """Which stages a job runs next, and for how many iterations. Pure."""
 
 import re
+from collections.abc import Set
 
+from ..contract.call import GenerateRequest
 from ..contract.fields import GENERATE
 from ..contract.messages import Ready
-from ..contract.schemas import GenerateRequest, Notice
+from ..contract.schemas import Notice
 from ..contract.stages import EngineName, Plan, Stage, plan_stages
 from .job import Job
 
@@ -25,7 +27,7 @@ def with_preset_values(job: Job, ready: Ready | None) -> Job:
     own = {
         name: value
         for name, value in ready.preset_values.items()
-        if name not in job.request.model_fields_set and not job_steps.isdisjoint(GENERATE[name].steps)
+        if name not in job.given and not job_steps.isdisjoint(GENERATE[name].steps)
     }
     if not own:
         return job
@@ -87,7 +89,7 @@ def plan_segment(job: Job, *, preset: str, ready: Ready | None = None) -> tuple[
         skip=frozenset(skip),
     )
     skipped = [Notice(code="pass_skipped", message=f"{stage} was skipped: {why}.") for stage, why in skip.items()]
-    return plan, (*_unread(request), *skipped)
+    return plan, (*_unread(request, job.given), *skipped)
 
 
 def _iterations(steps: int, strength: float) -> int:
@@ -95,8 +97,8 @@ def _iterations(steps: int, strength: float) -> int:
     return steps - int(steps - steps * strength) if steps * strength >= 1 else 0
 
 
-def _unread(request: GenerateRequest) -> tuple[Notice, ...]:
-    names = [name for name in sorted(request.model_fields_set) if name.endswith("prompt")]
+def _unread(request: GenerateRequest, given: Set[str]) -> tuple[Notice, ...]:
+    names = [name for name in sorted(given) if name.endswith("prompt")]
     korean = ", ".join(name for name in names if _HANGUL.search(getattr(request, name) or ""))
     message = f"The models that paint cannot read Hangul, which is in {korean}: say it in English."
     return (Notice(code="prompt_not_english", message=message),) if korean else ()

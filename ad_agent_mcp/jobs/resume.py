@@ -2,15 +2,14 @@
 
 from collections.abc import Set
 
+from ..contract.call import GenerateRequest
 from ..contract.fields import first_step, inherited
-from ..contract.schemas import GenerateRequest
 from .job import Job
 
 
-def resumed(request: GenerateRequest, earlier: Job) -> GenerateRequest:
-    """`request` with what it does not say taken from an earlier job."""
-    given = request.model_fields_set
-    update = {name: getattr(earlier.request, name) for name in (inherited() - given) & earlier.request.model_fields_set}
+def resumed(request: GenerateRequest, given: Set[str], earlier: Job) -> GenerateRequest:
+    """`request`, of which the caller gave `given`, with what it does not say taken from an earlier job."""
+    update = {name: getattr(earlier.request, name) for name in inherited() - given}
     update["resume_job_id"] = earlier.id
     update["start_step"] = request.start_step if "start_step" in given else _first_affected(given, earlier)
     return request.model_copy(update=update)

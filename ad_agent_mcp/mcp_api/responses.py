@@ -1,12 +1,14 @@
 """What clients are told: jobs, errors and pictures as tool results, none larger than one message may be."""
 
 import base64
-from typing import Any
 
 from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
+from pydantic import BaseModel
 
-from ..contract.errors import ErrorCode, ErrorInfo, shortened
+from ..contract.errors import ErrorCode, ErrorInfo
+from ..contract.notices import shown_in
 from ..contract.schemas import JobState
+from ..contract.texts import Language, shortened
 from .views import JobStatus, dump
 
 MAX_MESSAGE_BYTES = 900_000
@@ -34,13 +36,16 @@ def status_result(status: JobStatus, *, preview: bytes | None = None, note: str 
     return CallToolResult(content=content, structured_content=dump(status))
 
 
-def data_result(data: dict[str, Any], text: str) -> CallToolResult:
+def data_result(data: BaseModel, text: str) -> CallToolResult:
     """Plain data as a tool result."""
-    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=data)
+    return CallToolResult(
+        content=[TextContent(type="text", text=text)], structured_content=data.model_dump(mode="json")
+    )
 
 
-def error_result(info: ErrorInfo) -> CallToolResult:
+def error_result(info: ErrorInfo, language: Language = "en") -> CallToolResult:
     """A failure as a tool result: the text says what to do next, the data holds the code."""
+    info = shown_in(language, info)
     text = f"{info.code}: {info.message}"
     if info.fix is not None:
         text += f"\nNext: call {info.fix.tool} with {info.fix.arguments}."

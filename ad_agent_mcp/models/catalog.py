@@ -10,6 +10,7 @@ from functools import cached_property
 
 from ..contract.errors import invalid
 from ..contract.stages import Stage
+from ..contract.texts import say
 from .schedule import Stream, Use
 
 GIB = 2**30
@@ -226,5 +227,5 @@ def preset_named(name: str) -> Preset:
         AdAgentError: `invalid_request`; there is none of that name.
     """
     if name not in PRESETS:
-        raise invalid(f"AD_AGENT_PRESET: there is no preset {name!r}; choose one of {', '.join(PRESETS)}")
+        raise invalid(say("models.no_preset", name=repr(name), presets=list(PRESETS)))
     return PRESETS[name]

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from ..contract.ad import CompositionMode, TextPosition
 from ..contract.document import Box
-from ..contract.schemas import CompositionMode, TextPosition
 from ..engines.base import Matte
 from ..imaging import contrast
 from ..imaging.placement import (

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..contract.schemas import CompositionMode
+from ..contract.ad import CompositionMode
 from ..contract.stages import Stage
 from ..engines.base import Picture
 from ..imaging import contrast

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..contract.schemas import CompositionMode
+from ..contract.ad import CompositionMode
 from ..engines.base import Picture
 from ..imaging import contrast
 from ..imaging.contrast import Legibility

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..contract.ad import TextPosition
 from ..contract.document import Box, Words
-from ..contract.schemas import TextPosition
 from ..engines.base import Matte, Picture
 from ..imaging.contrast import Legibility, legibility
 from ..imaging.picture import Flags, Window, box_of, coverage, floats, tinted

@@ -1,8 +1,8 @@
 """Step 2: the words set in their font, and the letters painted."""
 
+from ..contract.ad import CompositionMode
 from ..contract.document import Lettering, Words
 from ..contract.errors import invalid
-from ..contract.schemas import CompositionMode
 from ..contract.stages import Stage
 from ..engines.draft.lettering import paint_letters
 from ..imaging.picture import Picture

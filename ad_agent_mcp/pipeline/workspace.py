@@ -13,16 +13,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contract.call import GenerateRequest
 from ..contract.document import Document, Lettering, Product, Words, read_document
 from ..contract.errors import invalid
 from ..contract.messages import StartJob
-from ..contract.schemas import LAYER_NAMES, Check, GenerateRequest
+from ..contract.schemas import LAYER_NAMES, Check
 from ..contract.stages import Stage
 from ..engines.base import Engine, Matte, Picture, StageReport
 from ..files import sha256_of, write_atomically
 from ..imaging.picture import encode_png, from_image, matte_of
 from ..imaging.placement import safe_area
-from ..media.decode import decode_picture, on_white
+from ..media.decode import decode_picture
+from ..media.encode import on_white
 from ..media.fonts import FontCatalog
 from .events import JobEvents
 from .render import ground

@@ -18,6 +18,7 @@ from ..config import EngineChoice, Settings
 from ..contract.errors import AdAgentError, Cancelled, ErrorCode, ErrorInfo
 from ..contract.messages import EVERY_MODEL, JobDone, JobFailed, ModelMoved, Ready, StartJob, UnloadModels
 from ..contract.stages import EngineName
+from ..contract.texts import say
 from ..engines import create_engine, import_engine
 from ..engines.base import Engine
 from ..files import folder_trouble, is_disk_full, is_out_of_files
@@ -137,8 +138,10 @@ def _introduction(settings: Settings) -> Ready:
         choice = choose_engine(settings, free_vram_bytes=gpu and gpu.free_bytes, free_ram_bytes=free_ram)
     except (AdAgentError, ValueError) as error:
         is_auto = settings.engine is EngineChoice.AUTO
-        choice = Choice(EngineName.DRAFT if is_auto else EngineName.DIFFUSION, f"{error}.", is_ready=is_auto)
-    ready = Ready(pid=os.getpid(), engine=choice.engine, device="cpu", presets=("draft",), note=choice.reason)
+        choice = Choice(
+            EngineName.DRAFT if is_auto else EngineName.DIFFUSION, say("models.refused", reason=error), is_ready=is_auto
+        )
+    ready = Ready(pid=os.getpid(), engine=choice.engine, device="cpu", presets=("draft",), note=str(choice.reason))
     if choice.engine is EngineName.DRAFT:
         return ready
     preset = PRESETS.get(settings.preset)
@@ -147,7 +150,7 @@ def _introduction(settings: Settings) -> Ready:
         if preset
         else {}
     )
-    refusal = None if choice.is_ready else choice.reason
+    refusal = None if choice.is_ready else str(choice.reason)
     device = gpu.name if gpu else "cpu"
     return ready.model_copy(update={"device": device, "presets": (settings.preset,), "refusal": refusal, **steps})
 

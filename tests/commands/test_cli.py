@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ad_agent_mcp.contract.schemas import GenerateRequest
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.stages import EngineName
 from ad_agent_mcp.jobs.job import Job, new_job_id
 from ad_agent_mcp.jobs.store import JobStore

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ad_agent_mcp.contract.arguments import read_arguments
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode, ErrorInfo
 from ad_agent_mcp.contract.fields import GENERATE, HINTS, OTHER_TOOLS
-from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.mcp_api.tool_arguments import (
     ApproveArguments,
     ImageArguments,

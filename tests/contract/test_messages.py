@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import ErrorCode, ErrorInfo, Fix
 from ad_agent_mcp.contract.messages import (
     COMMAND,
@@ -26,22 +27,23 @@ from ad_agent_mcp.contract.messages import (
     UnloadModels,
     encode,
 )
-from ad_agent_mcp.contract.schemas import Check, GenerateRequest
+from ad_agent_mcp.contract.schemas import Check
 from ad_agent_mcp.contract.stages import EngineName, Plan, PlannedStage, Stage
 
 PLAN = Plan(
     engine=EngineName.DRAFT, preset="draft", steps=(1,), stages=(PlannedStage(stage=Stage.CUT_OUT, iterations=1),)
 )
+REQUEST = GenerateRequest(text_content="가", seed=1)
 COMMANDS: list[tuple[Message, str]] = [
     (
         StartJob(
             job_id="j",
-            request=GenerateRequest(text_content="가", seed=1),
+            request=REQUEST,
             plan=PLAN,
             inputs=Inputs(product=Path("/p")),
             out_dir=Path("/o"),
         ),
-        '{"type":"start_job","job_id":"j","request":{"text_content":"가","seed":1},"plan":{"engine":"draft","preset":'
+        f'{{"type":"start_job","job_id":"j","request":{REQUEST.model_dump_json()},"plan":{{"engine":"draft","preset":'
         '"draft","steps":[1],"stages":[{"stage":"cut_out","iterations":1}]},"inputs":{"product":"/p","step1":null,'
         '"step2":null,"has_step1_layers":false},"out_dir":"/o"}',
     ),
@@ -103,8 +105,6 @@ def test_a_drift_between_the_two_sides_is_an_error():
         COMMAND.validate_json('{"type":"format_disk"}')
 
 
-def test_a_request_remembers_what_the_caller_set():
-    request = GenerateRequest(text_content="a", strength=0.6)
-    again = GenerateRequest.model_validate_json(request.model_dump_json())
-    assert again.model_fields_set == {"text_content", "strength"}
-    assert json.loads(GenerateRequest().model_dump_json()) == {}
+def test_a_request_travels_whole_so_that_a_default_means_the_same_on_both_sides():
+    assert json.loads(REQUEST.model_dump_json()).keys() == GenerateRequest.model_fields.keys()
+    assert GenerateRequest.model_validate_json(REQUEST.model_dump_json()) == REQUEST

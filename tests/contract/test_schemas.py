@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 from pydantic import ValidationError
 
-from ad_agent_mcp.contract.schemas import GenerateRequest
+from ad_agent_mcp.contract.call import GenerateRequest
 
 
 def test_defaults_are_the_contract():

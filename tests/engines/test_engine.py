@@ -16,10 +16,11 @@ import torch
 from PIL import Image
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.ad import CompositionMode
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.document import read_document
 from ad_agent_mcp.contract.errors import AdAgentError, Cancelled, ErrorCode
 from ad_agent_mcp.contract.messages import Inputs, Ready
-from ad_agent_mcp.contract.schemas import CompositionMode, GenerateRequest
 from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
 from ad_agent_mcp.engines.diffusion import engine as engine_module
 from ad_agent_mcp.engines.diffusion import text

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ad_agent_mcp.contract.schemas import GenerateRequest
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.stages import Stage
 from ad_agent_mcp.engines.diffusion.prompts import FLUX_STAGES, prompts_of, unused_fields
 

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ad_agent_mcp.config import Settings
-from ad_agent_mcp.contract.schemas import GenerateRequest
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.stages import STAGES, EngineName
 from ad_agent_mcp.hardware import GpuInfo
 from ad_agent_mcp.http_api.prometheus import expose

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ad_agent_mcp.contract.schemas import TextPosition
+from ad_agent_mcp.contract.ad import TextPosition
 from ad_agent_mcp.imaging.composite import place_product, product_box
 from ad_agent_mcp.imaging.contrast import legibility, luminance, ratio, relit, scrim_density
 from ad_agent_mcp.imaging.cutout import cut_out

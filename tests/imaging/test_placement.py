@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ad_agent_mcp.contract.schemas import TextPosition
+from ad_agent_mcp.contract.ad import TextPosition
 from ad_agent_mcp.imaging.placement import find_spots, safe_area
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode, ErrorInfo
-from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.contract.stages import EngineName
 from ad_agent_mcp.jobs.admission import Admission, Prepared
 from ad_agent_mcp.jobs.image_refs import ReferenceReader

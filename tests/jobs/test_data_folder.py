@@ -13,8 +13,9 @@ import pytest
 from mcp import Client
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
-from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.jobs.data_folder import FORMAT, DataFolderError
 from ad_agent_mcp.jobs.peers import Peers
 from ad_agent_mcp.jobs.store import JobStore

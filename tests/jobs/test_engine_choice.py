@@ -12,9 +12,10 @@ import pytest
 from mcp import Client
 
 from ad_agent_mcp.config import EngineChoice, Settings
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.contract.messages import Ready
-from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.contract.stages import EngineName, Stage
 from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.jobs.plan import plan_segment
@@ -247,9 +248,7 @@ async def test_a_job_that_came_before_its_worker_and_one_that_waited_have_the_pr
         job = await settled(app, await app.service.approve(job.id, action="approve", changes={}))
     assert job.status is JobState.COMPLETED
     assert job.request_as_run.composition_steps == 10
-    assert {"num_inference_steps", "composition_steps"}.isdisjoint(
-        job.request.model_fields_set
-    )  # and no resumed job takes them over
+    assert {"num_inference_steps", "composition_steps"}.isdisjoint(job.given)  # and no resumed job takes them over
     assert iterations(job)[Stage.BLEND] == 4
     assert [notice.code for notice in job.warnings].count("preset_steps") == 1
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import ErrorCode, ErrorInfo
 from ad_agent_mcp.contract.messages import JobFailed, ModelMoved, StageProgress
-from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.contract.stages import STAGES, EngineName, Plan, Stage
 from ad_agent_mcp.jobs.estimates import LoadState, StageTimes
 from ad_agent_mcp.jobs.job import Job, advance, move_model, share_of, start

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from mcp import Client
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode, ErrorInfo
 from ad_agent_mcp.contract.messages import JobDone, JobEvent, StageProgress, StepResult
-from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.contract.stages import EngineName, Stage
 from ad_agent_mcp.jobs.job import Estimate, Job, advance, steps_to_run
 from ad_agent_mcp.jobs.store import JobStore

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from ad_agent_mcp.config import Settings
-from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.call import GenerateRequest
+from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.jobs.folders import folder_warnings
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 

@@ -7,9 +7,10 @@ import anyio
 import pytest
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import ErrorCode
 from ad_agent_mcp.contract.messages import Command, Shutdown
-from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND

@@ -5,9 +5,10 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import ErrorCode, ErrorInfo
 from ad_agent_mcp.contract.messages import JobDone, JobEvent, JobFailed, JobNotice, StageProgress, StepResult
-from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.contract.stages import EngineName, Stage
 from ad_agent_mcp.jobs.job import Estimate, Job, advance, new_job_id, requeue, start, steps_to_run
 from ad_agent_mcp.jobs.plan import plan_segment

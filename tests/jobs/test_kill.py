@@ -9,8 +9,9 @@ import anyio
 import pytest
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import ErrorCode
-from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.contract.stages import STAGES, EngineName
 from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.jobs.store import JobStore

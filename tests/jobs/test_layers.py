@@ -9,7 +9,7 @@ import pytest
 from mcp import Client
 
 from ad_agent_mcp.config import Settings
-from ad_agent_mcp.contract.schemas import GenerateRequest
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.mcp_api.server import App
 from ad_agent_mcp.pipeline.verify import rendering_trouble

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
-from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.contract.stages import EngineName
 from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.jobs.lookup import ANY, FINISHED, UNFINISHED, WAITING, Latest, find_job_id, which_job
@@ -119,4 +120,4 @@ def test_who_names_no_job_means_the_newest_that_fits(store: JobStore):
 def test_without_any_job_that_is_said(latest: Latest, tmp_path: Path):
     with pytest.raises(AdAgentError) as caught:
         meant(JobStore(tmp_path), latest)
-    assert (caught.value.info.code, caught.value.info.message) == (ErrorCode.NOT_FOUND, latest.missing)
+    assert (caught.value.info.code, caught.value.info.message) == (ErrorCode.NOT_FOUND, latest.missing.en)

@@ -18,8 +18,9 @@ from mcp import Client
 from PIL import Image
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import AdAgentError
-from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.files import FileLock
 from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.mcp_api.responses import MAX_MESSAGE_BYTES

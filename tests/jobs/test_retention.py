@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ad_agent_mcp.config import Settings
-from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.call import GenerateRequest
+from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.contract.stages import EngineName
 from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.jobs.retention import ABANDONED_S, DAY_S, SAFE_FROM_AGE, prune, sweep

@@ -10,7 +10,8 @@ import pytest
 from mcp import Client
 
 from ad_agent_mcp.config import Settings
-from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.call import GenerateRequest
+from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.contract.stages import EngineName
 from ad_agent_mcp.jobs.job import Job, new_job_id
 from ad_agent_mcp.jobs.retention import prune

@@ -11,8 +11,9 @@ import pytest
 from mcp import Client
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
-from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 

@@ -8,8 +8,9 @@ import anyio.from_thread
 import pytest
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.messages import ModelMoved
-from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.files import FileLock
 from ad_agent_mcp.jobs.peers import Peers
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND
@@ -83,7 +84,7 @@ async def test_models_that_leave_the_device_while_the_next_job_is_chosen_do_not_
         left = ModelMoved(model="a model", state="unloaded")
 
         def leave_then_look(peers: Peers, job_id: str) -> bool:
-            meanwhile(tasks, partial(app.service._on_event, left))  # pyright: ignore[reportPrivateUsage]
+            meanwhile(tasks, partial(app.service.slot.on_event, left))
             return owns_pending(peers, job_id)
 
         monkeypatch.setattr(Peers, "owns_pending", leave_then_look)

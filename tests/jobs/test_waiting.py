@@ -11,8 +11,9 @@ from anyio.abc import TaskGroup
 from mcp import Client
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
-from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.jobs import service
 from ad_agent_mcp.jobs.admission import Prepared
 from ad_agent_mcp.mcp_api.server import App

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.messages import JobDone, JobEvent, ModelMoved, StageProgress, StepResult
-from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.contract.stages import STAGES, EngineName, Stage
 from ad_agent_mcp.jobs.estimates import LoadState, StageTimes
 from ad_agent_mcp.jobs.job import Job, advance, move_model, start, steps_to_run

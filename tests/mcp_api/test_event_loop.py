@@ -13,7 +13,8 @@ import pytest
 from mcp import Client
 
 from ad_agent_mcp.config import Settings
-from ad_agent_mcp.contract.schemas import GenerateRequest, JobState
+from ad_agent_mcp.contract.call import GenerateRequest
+from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.http_api.server import build_http_app
 from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND

@@ -8,7 +8,7 @@ import pytest
 from mcp import Client
 
 from ad_agent_mcp.config import Settings
-from ad_agent_mcp.contract.schemas import GenerateRequest
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.mcp_api.server import open_app
 
 from ..in_process import settled

@@ -23,7 +23,7 @@ from ad_agent_mcp.pipeline.verify import rendering_trouble
 
 from ..imaging.products import bottle, file_bytes, photo
 from .stored import document_of, rendered_again
-from .test_run_job import Repainting, Washing, make, pixels
+from .test_run_job import Repainting, Washing, core, make, pixels
 
 CANVAS = (8, 6)
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -252,6 +252,17 @@ def test_a_paused_job_is_rendered_as_its_step_1(tmp_path: Path, steps: tuple[int
 def test_words_that_go_behind_a_product_are_below_it_and_the_others_are_not(made: Callable[[str], Path]):
     assert document_of(made("behind")).lettering.z < 0 < document_of(made("overlay")).lettering.z
     assert "cutout.png" in [layer.file for layer in stack(document_of(made("behind")))]
+
+
+def test_words_go_behind_a_product_that_was_found_by_guess_too(made: Callable[[str], Path]):
+    folder = made("step 1 given, behind")
+    document = document_of(folder)
+    assert document.product is None
+    assert document.lettering.z < 0
+    assert document.cutout in stack(document)
+    inside = core(folder)
+    assert inside.any()
+    assert (pixels(folder / "final.png")[inside] == pixels(folder / "cutout.png", "RGBA")[inside][:, :3]).all()
 
 
 def test_layers_are_as_large_as_what_they_show(made: Callable[[str], Path]):

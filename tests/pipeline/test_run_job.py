@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.document import read_document
 from ad_agent_mcp.contract.errors import AdAgentError, Cancelled, ErrorCode
 from ad_agent_mcp.contract.messages import Inputs, StartJob
-from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
 from ad_agent_mcp.engines.draft.engine import DraftEngine
 from ad_agent_mcp.files import sha256_of

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from ad_agent_mcp.commands import cli
+from ad_agent_mcp.contract.ad import CompositionMode
 from ad_agent_mcp.contract.document import read_document
 from ad_agent_mcp.contract.messages import Inputs
-from ad_agent_mcp.contract.schemas import CompositionMode
 from ad_agent_mcp.imaging.picture import core_of
 from ad_agent_mcp.media.fonts import FontCatalog
 from ad_agent_mcp.pipeline import checks

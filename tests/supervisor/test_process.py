@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from ad_agent_mcp.config import Settings
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import ErrorCode
-from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.supervisor.process import WorkerDiedError, WorkerProcess
 
 from ..in_process import app_with, settled

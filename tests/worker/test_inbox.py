@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import Cancelled
 from ad_agent_mcp.contract.messages import (
     FRAME_HEADER,
@@ -22,7 +23,6 @@ from ad_agent_mcp.contract.messages import (
     UnloadModels,
     encode,
 )
-from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.contract.stages import EngineName, Plan
 from ad_agent_mcp.worker.inbox import Inbox
 

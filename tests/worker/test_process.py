@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.messages import (
     EVENT,
     FRAME_HEADER,
@@ -27,7 +28,6 @@ from ad_agent_mcp.contract.messages import (
     UnloadModels,
     encode,
 )
-from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.contract.stages import EngineName, plan_stages
 
 

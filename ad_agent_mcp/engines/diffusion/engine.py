@@ -18,9 +18,10 @@ from PIL import Image
 from torch._dynamo.exc import FailOnRecompileLimitHit
 
 from ...config import Settings
+from ...contract.ad import CompositionMode
+from ...contract.call import GenerateRequest
 from ...contract.document import Box
 from ...contract.errors import AdAgentError
-from ...contract.schemas import CompositionMode, GenerateRequest
 from ...contract.stages import EngineName, Plan, Stage
 from ...hardware import free_host_bytes
 from ...imaging import cutout

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from ...contract.schemas import GenerateRequest
+from ...contract.call import GenerateRequest
 from ...contract.stages import Stage
 
 _STUDIO = "a clean photo studio with a seamless light backdrop, soft light"

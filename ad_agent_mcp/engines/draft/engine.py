@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from ...contract.ad import CompositionMode, TextPosition
+from ...contract.call import GenerateRequest
 from ...contract.document import Box
-from ...contract.schemas import CompositionMode, GenerateRequest, TextPosition
 from ...contract.stages import EngineName, Plan
 from ...imaging import cutout
 from ...imaging.composite import product_box, subject_x

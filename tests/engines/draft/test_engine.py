@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ad_agent_mcp.contract.schemas import CompositionMode
+from ad_agent_mcp.contract.ad import CompositionMode
 from ad_agent_mcp.contract.stages import Stage
 from ad_agent_mcp.engines.draft.engine import DraftEngine
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.document import Box
-from ad_agent_mcp.contract.schemas import GenerateRequest
 from ad_agent_mcp.engines.base import CutOut, Scene
 from ad_agent_mcp.engines.draft.engine import DraftEngine
 from ad_agent_mcp.engines.draft.palette import choose_palette, named_colours
