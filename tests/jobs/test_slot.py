@@ -135,6 +135,37 @@ async def test_the_next_job_comes_as_soon_as_one_has_come_to_rest(bench: Bench, 
         tasks.cancel_scope.cancel()
 
 
+async def test_a_job_that_was_stopped_while_it_was_chosen_is_not_run(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    async with anyio.create_task_group() as tasks:
+        bench.start(tasks)
+        stopped, other = bench.add(), bench.add()
+        owns_pending = Peers.owns_pending
+
+        def stop_meanwhile(peers: Peers, job_id: str) -> bool:
+            is_ours = owns_pending(peers, job_id)
+            bench.queue[:] = [job for job in bench.queue if job.id != stopped.id]
+            return is_ours
+
+        monkeypatch.setattr(Peers, "owns_pending", stop_meanwhile)
+        await bench.slot.look()
+        await given(bench, other)
+        assert bench.slot.has(other.id)
+        bench.slot.close()
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_job_that_another_server_took_is_not_run(bench: Bench):
+    async with anyio.create_task_group() as tasks:
+        bench.start(tasks)
+        taken, other = bench.add(), bench.add()
+        bench.store.save(taken.model_copy(update={"owner": "another"}))
+        await bench.slot.look()
+        await given(bench, other)
+        assert bench.queue == []
+        bench.slot.close()
+        tasks.cancel_scope.cancel()
+
+
 async def test_nobody_waits_for_a_slot_that_is_closed(bench: Bench):
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.slot.look)
