@@ -213,7 +213,9 @@ JOBS: dict[str, Making] = {
         folder, (1, 2), (3,), skip=NEITHER, composition_mode="behind", text_content="SUMMER"
     ),
     "step 1 given": lambda folder: given_step1(folder),
-    "step 1 given, behind": lambda folder: given_step1(folder, composition_mode="behind", text_content="SUMMER", width=500, height=420),
+    "step 1 given, behind": lambda folder: given_step1(
+        folder, composition_mode="behind", text_content="SUMMER", width=500, height=420
+    ),
     "step 1 given, no words": lambda folder: given_step1(folder, steps=(), text_content=None),
     "letters given": lambda folder: given_letters(folder),
     "step 1 taken over": lambda folder: taken_over(folder),
