@@ -35,7 +35,7 @@ from ..contract.messages import (
     UnloadModels,
 )
 from ..contract.schemas import JobState
-from ..contract.stages import EngineName
+from ..contract.stages import EngineInfo, EngineName
 from ..files import FileLock
 from ..supervisor.process import WorkerDiedError
 from ..supervisor.supervisor import Supervisor
@@ -289,11 +289,12 @@ class JobService:
     def _refusal(self, engine: EngineName, arguments: dict[str, Any]) -> AdAgentError | None:
         """The error for a job that `engine` cannot run as things are, if that is known; `arguments` make it anew."""
         ready = self.worker.ready
-        if ready is None or ready.refusal is None or engine is not ready.engine:
+        is_refused = ready is not None and ready.refusal is not None and engine is ready.engine
+        if ready is None or not (is_refused or self._info(engine) is None):
             return None
         return AdAgentError(
             ErrorCode.MODEL_UNAVAILABLE,
-            f"{ready.refusal} Until then, test_mode true makes the ad on the draft engine.",
+            f"{ready.refusal or ready.note} Until then, test_mode true makes the ad on the draft engine.",
             fix=Fix(tool="generate", arguments={**arguments, "test_mode": True}),
         )
 
@@ -412,12 +413,19 @@ class JobService:
                 await self._send_running()
 
     def _planned(self, job: Job, found: LoadState, *, at: float) -> Job:
-        """The job as it starts at `at`."""
-        job = with_preset_values(job, self.worker.ready)
-        plan, notices = plan_segment(job, preset=self.settings.preset, ready=self.worker.ready)
-        expected = self._times.expect(plan, pixels=job.request.width * job.request.height, found=found)
-        job = job.model_copy(update={"warnings": tuple(dict.fromkeys((*job.warnings, *notices)))})
+        """The job as it starts at `at`; without a plan while nothing is known of its engine."""
+        if (info := self._info(job.engine)) is None:
+            return start(job, None, {}, at=at, owner=self.server_id)
+        job = with_preset_values(job, info)
+        plan, notices = plan_segment(job, info)
+        expected = self._times.expect(plan, info, pixels=job.request.width * job.request.height, found=found)
+        if self.worker.ready is not None:  # before, its engine and all that follows from it is a guess
+            job = job.model_copy(update={"warnings": tuple(dict.fromkeys((*job.warnings, *notices)))})
         return start(job, plan, expected, at=at, owner=self.server_id)
+
+    def _info(self, engine: EngineName) -> EngineInfo | None:
+        """What `engine` says of itself, or said when it last ran here."""
+        return self._times.engine(engine, "draft" if engine is EngineName.DRAFT else self.settings.preset)
 
     def _with_turn(self, job: Job) -> Job:
         """A waiting job with the time at which it should be over, after those before it."""
@@ -440,6 +448,11 @@ class JobService:
                 if is_ours:
                     return job
         return None
+
+    async def _on_ready(self) -> None:
+        if self.worker.ready is not None:
+            self._times.introduce(self.worker.ready.engines)
+        await self._send_running()
 
     async def _send_running(self) -> None:
         run = self._run
@@ -704,7 +717,7 @@ class JobService:
             partial(
                 self.worker.keep,
                 self._tasks,
-                on_ready=self._send_running,
+                on_ready=self._on_ready,
                 on_event=self._on_event,
                 on_death=self._on_worker_death,
             )

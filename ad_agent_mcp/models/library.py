@@ -18,7 +18,7 @@ import platformdirs
 from ..config import Settings, own_folder
 from ..contract.errors import AdAgentError, ErrorCode
 from ..files import write_atomically
-from .catalog import GIB, Component, Preset, Source
+from .preset import GIB, Component, Preset, Source
 
 FORMAT = 1
 """Of the prepared files; a component prepared in another format is stale."""
@@ -164,6 +164,14 @@ class ModelLibrary:
         if (state := self.state(preset, component)) is not State.PREPARED:
             raise unavailable(f"The model {name} of preset {preset.name} is {state}. {remedy(preset, [state])}")
         return self.locate(preset, component.role).prepared / name
+
+    def config(self, preset: Preset, name: str) -> dict[str, Any]:
+        """The configuration of a prepared network.
+
+        Raises:
+            AdAgentError: `model_unavailable`; it is not prepared.
+        """
+        return _read_json(self.prepared(preset, name) / "config.json")
 
     def manifest(self, location: Location) -> dict[str, Any]:
         """What is prepared of a source: by component `format`, `files` (sizes) and `sources` (size, time)."""

@@ -1,4 +1,4 @@
-"""Which engine a machine gets, and why. Imports no model library; whoever asks says what memory is free."""
+"""Which engine a machine gets, and why. Imports no model library."""
 
 import os
 import shutil
@@ -8,10 +8,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..config import EngineChoice, Settings
+from ..contract.errors import AdAgentError
 from ..contract.stages import EngineName
-from .catalog import Preset, preset_named
+from ..hardware import Machine
+from .catalog import preset_named
 from .library import INSTALL, ModelLibrary, State, remedy
 from .memory_plan import MemoryPlan, host_budget, plan_memory, vram_budget
+from .preset import Preset
 
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "safetensors")
 
@@ -30,13 +33,17 @@ class Choice:
     is_ready: bool = True
 
 
-def choose_engine(settings: Settings, *, free_vram_bytes: int | None, free_ram_bytes: int) -> Choice:
-    """The engine for `settings` on this machine.
+def engine_here(settings: Settings, machine: Machine) -> Choice:
+    """`choose_engine`, for settings that make no sense too: they are the reason."""
+    try:
+        return choose_engine(settings, machine)
+    except (AdAgentError, ValueError) as error:
+        is_auto = settings.engine is EngineChoice.AUTO
+        return Choice(EngineName.DRAFT if is_auto else EngineName.DIFFUSION, f"{error}.", is_ready=is_auto)
 
-    Args:
-        settings: `auto` falls back to draft where something is missing; `diffusion` does not.
-        free_vram_bytes: of the GPU to use; None where none is visible.
-        free_ram_bytes: of the host.
+
+def choose_engine(settings: Settings, machine: Machine) -> Choice:
+    """The engine for `settings` on `machine`: `auto` falls back to draft where something is missing.
 
     Raises:
         AdAgentError: `invalid_request`; the preset is unknown.
@@ -48,15 +55,15 @@ def choose_engine(settings: Settings, *, free_vram_bytes: int | None, free_ram_b
     library = ModelLibrary(settings)
     if absent := [name for name in LIBRARIES if find_spec(name) is None]:
         obstacle = f"{', '.join(absent)} not installed: {INSTALL}."
-    elif free_vram_bytes is None and settings.engine is EngineChoice.AUTO:
+    elif machine.gpu is None and settings.engine is EngineChoice.AUTO:
         obstacle = "no NVIDIA GPU is visible; the driver and, in a container, --gpus all are needed."
     elif lacking := {name: state for name, state in library.states(preset).items() if state is not State.PREPARED}:
         obstacle = f"{len(lacking)} models of preset {preset.name} are not prepared. {remedy(preset, lacking.values())}"
     else:
-        plan = plan_for(settings, preset, library, free_vram_bytes=free_vram_bytes, free_ram_bytes=free_ram_bytes)
+        plan = plan_for(settings, preset, library, machine)
         obstacle = f"{plan.why}. {_SMALLER}" if plan.verdict == "does_not_fit" else ""
     if not obstacle:
-        where = "" if free_vram_bytes is not None else " on the CPU, which takes very long: no NVIDIA GPU is visible"
+        where = "" if machine.gpu else " on the CPU, which takes very long: no NVIDIA GPU is visible"
         return Choice(EngineName.DIFFUSION, f"diffusion{where}, preset {preset.name}.")
     if settings.engine is EngineChoice.AUTO:
         return Choice(EngineName.DRAFT, f"draft, because {obstacle}")
@@ -66,16 +73,14 @@ def choose_engine(settings: Settings, *, free_vram_bytes: int | None, free_ram_b
 _SMALLER = "Free GPU memory, choose AD_AGENT_PRESET=fast, or raise AD_AGENT_VRAM_BUDGET_GB."
 
 
-def plan_for(
-    settings: Settings, preset: Preset, library: ModelLibrary, *, free_vram_bytes: int | None, free_ram_bytes: int
-) -> MemoryPlan:
+def plan_for(settings: Settings, preset: Preset, library: ModelLibrary, machine: Machine) -> MemoryPlan:
     """The memory plan of a whole job of one megapixel; without a GPU, of the host's memory."""
-    on_host = host_budget(settings.host_budget_gb, free_ram_bytes)
+    on_host = host_budget(settings.host_budget_gb, machine.free_host_bytes)
     return plan_memory(
         preset,
         library.sizes(preset),
-        vram_budget=on_host if free_vram_bytes is None else vram_budget(settings.vram_budget_gb, free_vram_bytes),
-        host_budget=0 if free_vram_bytes is None else on_host,  # on the CPU a copy would gain nothing
+        vram_budget=vram_budget(settings.vram_budget_gb, machine.gpu.free_bytes) if machine.gpu else on_host,
+        host_budget=on_host if machine.gpu else 0,  # on the CPU a copy would gain nothing
         is_jit=settings.residency == "jit",
     )
 

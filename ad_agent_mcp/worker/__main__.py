@@ -14,18 +14,17 @@ import sys
 import threading
 from pathlib import Path
 
-from ..config import EngineChoice, Settings
+from ..config import Settings
 from ..contract.errors import AdAgentError, Cancelled, ErrorCode, ErrorInfo
 from ..contract.messages import EVERY_MODEL, JobDone, JobFailed, ModelMoved, Ready, StartJob, UnloadModels
 from ..contract.stages import EngineName
-from ..engines import create_engine, import_engine
+from ..engines import create_engine, describe_engine, import_engine
 from ..engines.base import Engine
 from ..files import folder_trouble, is_disk_full, is_out_of_files
-from ..hardware import free_host_bytes, visible_gpu
+from ..hardware import this_machine
 from ..logs import configure_logging, current_job_id
 from ..media.fonts import FontCatalog
-from ..models.catalog import PRESETS
-from ..models.selection import Choice, choose_engine
+from ..models.selection import engine_here
 from ..pipeline.run import run_job
 from .context import JobContext, PreloadReport, Wire
 from .inbox import Inbox
@@ -130,26 +129,20 @@ class _Engines:
 
 
 def _introduction(settings: Settings) -> Ready:
-    """Which engine this machine gets."""
-    gpu = visible_gpu(settings.device_lock)
-    free_ram = free_host_bytes()
-    try:
-        choice = choose_engine(settings, free_vram_bytes=gpu and gpu.free_bytes, free_ram_bytes=free_ram)
-    except (AdAgentError, ValueError) as error:
-        is_auto = settings.engine is EngineChoice.AUTO
-        choice = Choice(EngineName.DRAFT if is_auto else EngineName.DIFFUSION, f"{error}.", is_ready=is_auto)
-    ready = Ready(pid=os.getpid(), engine=choice.engine, device="cpu", presets=("draft",), note=choice.reason)
-    if choice.engine is EngineName.DRAFT:
-        return ready
-    preset = PRESETS.get(settings.preset)
-    steps: dict[str, object] = (
-        {"steps": preset.steps, "text_steps": preset.text_steps, "preset_values": dict(preset.preset_values)}
-        if preset
-        else {}
+    """Which engine this machine gets, and what can be had."""
+    machine = this_machine(settings.device_lock)
+    choice = engine_here(settings, machine)
+    is_draft = choice.engine is EngineName.DRAFT
+    names = dict.fromkeys((EngineName.DRAFT, choice.engine) if choice.is_ready else (EngineName.DRAFT,))
+    return Ready(
+        pid=os.getpid(),
+        engine=choice.engine,
+        device="cpu" if is_draft or machine.gpu is None else machine.gpu.name,
+        presets=("draft" if is_draft else settings.preset,),
+        note=choice.reason,
+        refusal=None if choice.is_ready else choice.reason,
+        engines=tuple(describe_engine(name, settings) for name in names),
     )
-    refusal = None if choice.is_ready else choice.reason
-    device = gpu.name if gpu else "cpu"
-    return ready.model_copy(update={"device": device, "presets": (settings.preset,), "refusal": refusal, **steps})
 
 
 def _run(job: StartJob, engines: _Engines, fonts: FontCatalog, context: JobContext) -> JobDone | JobFailed:
