@@ -166,37 +166,30 @@ def _run(job: StartJob, engines: _Engines, fonts: FontCatalog, context: JobConte
 
 
 def _describe(failure: Exception, data_dir: Path) -> ErrorInfo:
-    if isinstance(failure, OSError) and is_disk_full(failure):
-        return ErrorInfo(
-            code=ErrorCode.STORAGE_FULL,
-            message="The disk that holds AD_AGENT_DATA_DIR is full. Free some space, then resume this job.",
-        )
-    if isinstance(failure, OSError) and is_out_of_files(failure):
-        return ErrorInfo(
-            code=ErrorCode.ENGINE_FAILED,
-            message="The worker has run out of file descriptors. Raise the server's limit (ulimit -n) and start it "
-            "again; finished steps are kept.",
-        )
-    if isinstance(failure, OSError) and str(failure.filename).startswith(str(data_dir)):
-        return ErrorInfo(
-            code=ErrorCode.ENGINE_FAILED, message=f"{folder_trouble(data_dir, failure)} Then resume this job."
-        )
-    if isinstance(failure, MemoryError):
-        return ErrorInfo(
-            code=ErrorCode.OUT_OF_MEMORY,
-            message="The machine ran out of memory. Ask for a smaller width and height, then resume this job.",
-        )
-    if "CUDA error" in str(failure):
-        return ErrorInfo(
-            code=ErrorCode.ENGINE_FAILED,
-            message=f"The GPU reported an error ({str(failure).splitlines()[0][:200]}), and the worker starts afresh. "
-            "Finished steps are kept: resume this job. If it happens again, look at the GPU with nvidia-smi.",
-        )
-    return ErrorInfo(
-        code=ErrorCode.ENGINE_FAILED,
-        message=f"The engine failed with {type(failure).__name__}. The server's log has the details; finished steps "
-        "are kept, so the job can be resumed.",
+    code = ErrorCode.ENGINE_FAILED
+    message = (
+        f"The engine failed with {type(failure).__name__}. The server's log has the details; finished steps are kept, "
+        "so the job can be resumed."
     )
+    if isinstance(failure, OSError) and is_disk_full(failure):
+        code = ErrorCode.STORAGE_FULL
+        message = "The disk that holds AD_AGENT_DATA_DIR is full. Free some space, then resume this job."
+    elif isinstance(failure, OSError) and is_out_of_files(failure):
+        message = (
+            "The worker has run out of file descriptors. Raise the server's limit (ulimit -n) and start it again; "
+            "finished steps are kept."
+        )
+    elif isinstance(failure, OSError) and str(failure.filename).startswith(str(data_dir)):
+        message = f"{folder_trouble(data_dir, failure)} Then resume this job."
+    elif isinstance(failure, MemoryError):
+        code = ErrorCode.OUT_OF_MEMORY
+        message = "The machine ran out of memory. Ask for a smaller width and height, then resume this job."
+    elif "CUDA error" in str(failure):
+        message = (
+            f"The GPU reported an error ({str(failure).splitlines()[0][:200]}), and the worker starts afresh. "
+            "Finished steps are kept: resume this job. If it happens again, look at the GPU with nvidia-smi."
+        )
+    return ErrorInfo(code=code, message=message)
 
 
 def _leave_signals_to_server() -> None:

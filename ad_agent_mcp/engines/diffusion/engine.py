@@ -38,7 +38,7 @@ from .compiling import Compiling
 from .devices import CudaDevice, Device
 from .families import open_painters
 from .models import Models
-from .painter import Painter, Pass
+from .painter import Painter, Pass, Work
 from .prompts import prompts_of
 from .residency import Residency
 from .text import PromptCache
@@ -211,7 +211,6 @@ class DiffusionEngine:
 
     def _forget(self) -> None:
         for painter in self._each_painter:
-            painter.text.forget()
             painter.forget()
 
     def _run(self, stage: str, body: Callable[[], Any], report: StageReport) -> Any:
@@ -264,7 +263,7 @@ class DiffusionEngine:
             if may_be_compiled and self._compiling.begins(size):
                 report.model_moved(COMPILING, "loading")  # until the first step is told
             on_step = _step_callback(report, steps, self._models.device)
-            return painter.paint(stage, size, generator=_generator(seed), on_step=on_step, **pictures)
+            return painter.paint(Work(stage, size, _generator(seed), on_step, pictures))
 
         try:
             return self._run(stage, body, report)

@@ -2,7 +2,7 @@
 """What the engine asks of a family of models that paints."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -11,9 +11,6 @@ from ...contract.stages import Stage
 from ...imaging.picture import Picture
 from ..base import StageReport
 from .text import PromptEncoder
-
-OnStep = Callable[..., dict[str, Any]]
-"""`callback_on_step_end` of diffusers."""
 
 
 class Pass(NamedTuple):
@@ -37,8 +34,26 @@ class Pass(NamedTuple):
         return self.steps if self.strength is None else self.steps - int(self.steps - self.steps * self.strength)
 
 
-class Painter(Protocol):
-    """One family. Owned by the engine's thread.
+class Work(NamedTuple):
+    """One pass as it is painted.
+
+    Attributes:
+        stage: which pass of the job.
+        size: width and height, as `Painter.painted_size` gave them.
+        generator: makes the noise.
+        on_step: `callback_on_step_end` of diffusers.
+        pictures: `image` and `mask_image`, of the same size, where the stage has them.
+    """
+
+    stage: Stage
+    size: tuple[int, int]
+    generator: torch.Generator
+    on_step: Callable[..., dict[str, Any]]
+    pictures: dict[str, Image.Image]
+
+
+class Painter:
+    """One family; its module defines `text` and `paint`, and what else is not as it is here. For the engine's thread.
 
     In a job it is begun, its prompts are encoded by `text`, and before each pass it is prepared.
     """
@@ -47,28 +62,20 @@ class Painter(Protocol):
 
     def begin(self, passes: Mapping[Stage, Pass]) -> None:
         """A job with these passes of this family, in their order."""
-        ...
+        self.passes = passes
 
     def preparation(self, size: tuple[int, int]) -> tuple[str, Callable[[StageReport], None]] | None:
-        """What has to run before a pass at `size` (width, height): the family's stage in which it does, and how."""
-        ...
+        """What has to run before a pass at `size`: the family's stage in which it does, and how."""
+        return None
 
     def painted_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The size at which it paints what is wanted at `size`."""
-        ...
+        """The size at which it paints what is wanted at `size` (width, height)."""
+        return size
 
-    def paint(
-        self,
-        stage: Stage,
-        size: tuple[int, int],
-        *,
-        generator: torch.Generator,
-        on_step: OnStep,
-        **pictures: Image.Image,
-    ) -> Picture:
-        """One pass: RGB of `size`. `pictures` are `image` and `mask_image`, of the same size, where it has them."""
-        ...
+    def paint(self, work: Work) -> Picture:
+        """One pass: RGB of `work.size`."""
+        raise NotImplementedError
 
     def forget(self) -> None:
-        """Let go of what the job has on the device beside weights and embeddings."""
-        ...
+        """Let go of what the job has on the device beside weights."""
+        self.text.forget()

@@ -5,9 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 
-import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxImg2ImgPipeline, FluxInpaintPipeline, FluxPipeline
-from PIL import Image
 from transformers import AutoTokenizer
 
 from ....contract.stages import Stage
@@ -15,7 +13,7 @@ from ....imaging.picture import Picture, to_bytes
 from ....models.families.flux1 import MODULATION, TABLE
 from ...base import StageReport
 from ..models import NO_WORDS, Models, quiet
-from ..painter import OnStep, Pass
+from ..painter import Painter, Pass, Work
 from ..text import Embedding, one_by_one
 from .flux1_modulation import Modulation, Row, flux_rows
 
@@ -26,8 +24,8 @@ _PIPELINES = {
 }
 
 
-class Flux1:
-    """Implements `Painter`."""
+class Flux1(Painter):
+    """Its passes share a table of their modulation, worked out before the first one."""
 
     def __init__(self, models: Models) -> None:
         preset = models.preset
@@ -71,7 +69,7 @@ class Flux1:
 
     def begin(self, passes: Mapping[Stage, Pass]) -> None:
         """See `Painter`."""
-        self._passes = passes
+        super().begin(passes)
         self._rows: dict[Stage, range] = {}
         self._table_size: tuple[int, int] | None = None
 
@@ -79,47 +77,36 @@ class Flux1:
         """See `Painter`: the modulation of every step of every pass of the job."""
         return None if self._table_size == size else (TABLE, partial(self._tabulate, size))
 
-    def painted_size(self, size: tuple[int, int]) -> tuple[int, int]:
+    def paint(self, work: Work) -> Picture:
         """See `Painter`."""
-        return size
-
-    def paint(
-        self,
-        stage: Stage,
-        size: tuple[int, int],
-        *,
-        generator: torch.Generator,
-        on_step: OnStep,
-        **pictures: Image.Image,
-    ) -> Picture:
-        """See `Painter`."""
-        run = self._passes[stage]
+        run = self.passes[work.stage]
         words = self._words_of(run)
         strength = {} if run.strength is None else {"strength": run.strength}
-        with self.modulation.reading(self._rows[stage]):
-            result = self.pipelines[stage](
+        with self.modulation.reading(self._rows[work.stage]):
+            result = self.pipelines[work.stage](
                 prompt_embeds=words["embeds"],
                 pooled_prompt_embeds=words["pooled"],
-                width=size[0],
-                height=size[1],
+                width=work.size[0],
+                height=work.size[1],
                 num_inference_steps=run.steps,
                 guidance_scale=run.guidance,
-                generator=generator,
-                callback_on_step_end=on_step,
+                generator=work.generator,
+                callback_on_step_end=work.on_step,
                 output_type="np",
                 **strength,
-                **pictures,
+                **work.pictures,
             )
         return to_bytes(result.images[0])
 
     def forget(self) -> None:
         """See `Painter`."""
+        super().forget()
         self.modulation.clear()
 
     def _tabulate(self, size: tuple[int, int], report: StageReport) -> None:
         side = self.pipelines[Stage.BACKGROUND].vae_scale_factor * 2
         rows: list[Row] = []
-        for stage, run in self._passes.items():
+        for stage, run in self.passes.items():
             made = flux_rows(
                 self._scheduler_config,
                 steps=run.steps,

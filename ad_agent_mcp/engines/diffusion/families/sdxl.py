@@ -1,26 +1,23 @@
 # pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportPrivateImportUsage=false
 """SDXL with a ControlNet, which keeps to the outlines of a picture."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLControlNetPipeline, StableDiffusionXLPipeline
-from PIL import Image
 from transformers import AutoTokenizer
 
-from ....contract.stages import Stage
 from ....imaging.picture import Picture, to_bytes
-from ...base import StageReport
 from ..models import NO_WORDS, Models, quiet
-from ..painter import OnStep, Pass
+from ..painter import Painter, Work
 from ..text import Embedding, one_by_one
 
 _TOKENS = 77
 _MULTIPLE = 64
 
 
-class Sdxl:
-    """Implements `Painter`."""
+class Sdxl(Painter):
+    """Has an `image` of outlines in each pass."""
 
     def __init__(self, models: Models) -> None:
         self._models = models
@@ -52,52 +49,32 @@ class Sdxl:
             tokens=lambda text: len(self._words.tokenizer(text).input_ids),
             most_tokens=_TOKENS,
         )
-        self.begin({})
-
-    def begin(self, passes: Mapping[Stage, Pass]) -> None:
-        """See `Painter`."""
-        self._passes = passes
-
-    def preparation(self, size: tuple[int, int]) -> tuple[str, Callable[[StageReport], None]] | None:
-        """See `Painter`: nothing."""
-        return None
 
     def painted_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """See `Painter`: as many pixels as it was trained on."""
         trained_side = self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
         return sized(size[0] / size[1], trained_side)
 
-    def paint(
-        self,
-        stage: Stage,
-        size: tuple[int, int],
-        *,
-        generator: torch.Generator,
-        on_step: OnStep,
-        **pictures: Image.Image,
-    ) -> Picture:
-        """See `Painter`; `image` has the outlines."""
-        run = self._passes[stage]
+    def paint(self, work: Work) -> Picture:
+        """See `Painter`."""
+        run = self.passes[work.stage]
         words, unwanted = (self.text.embedding(text, self._models.device) for text in run.prompts)
         result = self.pipeline(
             prompt_embeds=words["embeds"],
             pooled_prompt_embeds=words["pooled"],
             negative_prompt_embeds=unwanted["embeds"],
             negative_pooled_prompt_embeds=unwanted["pooled"],
-            width=size[0],
-            height=size[1],
+            width=work.size[0],
+            height=work.size[1],
             num_inference_steps=run.steps,
             guidance_scale=run.guidance,
             controlnet_conditioning_scale=self._models.preset.edge_scale,
-            generator=generator,
-            callback_on_step_end=on_step,
+            generator=work.generator,
+            callback_on_step_end=work.on_step,
             output_type="latent",
-            **pictures,
+            **work.pictures,
         )
         return self._picture(result.images)
-
-    def forget(self) -> None:
-        """See `Painter`: its passes are all."""
 
     def _picture(self, latents: torch.Tensor) -> Picture:
         """RGB of one image's `latents`; in the VAE's own type, because it overflows in float16."""
