@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,7 +19,7 @@ from ..config import ENV_PREFIX, Settings, misspelt_variables
 from ..contract.errors import AdAgentError, ErrorCode, invalid
 from ..files import fill_standard_streams, raise_file_limit
 from ..logs import configure_logging, unblocked_stderr
-from .shell import FLAG_FIELDS, in_commands, told
+from .shell import FLAGS, in_commands, told
 
 if TYPE_CHECKING:
     from ..jobs.store import JobStore
@@ -47,7 +47,8 @@ def run(arguments: Sequence[str]) -> int:
         configure_logging(settings.log_level, settings.log_format, process="server")
         for name in misspelt_variables(os.environ):
             logger.warning("%s is no setting of ad-agent-mcp and has no effect; README lists them", name)
-        code = _COMMANDS[options.command or "serve"](settings, options)
+        act, _ = _COMMANDS[options.command or "serve"]
+        code = act(settings, options)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # whoever read our output has enough, as `head` does
@@ -124,7 +125,8 @@ def _generate(settings: Settings, options: argparse.Namespace) -> int:
         raise invalid(f"{options.request} has to hold a JSON object, with fields of the tool generate")
     request = cast(dict[str, Any], request)
     roots = _picture_roots(request, options.request.absolute().parent) if options.request else list[Path]()
-    typed = {field: value for flag, field in FLAG_FIELDS.items() if (value := getattr(options, flag)) is not None}
+    given = {flag: getattr(options, flag.removeprefix("--").replace("-", "_")) for flag in FLAGS}
+    typed = {FLAGS[flag][0]: value for flag, value in given.items() if value is not None}
     if options.size is not None:
         typed["width"], typed["height"] = options.size
     for assignment in options.set:
@@ -149,11 +151,11 @@ def _picture_roots(request: dict[str, Any], base: Path) -> list[Path]:
         request: paths in it become absolute, where there is such a file.
         base: what they are relative to.
     """
-    from ..contract.call import GenerateRequest
+    from ..contract.fields import GENERATE
     from ..jobs.near_files import spellings
 
     roots: list[Path] = []
-    for name in (name for name in GenerateRequest.model_fields if name.endswith("_image")):
+    for name in (name for name, row in GENERATE.items() if row.is_picture):
         reference = request.get(name)
         if not isinstance(reference, str) or len(reference) > LONGEST_PATH or re.match("ad:|data:|https?:", reference):
             continue
@@ -214,15 +216,17 @@ def _jobs(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _list_jobs(store: "JobStore") -> None:
+    from ..mcp_api.views import job_row
+
     for job_id in store.job_ids():
         try:
-            job = store.load(job_id)
+            row = job_row(store.load(job_id))
         except AdAgentError as error:
             print(f"{job_id}  {in_commands(error.info.message)}")
             continue
-        made = datetime.fromtimestamp(job.created_at, UTC).astimezone()  # the clock on the person's wall
-        words = (job.request.text_content or "").replace("\n", " ")
-        print(f"{job_id}  {made:%Y-%m-%d %H:%M}  {job.status:<9}  {int(job.percent):>3} %  {words}")
+        made = datetime.fromisoformat(row["created_at"]).astimezone()  # the clock on the person's wall
+        words = (row["text_content"] or "").replace("\n", " ")
+        print(f"{job_id}  {made:%Y-%m-%d %H:%M}  {row['status']:<9}  {row['progress_percent']:>3} %  {words}")
 
 
 def _verify(settings: Settings, options: argparse.Namespace) -> int:
@@ -246,15 +250,16 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
 
 
 _COMMANDS = {
-    "serve": _serve,
-    "demo": _demo,
-    "generate": _generate,
-    "doctor": _doctor,
-    "fonts": _fonts,
-    "models": _models,
-    "jobs": _jobs,
-    "verify": _verify,
+    "serve": (_serve, "run the MCP server"),
+    "demo": (_demo, "make an ad from the example photo through the real server"),
+    "generate": (_generate, "make an ad from your own photo"),
+    "doctor": (_doctor, "what this machine can do, and what it lacks; exit 1 when something is missing"),
+    "fonts": (_fonts, "the fonts that --font may name"),
+    "models": (_models, "the diffusion engine's models"),
+    "jobs": (_jobs, "stored jobs"),
+    "verify": (_verify, "check a finished ad again, from its files as they are"),
 }
+"""What runs each command, and what help says of it."""
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -272,43 +277,41 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    serve = commands.add_parser("serve", help="run the MCP server")
-    serve.add_argument("--transport", choices=("stdio", "http"), default="stdio", help="http serves /mcp and /sse")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on; beyond loopback a token is needed")
-    serve.add_argument("--port", type=int, default=8000)
-    demo = commands.add_parser("demo", help="make an ad from the example photo through the real server")
-    demo.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for the three pictures")
-    generate = commands.add_parser("generate", help="make an ad from your own photo")
-    generate.add_argument("photo", type=Path, nargs="?", help="the product photo")
-    generate.add_argument("--text", help=r"the ad's words; \n begins a new line")
-    generate.add_argument("--scene", help="the scene, in English (bg_prompt)")
-    generate.add_argument("--letters", help="the look of the letters, in English (text_model_prompt)")
-    generate.add_argument("--font", help="a font's name or its beginning; the command fonts lists them")
-    generate.add_argument("--size", type=_size, metavar="WxH", help="e.g. 1080x1350")
-    generate.add_argument("--position", choices=("top", "center", "bottom", "auto"))
-    generate.add_argument("--mode", choices=("overlay", "blend", "behind"))
-    generate.add_argument("--seed", type=int)
-    generate.add_argument("--resume", metavar="JOB", help="take results and settings from this job")
-    generate.add_argument("--start-step", type=int, choices=(1, 2, 3))
-    generate.add_argument(
-        "--request",
-        type=Path,
-        metavar="FILE",
-        help="a JSON file with fields of the tool generate; paths in it are relative to it",
-    )
-    generate.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any other field")
-    generate.add_argument(
-        "--out", type=Path, default=Path("out"), help="folder for the pictures; none there is replaced"
-    )
-    commands.add_parser("doctor", help="what this machine can do, and what it lacks; exit 1 when something is missing")
-    commands.add_parser("fonts", help="the fonts that --font may name")
-    models = commands.add_parser("models", help="the diffusion engine's models").add_subparsers(
-        dest="action", metavar="ACTION", required=True
-    )
+    added = {name: commands.add_parser(name, help=text) for name, (_, text) in _COMMANDS.items()}
+    flag = added["serve"].add_argument
+    flag("--transport", choices=("stdio", "http"), default="stdio", help="http serves /mcp and /sse")
+    flag("--host", default="127.0.0.1", help="address to listen on; beyond loopback a token is needed")
+    flag("--port", type=int, default=8000)
+    added["demo"].add_argument("--out", type=Path, default=Path("out/demo"), help="folder for the three pictures")
+    _add_flags_of_generate(added["generate"])
+    _add_models(added["models"])
+    jobs = added["jobs"].add_subparsers(dest="action", metavar="ACTION")
+    jobs.add_parser("list", help="all, newest first")
+    jobs.add_parser("gc", help="remove what is over AD_AGENT_KEEP_JOBS, _DAYS and _GB")
+    for action, text in (("show", "one job as JSON"), ("rm", "delete one job and its pictures")):
+        jobs.add_parser(action, help=text).add_argument("job")
+    added["verify"].add_argument("job", help="a job's folder, a file in it, or a job's id")
+    return parser
+
+
+def _add_flags_of_generate(generate: argparse.ArgumentParser) -> None:
+    flag = generate.add_argument
+    flag("photo", type=Path, nargs="?", help="the product photo")
+    for name, (_, options) in FLAGS.items():
+        flag(name, **options)
+    flag("--size", type=_size, metavar="WxH", help="e.g. 1080x1350")
+    text = "a JSON file with fields of the tool generate; paths in it are relative to it"
+    flag("--request", type=Path, metavar="FILE", help=text)
+    flag("--set", action="append", default=[], metavar="FIELD=VALUE", help="any other field")
+    flag("--out", type=Path, default=Path("out"), help="folder for the pictures; none there is replaced")
+
+
+def _add_models(models: argparse.ArgumentParser) -> None:
+    actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
     preset = argparse.ArgumentParser(add_help=False)
     preset.add_argument("--preset", help="instead of AD_AGENT_PRESET")
-    models.add_parser("list", parents=[preset], help="licences, sizes, and what is ready; exit 1 when not all is")
-    fetch = models.add_parser(
+    actions.add_parser("list", parents=[preset], help="licences, sizes, and what is ready; exit 1 when not all is")
+    fetch = actions.add_parser(
         "fetch",
         parents=[preset],
         help="download; goes on where it was cut off",
@@ -316,13 +319,5 @@ def _parser() -> argparse.ArgumentParser:
         "HF_TOKEN.",
     )
     fetch.add_argument("--source", action="append", help="only this one; may be repeated")
-    prepare = models.add_parser("prepare", parents=[preset], help="convert what was fetched for fast loading")
+    prepare = actions.add_parser("prepare", parents=[preset], help="convert what was fetched for fast loading")
     prepare.add_argument("component", nargs="*", help="only these")
-    jobs = commands.add_parser("jobs", help="stored jobs").add_subparsers(dest="action", metavar="ACTION")
-    jobs.add_parser("list", help="all, newest first")
-    jobs.add_parser("gc", help="remove what is over AD_AGENT_KEEP_JOBS, _DAYS and _GB")
-    for action, text in (("show", "one job as JSON"), ("rm", "delete one job and its pictures")):
-        jobs.add_parser(action, help=text).add_argument("job")
-    verify = commands.add_parser("verify", help="check a finished ad again, from its files as they are")
-    verify.add_argument("job", help="a job's folder, a file in it, or a job's id")
-    return parser

@@ -12,19 +12,19 @@ from typing import Any
 from ..contract.errors import ErrorInfo, Fix
 
 COMMAND = "ad-agent-mcp"
-FLAG_FIELDS = {
-    "text": "text_content",
-    "scene": "bg_prompt",
-    "letters": "text_model_prompt",
-    "font": "font_name",
-    "position": "text_position",
-    "mode": "composition_mode",
-    "seed": "seed",
-    "resume": "resume_job_id",
-    "start_step": "start_step",
+FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "--text": ("text_content", {"help": r"the ad's words; \n begins a new line"}),
+    "--scene": ("bg_prompt", {"help": "the scene, in English (bg_prompt)"}),
+    "--letters": ("text_model_prompt", {"help": "the look of the letters, in English (text_model_prompt)"}),
+    "--font": ("font_name", {"help": "a font's name or its beginning; the command fonts lists them"}),
+    "--position": ("text_position", {"choices": ("top", "center", "bottom", "auto")}),
+    "--mode": ("composition_mode", {"choices": ("overlay", "blend", "behind")}),
+    "--seed": ("seed", {"type": int}),
+    "--resume": ("resume_job_id", {"metavar": "JOB", "help": "take results and settings from this job"}),
+    "--start-step": ("start_step", {"type": int, "choices": (1, 2, 3)}),
 }
-"""The flags of `generate` with the fields that they set."""
-_FLAGS = {field: f"--{flag.replace('_', '-')}" for flag, field in FLAG_FIELDS.items()}
+"""The flags of `generate`, each with the field that it sets and how `argparse` reads it."""
+_FLAG_OF = {field: flag for flag, (field, _) in FLAGS.items()}
 _RESUME = r"(?:call )?generate(?:\(| with )resume_job_id ?= ?['\"]?([\w-]+)['\"]?\)?"
 _PHRASES = (
     (re.compile(_RESUME, re.IGNORECASE), rf"`{COMMAND} generate --resume \1`"),
@@ -34,7 +34,7 @@ _PHRASES = (
     (re.compile(r"\blist_jobs\b"), f"`{COMMAND} jobs list`"),
     (re.compile("`fonts`"), f"`{COMMAND} fonts`"),
     (re.compile(r"\bproduct_image\b"), "photo"),
-    *((re.compile(rf"\b{field}\b"), flag) for field, flag in _FLAGS.items() if field != flag.removeprefix("--")),
+    *((re.compile(rf"\b{field}\b"), flag) for field, flag in _FLAG_OF.items() if field != flag.removeprefix("--")),
 )
 
 
@@ -72,8 +72,8 @@ def _as_flags(arguments: Mapping[str, Any]) -> list[str]:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         if field == "product_image":
             words.insert(0, text)
-        elif field in _FLAGS:
-            words.append(f"{_FLAGS[field]}={text}" if text.startswith("-") else _FLAGS[field])
+        elif field in _FLAG_OF:
+            words.append(f"{_FLAG_OF[field]}={text}" if text.startswith("-") else _FLAG_OF[field])
             words += [] if text.startswith("-") else [text]
         elif field != "wait_seconds":
             words += ["--set", f"{field}={text}"]

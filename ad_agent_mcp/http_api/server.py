@@ -11,9 +11,9 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
-from starlette.staticfiles import NotModifiedResponse
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from ..config import Settings
@@ -172,12 +172,8 @@ class _Routes:
             status = await anyio.to_thread.run_sync(path.stat) if path is not None else None
         if path is None or status is None:
             raise AdAgentError(ErrorCode.NOT_FOUND, "There is no such picture.")
-        response = FileResponse(
-            path, media_type="image/png", headers={"cache-control": "private, no-cache"}, stat_result=status
-        )
-        known = request.headers.get("if-none-match", "")
-        if response.headers["etag"] in [tag.strip().removeprefix("W/") for tag in known.split(",")]:
-            return NotModifiedResponse(response.headers)
+        response = StaticFiles().file_response(path, status, request.scope)
+        response.headers["cache-control"] = "private, no-cache"
         return response
 
     async def upload(self, request: Request) -> Response:

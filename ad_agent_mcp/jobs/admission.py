@@ -145,7 +145,7 @@ class Admission:
                     fix=Fix(tool="generate", arguments={**anew, "start_step": step}),
                 )
         update = given or {"seed": _any_seed()}
-        draft = Prepared(job.request.model_copy(update=update), job.given | given.keys())
+        draft = Prepared(job.request.model_copy(update=update), job.given.union(given))
         if "text_content" in given:
             _mend_words(draft)
         if draft.request.text_content:

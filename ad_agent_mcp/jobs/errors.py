@@ -48,6 +48,16 @@ def contended(job_id: str, waited_s: float, holder: str) -> AdAgentError:
     )
 
 
+def not_waiting(job: Job) -> AdAgentError:
+    """The refusal of a decision about a job that asks for none."""
+    return AdAgentError(
+        ErrorCode.INVALID_REQUEST,
+        f"Job {job.id} is {job.status} and does not wait for approval.",
+        job_id=job.id,
+        fix=Fix(tool="status", arguments={"job_id": job.id}),
+    )
+
+
 def broken(job: Job, error: Exception) -> ErrorInfo:
     """The server itself failed to follow the job; what its own errors say stays in their words."""
     if isinstance(error, AdAgentError):

@@ -90,6 +90,11 @@ class Peers:
         """Let others have the device."""
         self._device_lock.release()
 
+    @property
+    def has_device(self) -> bool:
+        """Whether this server has the device."""
+        return self._device_lock.is_held
+
     def device_holder(self) -> tuple[str, Job | None] | None:
         """Which other server has the device, and its latest job; None while the device is free or ours."""
         if self._device_lock.is_held or FileLock.is_free(self._device_lock.path):
@@ -141,7 +146,8 @@ class Peers:
     def turn(self) -> FileLock:
         """The lock that a server holds while it decides about a job that no worker has, from reading it to writing it.
 
-        It is taken by `take_turn`, before any lock within this server.
+        Locks are taken in this order: the turn, then `Room.accept`; nothing else is taken under them.
+        It is taken by `take_turn`.
         """
         return FileLock(self._store.locks / "adoption.lock")
 

@@ -1,7 +1,7 @@
 """What the tools, resources and routes of one server work with, and how that server is."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import anyio.to_thread
 from mcp.server.mcpserver import Context
@@ -43,14 +43,14 @@ class AppContext:
     fonts: FontCatalog
     monitor: SystemMonitor
 
-    async def status_of(self, job: Job, ctx: Context) -> JobStatus:
+    async def status_of(self, job: Job, ctx: Context[Any, Any]) -> JobStatus:
         """A job as the asking client sees it."""
         locate = self.locator(ctx)
         return await anyio.to_thread.run_sync(
             lambda: job_status(job, store=self.store, locate=locate, metrics=self.monitor.sample())
         )
 
-    def locator(self, ctx: Context) -> FileLocator:
+    def locator(self, ctx: Context[Any, Any]) -> FileLocator:
         """Where the asking client finds files: paths on this machine, or URLs at the address that it used."""
         request = ctx.request_context.request
         if not isinstance(request, Request):
@@ -75,7 +75,7 @@ class AppContext:
             status="degraded" if worker.is_failing or trouble is not None else "ok",
             gpu_available=bool(metrics.gpu_info),
             version=__version__,
-            engine=self.service.engine_for(GenerateRequest()),
+            engine=self.service.planner.engine_for(GenerateRequest()),
             preset=ready.presets[0] if ready else None,
             device=ready.device if ready else None,
             worker="ready" if ready else "starting",

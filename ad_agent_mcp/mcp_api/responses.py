@@ -1,9 +1,9 @@
 """What clients are told: jobs, errors and pictures as tool results, none larger than one message may be."""
 
 import base64
-from typing import Any
 
 from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
+from pydantic import BaseModel
 
 from ..contract.errors import ErrorCode, ErrorInfo, shortened
 from ..contract.schemas import JobState
@@ -34,9 +34,11 @@ def status_result(status: JobStatus, *, preview: bytes | None = None, note: str 
     return CallToolResult(content=content, structured_content=dump(status))
 
 
-def data_result(data: dict[str, Any], text: str) -> CallToolResult:
+def data_result(data: BaseModel, text: str) -> CallToolResult:
     """Plain data as a tool result."""
-    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=data)
+    return CallToolResult(
+        content=[TextContent(type="text", text=text)], structured_content=data.model_dump(mode="json")
+    )
 
 
 def error_result(info: ErrorInfo) -> CallToolResult:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ from .prompts import add_prompts, checked_prompt
 from .resources import add_resources
 from .responses import error_result, within_budget
 from .subscriptions import Subscriptions
-from .tools import make_tools
+from .tools import TOOLS
 
 logger = logging.getLogger(__name__)
 
@@ -53,11 +53,11 @@ LISTS = ("tools/list", "prompts/list", "resources/list", "resources/templates/li
 LISTS_FRESH_MS = 5 * 60_000
 
 
-class AdServer(MCPServer[None]):
+class AdServer(MCPServer[AppContext]):
     """`MCPServer` whose failures carry our error codes, and whose messages stay within the budget."""
 
     async def call_tool(
-        self, name: str, arguments: dict[str, Any], context: Context[None, Any] | None = None
+        self, name: str, arguments: dict[str, Any], context: Context[AppContext, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
         try:
             result = await super().call_tool(name, arguments, context)
@@ -66,7 +66,7 @@ class AdServer(MCPServer[None]):
         return within_budget(result) if isinstance(result, CallToolResult) else result
 
     async def read_resource(
-        self, uri: AnyUrl | str, context: Context[None, Any] | None = None
+        self, uri: AnyUrl | str, context: Context[AppContext, Any] | None = None
     ) -> Iterable[ReadResourceContents] | InputRequiredResult:
         try:
             return await super().read_resource(uri, context)
@@ -78,7 +78,7 @@ class AdServer(MCPServer[None]):
             raise
 
     async def get_prompt(
-        self, name: str, arguments: dict[str, Any] | None = None, context: Context[None, Any] | None = None
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[AppContext, Any] | None = None
     ) -> GetPromptResult | InputRequiredResult:
         prompts = {prompt.name: prompt for prompt in await self.list_prompts()}
         checked_prompt(name, prompts)
@@ -154,7 +154,8 @@ async def open_app(
             title="Ad Agent",
             version=__version__,
             instructions=INSTRUCTIONS,
-            tools=make_tools(context),
+            tools=[row.made() for row in TOOLS],
+            lifespan=lambda _: nullcontext(context),
             log_level="WARNING",
             subscriptions=subscriptions.bus,
             cache_hints={method: CacheHint(LISTS_FRESH_MS, "public") for method in LISTS},

@@ -11,7 +11,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager, suppress
 
@@ -20,6 +20,7 @@ import anyio.from_thread
 from anyio.lowlevel import current_token
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.shared.message import SessionMessage
+from mcp.types import JSONRPCMessage
 
 from ..config import Settings
 from ..supervisor.process import WORKER_COMMAND
@@ -32,8 +33,6 @@ LAST_WORDS_S = 2.0
 """How long a client that has closed stdin is given to read what was said before."""
 _CHUNK_BYTES = 1 << 16
 _LOOP_IS_OVER = (RuntimeError, CancelledError, anyio.BrokenResourceError, anyio.ClosedResourceError)
-
-_Received = SessionMessage | RefusedMessageError
 
 
 async def serve_stdio(settings: Settings, *, command: Sequence[str] = WORKER_COMMAND) -> None:
@@ -64,47 +63,57 @@ async def _client(
         limit_bytes: a longer line is no message.
     """
     wire_in, wire_out = _claim()
-    received_in, received = anyio.create_memory_object_stream[_Received]()
     messages_in, messages = anyio.create_memory_object_stream[SessionMessage]()
     answers_in, answers = anyio.create_memory_object_stream[SessionMessage](math.inf)
+    unwritten: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    said = anyio.Event()
     token = current_token()
 
-    def deliver(what: _Received | None) -> None:
-        if what is not None:
-            anyio.from_thread.run(received_in.send, what, token=token)
-        else:
-            anyio.from_thread.run_sync(received_in.close, token=token)
+    def read() -> None:
+        """Thread body: pass on the message of each line, or answer that it is none."""
+        with suppress(*_LOOP_IS_OVER):
+            for line in _lines(wire_in, limit_bytes):
+                try:
+                    if len(line) > limit_bytes:
+                        raise too_long(line, limit_bytes)
+                    message = SessionMessage(read_message(line))
+                except RefusedMessageError as refusal:
+                    logger.info("a message was refused: %s", refusal)
+                    if refusal.answer is not None:
+                        unwritten.put(_written(refusal.answer))
+                else:
+                    anyio.from_thread.run(messages_in.send, message, token=token)
+            anyio.from_thread.run_sync(messages_in.close, token=token)
 
-    async def take(answers_in: MemoryObjectSendStream[SessionMessage]) -> None:
-        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # the server has ended
-            async with messages_in, answers_in:
-                async for what in received:
-                    if isinstance(what, SessionMessage):
-                        await messages_in.send(what)
-                        continue
-                    logger.info("a message was refused: %s", what)
-                    if what.answer is not None:
-                        await answers_in.send(SessionMessage(what.answer))
+    def write() -> None:
+        """Thread body: write what there is until it is nothing, or until nobody listens."""
+        with suppress(*_LOOP_IS_OVER):
+            try:
+                while rest := memoryview(unwritten.get()):
+                    while rest:
+                        rest = rest[os.write(wire_out, rest) :]
+            except OSError as error:
+                logger.info("the client does not listen any more: %s", error.strerror)
+                anyio.from_thread.run_sync(messages_in.close, token=token)
+            anyio.from_thread.run_sync(said.set, token=token)
 
     async def give() -> None:
-        writer = _Writer(wire_out)
-        try:
-            async for answer in answers:
-                await writer.write(answer.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
-        except OSError as error:
-            logger.info("the client does not listen any more: %s", error.strerror)
-            await messages_in.aclose()
-        said.set()
+        async for answer in answers:
+            unwritten.put(_written(answer.message))
+        unwritten.put(b"")
 
-    said = anyio.Event()
-    threading.Thread(target=_read, args=(wire_in, limit_bytes, deliver), daemon=True, name="stdin").start()
+    for body, name in ((read, "stdin"), (write, "stdout")):
+        threading.Thread(target=body, daemon=True, name=name).start()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(take, answers_in.clone())
         tasks.start_soon(give)
         yield messages, answers_in
         with anyio.move_on_after(LAST_WORDS_S):
             await said.wait()
         tasks.cancel_scope.cancel()
+
+
+def _written(message: JSONRPCMessage) -> bytes:
+    return message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
 
 
 def _claim() -> tuple[int, int]:
@@ -121,20 +130,6 @@ def _claim() -> tuple[int, int]:
     return wire
 
 
-def _read(descriptor: int, limit_bytes: int, deliver: Callable[[_Received | None], None]) -> None:
-    """Thread body: deliver what each line holds, and None when there are no more."""
-    with suppress(*_LOOP_IS_OVER):
-        for line in _lines(descriptor, limit_bytes):
-            try:
-                if len(line) > limit_bytes:
-                    raise too_long(line, limit_bytes)
-                received: _Received = SessionMessage(read_message(line))
-            except RefusedMessageError as refusal:
-                received = refusal
-            deliver(received)
-        deliver(None)
-
-
 def _lines(descriptor: int, limit_bytes: int) -> Iterator[bytes]:
     """Lines with something in them; of one beyond the limit only the start, one byte too long."""
     line = bytearray()
@@ -149,38 +144,3 @@ def _lines(descriptor: int, limit_bytes: int) -> Iterator[bytes]:
             line += begun[: limit_bytes + 1 - len(line)]
     if line.strip():
         yield bytes(line)
-
-
-class _Writer:
-    """Writes to a descriptor from a thread of its own, so that whoever waits for it can be cancelled."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._token = current_token()
-        self._waiting: queue.SimpleQueue[tuple[bytes, anyio.Event]] = queue.SimpleQueue()
-        self._failure: OSError | None = None
-        threading.Thread(target=self._run, daemon=True, name="stdout").start()
-
-    async def write(self, data: bytes) -> None:
-        """Write all of `data`.
-
-        Raises:
-            OSError: nobody will ever read it.
-        """
-        done = anyio.Event()
-        self._waiting.put((data, done))
-        await done.wait()
-        if self._failure is not None:
-            raise self._failure
-
-    def _run(self) -> None:
-        while True:
-            data, done = self._waiting.get()
-            rest = memoryview(data)
-            try:
-                while rest:
-                    rest = rest[os.write(self._descriptor, rest) :]
-            except OSError as error:
-                self._failure = error
-            with suppress(*_LOOP_IS_OVER):
-                anyio.from_thread.run_sync(done.set, token=self._token)

@@ -6,6 +6,7 @@ SDK's private names are used in this module alone.
 """
 
 import logging
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -31,14 +32,14 @@ class Subscriptions:
         self.bus = InMemorySubscriptionBus()
         self._subscriptions: WeakKeyDictionary[Connection, set[str]] = WeakKeyDictionary()
 
-    def attach(self, server: MCPServer[None]) -> None:
+    def attach(self, server: MCPServer[Any]) -> None:
         """Serve `resources/subscribe` and `resources/unsubscribe`."""
 
-        async def subscribe(ctx: ServerRequestContext[None], params: SubscribeRequestParams) -> EmptyResult:
+        async def subscribe(ctx: ServerRequestContext[Any], params: SubscribeRequestParams) -> EmptyResult:
             self._uris(ctx).add(str(params.uri))
             return EmptyResult()
 
-        async def unsubscribe(ctx: ServerRequestContext[None], params: UnsubscribeRequestParams) -> EmptyResult:
+        async def unsubscribe(ctx: ServerRequestContext[Any], params: UnsubscribeRequestParams) -> EmptyResult:
             self._uris(ctx).discard(str(params.uri))
             return EmptyResult()
 
@@ -49,7 +50,7 @@ class Subscriptions:
     async def follow(self, service: JobService) -> None:
         """Publish every job that changes, until cancelled."""
         while True:
-            for job_id in await service.changed_jobs():
+            for job_id in await service.journal.changed_jobs():
                 await self.publish(f"ad://jobs/{job_id}")
             await anyio.sleep(MIN_PAUSE_S)
 
@@ -66,5 +67,5 @@ class Subscriptions:
                 logger.info("a client that does not read is not told of changes any more")
                 self._subscriptions.pop(connection, None)
 
-    def _uris(self, ctx: ServerRequestContext[None]) -> set[str]:
+    def _uris(self, ctx: ServerRequestContext[Any]) -> set[str]:
         return self._subscriptions.setdefault(ctx.session._connection, set())  # pyright: ignore[reportPrivateUsage]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..contract.schemas import JobState, LayerName
-from ..media.preview import PictureFormat
+from ..media.encode import PictureFormat
 
 IncludeImages = Literal["none", "preview", "full"]
 WaitSeconds = Annotated[int, Field(ge=0, le=50, description="How long this call may wait for the job")]

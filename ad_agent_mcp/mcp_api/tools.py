@@ -1,12 +1,15 @@
-"""The tools: each a few lines over `JobService`. Descriptions are what an agent reads, so they are short."""
+"""The tools: each a function of a few lines over `JobService`, and a row in `TOOLS`.
+
+A function's docstring is what an agent reads, so it is short.
+"""
 
 import base64
 from collections.abc import Awaitable, Callable
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import anyio
-import anyio.to_thread
+from anyio.to_thread import run_sync
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.resolve import (
     Elicit,
@@ -42,10 +45,10 @@ from .tool_arguments import (
     StopArguments,
 )
 from .tool_schema import ToolMetadata, input_schema, output_schema
-from .views import RESULTS, JobStatus, created_at, dump
+from .views import RESULTS, JobStatus, dump, job_row, row_text
 
-_PUBLISHED = ("job_id", "status", "final_result")
-"""What the output schema names of a status; a model reads the rest in the result itself."""
+AppCall = Context[AppContext, Any]
+"""One call of a tool; its lifespan's context is the server's `AppContext`."""
 
 
 class FontList(BaseModel):
@@ -73,193 +76,205 @@ class ImageReport(BaseModel):
     file: str
 
 
-def make_tools(app: AppContext) -> list[Tool]:
-    """The tools of one server."""
-    service, store = app.service, app.store
-
-    async def meant(job_id: str | None, latest: Latest) -> str:
-        return await anyio.to_thread.run_sync(which_job, job_id, store, latest, service.find_all)
-
-    async def generate(arguments: GenerateRequest, ctx: Context) -> CallToolResult:
-        """Make an ad from a product photo: cut the product out, paint a scene, set the words, compose.
-        Answers at once with a job_id; follow it with `status`. One job runs at a time.
-        Write prompts in English (translate the user's words); text_content stays exactly as the user wants it read.
-        To change a finished ad, pass resume_job_id with only the fields that change."""
-        until = anyio.current_time() + arguments.wait_seconds
-        job = await service.generate(arguments)
-        if arguments.wait_seconds:
-            rest_s = max(0.0, until - anyio.current_time())
-            job = await service.wait(job.id, rest_s, on_change=_progress_of(ctx))
-        return await _with_pictures(app, job, ctx, None)
-
-    async def status(arguments: StatusArguments, ctx: Context) -> CallToolResult:
-        """Progress, result and checks of a job. With wait_seconds it waits for the job to finish."""
-        job_id = await meant(arguments.job_id, ANY)
-        if arguments.wait_seconds:
-            job = await service.wait(job_id, arguments.wait_seconds, on_change=_progress_of(ctx))
-        else:
-            job = await service.find_fresh(job_id)
-        return await _with_pictures(app, job, ctx, arguments.include_images)
-
-    async def stop(arguments: StopArguments, ctx: Context) -> CallToolResult:
-        """Stop a job. Finished steps are kept and can be resumed; a finished job is left as it is."""
-        job = await service.stop(await meant(arguments.job_id, UNFINISHED), force=arguments.force)
-        return status_result(await app.status_of(job, ctx))
-
-    async def ask_person(arguments: ApproveArguments, ctx: Context) -> Answer | Elicit[Answer]:
-        """The decision, if the call brings it or nobody can be asked; else the question."""
-        if arguments.action is not None:
-            return Answer(action=arguments.action)
-        if not _can_ask(ctx):
-            return Answer(action="approve")
-        job = await service.find_fresh(await meant(arguments.job_id, WAITING))
-        if job.waiting_for is None:
-            return Answer(action="approve")  # refused in the tool, in its own words
-        return Elicit(f"Step {job.last_finished} of the ad is finished (job {job.id}). Go on with it?", Answer)
-
-    async def approve_step(
-        arguments: ApproveArguments, ctx: Context, answer: Annotated[ElicitationResult[Answer], Resolve(ask_person)]
-    ) -> CallToolResult:
-        """Continue a job that pause_after_step holds: approve, redo the step with changes, or stop."""
-        job_id = await meant(arguments.job_id, WAITING)
-        if answer.action != "accept":
-            job = await service.find_fresh(job_id)
-            return status_result(await app.status_of(job, ctx), note="The person did not decide; the job still waits.")
-        job = await service.approve(
-            job_id,
-            action=answer.data.action,
-            changes=arguments.changes,
-            by="person" if arguments.action is None and _can_ask(ctx) else "client",
-        )
-        return status_result(await app.status_of(job, ctx))
-
-    async def get_image(arguments: ImageArguments, ctx: Context) -> CallToolResult:
-        """One picture of a job: product, cutout, background, shadow, step1, step2 (letters) or final."""
-        job = await service.find_fresh(await meant(arguments.job_id, FINISHED))
-        path = await anyio.to_thread.run_sync(store.layer, job.id, arguments.name)
-        if path is None:
-            raise AdAgentError(
-                ErrorCode.NOT_FOUND,
-                f"Job {job.id} has no picture {arguments.name!r} (it is {job.status}, {int(job.percent)} %).",
-                job_id=job.id,
-                field="name",
-                fix=Fix(tool="status", arguments={"job_id": job.id}),
-            )
-        data = await anyio.to_thread.run_sync(
-            lambda: encode_fitting(
-                path,
-                max_side=arguments.max_side,
-                picture_format=arguments.format,
-                max_bytes=MAX_PICTURE_BYTES,
-            )
-        )
-        width, height = size_of(data)
-        report = ImageReport(
-            job_id=job.id,
-            name=arguments.name,
-            width=width,
-            height=height,
-            bytes=len(data),
-            uri=f"ad://jobs/{job.id}/{arguments.name}.png",
-            file=app.locator(ctx)(job.id, arguments.name),
-        )
-        result = data_result(
-            report.model_dump(), f"{arguments.name} of job {job.id}, {width} x {height} px. Full size: {report.file}"
-        )
-        return result.model_copy(update={"content": [*result.content, picture(data, arguments.format)]})
-
-    async def list_jobs(arguments: ListArguments, ctx: Context) -> CallToolResult:
-        """Stored jobs, newest first."""
-        await service.adopt_ghosts()
-        jobs, total = await anyio.to_thread.run_sync(_list, service, arguments.limit, arguments.status)
-        rows = [
-            {
-                "job_id": job.id,
-                "status": job.status,
-                "waiting_for": job.waiting_for,
-                "progress_percent": int(job.percent),
-                "text_content": job.request.text_content,
-                "width": job.request.width,
-                "height": job.request.height,
-                "created_at": created_at(job),
-                "engine": job.engine,
-                "final_result": f"ad://jobs/{job.id}/final.png" if job.status is JobState.COMPLETED else None,
-                "message": job.error.message if job.error else None,
-            }
-            for job in jobs
-        ]
-        text = "\n".join(_row_text(row) for row in rows)
-        return data_result(JobList(jobs=rows, total=total).model_dump(mode="json"), text or "There are no jobs yet.")
-
-    async def health(arguments: Nothing, ctx: Context) -> CallToolResult:
-        """Whether the server can work: engine, GPU, worker, warnings."""
-        report = await app.health()
-        engine = f"{report.engine}{f' ({report.preset})' if report.preset not in (None, report.engine) else ''}"
-        text = f"{report.status}: engine {engine}, worker {report.worker}. " + " ".join(report.warnings)
-        return data_result(report.model_dump(mode="json"), text)
-
-    async def fonts(arguments: Nothing, ctx: Context) -> CallToolResult:
-        """Fonts that font_name may name, and whether they have Hangul."""
-        listed = await anyio.to_thread.run_sync(app.fonts.fonts)
-        text = "\n".join(f"{font.name}{' (Hangul)' if font.hangul else ''}" for font in listed)
-        return data_result(FontList(fonts=listed).model_dump(mode="json"), text)
-
-    async def resources(arguments: Nothing, ctx: Context) -> CallToolResult:
-        """CPU, RAM and GPU use of the machine now."""
-        metrics = await anyio.to_thread.run_sync(app.monitor.sample)
-        text = f"CPU {metrics.cpu_percent:.0f} %, RAM {metrics.ram_used_gb} of {metrics.ram_total_gb} GiB"
-        text += "".join(f", {gpu.name} {gpu.vram_used_mb} of {gpu.vram_total_mb} MiB" for gpu in metrics.gpu_info)
-        return data_result(metrics.model_dump(mode="json"), text)
-
-    makes = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
-    stops = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
-    reads = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-    return [
-        _tool(generate, "Make an ad", GenerateRequest, JobStatus, makes, _PUBLISHED),
-        _tool(status, "Job status", StatusArguments, JobStatus, reads, _PUBLISHED),
-        _tool(stop, "Stop a job", StopArguments, JobStatus, stops, _PUBLISHED),
-        _tool(approve_step, "Approve a step", ApproveArguments, JobStatus, makes, _PUBLISHED),
-        _tool(get_image, "Get a picture", ImageArguments, ImageReport, reads),
-        _tool(list_jobs, "List jobs", ListArguments, JobList, reads),
-        _tool(fonts, "List fonts", Nothing, FontList, reads),
-        _tool(resources, "System resources", Nothing, SystemMetrics, reads),
-        _tool(health, "Server health", Nothing, HealthReport, reads),
-    ]
+async def generate(arguments: GenerateRequest, ctx: AppCall) -> CallToolResult:
+    """Make an ad from a product photo: cut the product out, paint a scene, set the words, compose.
+    Answers at once with a job_id; follow it with `status`. One job runs at a time.
+    Write prompts in English (translate the user's words); text_content stays exactly as the user wants it read.
+    To change a finished ad, pass resume_job_id with only the fields that change."""
+    until = anyio.current_time() + arguments.wait_seconds
+    service = _app(ctx).service
+    job = await service.generate(arguments)
+    if arguments.wait_seconds:
+        rest_s = max(0.0, until - anyio.current_time())
+        job = await service.wait(job.id, rest_s, on_change=_progress_of(ctx))
+    return await _with_pictures(job, ctx, None)
 
 
-def _tool(
-    function: Callable[..., Awaitable[CallToolResult]],
-    title: str,
-    arguments: type[BaseModel],
-    result: type[BaseModel],
-    annotations: ToolAnnotations,
-    published: tuple[str, ...] = (),
-) -> Tool:
-    name = function.__name__
-    schema = output_schema(result, published)
-    resolved = find_resolved_parameters(function)
-    return Tool(
-        fn=function,
-        name=name,
-        title=title,
-        description=" ".join((function.__doc__ or "").split()),
-        parameters=input_schema(arguments),
-        fn_metadata=ToolMetadata(arg_model=ArgModelBase, output_schema=schema, tool_name=name, arguments=arguments),
-        is_async=True,
-        context_kwarg="ctx",
-        resolved_params=resolved,
-        resolver_plans=build_resolver_plans(resolved, {"arguments"}),
-        annotations=annotations,
+async def status(arguments: StatusArguments, ctx: AppCall) -> CallToolResult:
+    """Progress, result and checks of a job. With wait_seconds it waits for the job to finish."""
+    service, job_id = _app(ctx).service, await _meant(arguments.job_id, ANY, ctx)
+    if arguments.wait_seconds:
+        job = await service.wait(job_id, arguments.wait_seconds, on_change=_progress_of(ctx))
+    else:
+        job = await service.find_fresh(job_id)
+    return await _with_pictures(job, ctx, arguments.include_images)
+
+
+async def stop(arguments: StopArguments, ctx: AppCall) -> CallToolResult:
+    """Stop a job. Finished steps are kept and can be resumed; a finished job is left as it is."""
+    app = _app(ctx)
+    job = await app.service.stop(await _meant(arguments.job_id, UNFINISHED, ctx), force=arguments.force)
+    return status_result(await app.status_of(job, ctx))
+
+
+async def ask_person(arguments: ApproveArguments, ctx: AppCall) -> Answer | Elicit[Answer]:
+    """The decision, if the call brings it or nobody can be asked; else the question."""
+    if arguments.action is not None:
+        return Answer(action=arguments.action)
+    if not _can_ask(ctx):
+        return Answer(action="approve")
+    job = await _app(ctx).service.find_fresh(await _meant(arguments.job_id, WAITING, ctx))
+    if job.waiting_for is None:
+        return Answer(action="approve")  # refused in the tool, in its own words
+    return Elicit(f"Step {job.last_finished} of the ad is finished (job {job.id}). Go on with it?", Answer)
+
+
+async def approve_step(
+    arguments: ApproveArguments, ctx: AppCall, answer: Annotated[ElicitationResult[Answer], Resolve(ask_person)]
+) -> CallToolResult:
+    """Continue a job that pause_after_step holds: approve, redo the step with changes, or stop."""
+    app, job_id = _app(ctx), await _meant(arguments.job_id, WAITING, ctx)
+    if answer.action != "accept":
+        job = await app.service.find_fresh(job_id)
+        return status_result(await app.status_of(job, ctx), note="The person did not decide; the job still waits.")
+    job = await app.service.approve(
+        job_id,
+        action=answer.data.action,
+        changes=arguments.changes,
+        by="person" if arguments.action is None and _can_ask(ctx) else "client",
     )
+    return status_result(await app.status_of(job, ctx))
 
 
-def _can_ask(ctx: Context) -> bool:
+async def get_image(arguments: ImageArguments, ctx: AppCall) -> CallToolResult:
+    """One picture of a job: product, cutout, background, shadow, step1, step2 (letters) or final."""
+    app, name = _app(ctx), arguments.name
+    job = await app.service.find_fresh(await _meant(arguments.job_id, FINISHED, ctx))
+    path = await run_sync(app.store.layer, job.id, name)
+    if path is None:
+        raise AdAgentError(
+            ErrorCode.NOT_FOUND,
+            f"Job {job.id} has no picture {name!r} (it is {job.status}, {int(job.percent)} %).",
+            job_id=job.id,
+            field="name",
+            fix=Fix(tool="status", arguments={"job_id": job.id}),
+        )
+    data = await run_sync(
+        lambda: encode_fitting(
+            path, max_side=arguments.max_side, picture_format=arguments.format, max_bytes=MAX_PICTURE_BYTES
+        )
+    )
+    width, height = size_of(data)
+    report = ImageReport(
+        job_id=job.id,
+        name=name,
+        width=width,
+        height=height,
+        bytes=len(data),
+        uri=f"ad://jobs/{job.id}/{name}.png",
+        file=app.locator(ctx)(job.id, name),
+    )
+    result = data_result(report, f"{name} of job {job.id}, {width} x {height} px. Full size: {report.file}")
+    return result.model_copy(update={"content": [*result.content, picture(data, arguments.format)]})
+
+
+async def list_jobs(arguments: ListArguments, ctx: AppCall) -> CallToolResult:
+    """Stored jobs, newest first."""
+    service = _app(ctx).service
+    await service.adopt_ghosts()
+    jobs, total = await run_sync(_list, service, arguments.limit, arguments.status)
+    rows = [job_row(job) for job in jobs]
+    return data_result(JobList(jobs=rows, total=total), "\n".join(map(row_text, rows)) or "There are no jobs yet.")
+
+
+async def health(arguments: Nothing, ctx: AppCall) -> CallToolResult:
+    """Whether the server can work: engine, GPU, worker, warnings."""
+    report = await _app(ctx).health()
+    engine = f"{report.engine}{f' ({report.preset})' if report.preset not in (None, report.engine) else ''}"
+    text = f"{report.status}: engine {engine}, worker {report.worker}. " + " ".join(report.warnings)
+    return data_result(report, text)
+
+
+async def fonts(arguments: Nothing, ctx: AppCall) -> CallToolResult:
+    """Fonts that font_name may name, and whether they have Hangul."""
+    listed = await run_sync(_app(ctx).fonts.fonts)
+    text = "\n".join(f"{font.name}{' (Hangul)' if font.hangul else ''}" for font in listed)
+    return data_result(FontList(fonts=listed), text)
+
+
+async def resources(arguments: Nothing, ctx: AppCall) -> CallToolResult:
+    """CPU, RAM and GPU use of the machine now."""
+    metrics = await run_sync(_app(ctx).monitor.sample)
+    text = f"CPU {metrics.cpu_percent:.0f} %, RAM {metrics.ram_used_gb} of {metrics.ram_total_gb} GiB"
+    text += "".join(f", {gpu.name} {gpu.vram_used_mb} of {gpu.vram_total_mb} MiB" for gpu in metrics.gpu_info)
+    return data_result(metrics, text)
+
+
+class ToolRow(NamedTuple):
+    """One tool, named as its function.
+
+    Attributes:
+        function: gets `arguments` and the call.
+        title: for people.
+        arguments: the model of its arguments.
+        result: the model of its structured result.
+        annotations: what it does to the world.
+        published: what the output schema names of the result; all where none are given.
+    """
+
+    function: Callable[..., Awaitable[CallToolResult]]
+    title: str
+    arguments: type[BaseModel]
+    result: type[BaseModel]
+    annotations: ToolAnnotations
+    published: tuple[str, ...] = ()
+
+    def made(self) -> Tool:
+        """The tool as the SDK takes it."""
+        function, name = self.function, self.function.__name__
+        schema = output_schema(self.result, self.published)
+        resolved = find_resolved_parameters(function)
+        return Tool(
+            fn=function,
+            name=name,
+            title=self.title,
+            description=" ".join((function.__doc__ or "").split()),
+            parameters=input_schema(self.arguments),
+            fn_metadata=ToolMetadata(
+                arg_model=ArgModelBase, output_schema=schema, tool_name=name, arguments=self.arguments
+            ),
+            is_async=True,
+            context_kwarg="ctx",
+            resolved_params=resolved,
+            resolver_plans=build_resolver_plans(resolved, {"arguments"}),
+            annotations=self.annotations,
+        )
+
+
+_MAKES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
+_STOPS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
+_READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+_OF_STATUS = ("job_id", "status", "final_result")
+"""A model reads the rest in the result itself."""
+TOOLS = (
+    ToolRow(generate, "Make an ad", GenerateRequest, JobStatus, _MAKES, _OF_STATUS),
+    ToolRow(status, "Job status", StatusArguments, JobStatus, _READS, _OF_STATUS),
+    ToolRow(stop, "Stop a job", StopArguments, JobStatus, _STOPS, _OF_STATUS),
+    ToolRow(approve_step, "Approve a step", ApproveArguments, JobStatus, _MAKES, _OF_STATUS),
+    ToolRow(get_image, "Get a picture", ImageArguments, ImageReport, _READS),
+    ToolRow(list_jobs, "List jobs", ListArguments, JobList, _READS),
+    ToolRow(fonts, "List fonts", Nothing, FontList, _READS),
+    ToolRow(resources, "System resources", Nothing, SystemMetrics, _READS),
+    ToolRow(health, "Server health", Nothing, HealthReport, _READS),
+)
+
+
+def _app(ctx: AppCall) -> AppContext:
+    return ctx.request_context.lifespan_context
+
+
+async def _meant(job_id: str | None, latest: Latest, ctx: AppCall) -> str:
+    app = _app(ctx)
+    return await run_sync(which_job, job_id, app.store, latest, app.service.find_all)
+
+
+def _can_ask(ctx: AppCall) -> bool:
     """Whether the client can put a question to its person."""
     capabilities = ctx.client_capabilities
     return capabilities is not None and capabilities.elicitation is not None
 
 
-def _progress_of(ctx: Context) -> Callable[[Job], Awaitable[None]]:
+def _progress_of(ctx: AppCall) -> Callable[[Job], Awaitable[None]]:
     """Reports a job's progress to a waiting client; every report is a little more than the one before."""
     last = -1.0
 
@@ -271,15 +286,16 @@ def _progress_of(ctx: Context) -> Callable[[Job], Awaitable[None]]:
     return report
 
 
-async def _with_pictures(app: AppContext, job: Job, ctx: Context, include: IncludeImages | None) -> CallToolResult:
+async def _with_pictures(job: Job, ctx: AppCall, include: IncludeImages | None) -> CallToolResult:
+    app = _app(ctx)
     status = await app.status_of(job, ctx)
     names = [name for name in RESULTS.values() if status.files.get(name)]
     wanted = include or ("preview" if job.status is JobState.COMPLETED or job.waiting_for else "none")
     if wanted == "none" or not names:
         return status_result(status)
-    shown = await anyio.to_thread.run_sync(app.store.layer, job.id, names[-1])
+    shown = await run_sync(app.store.layer, job.id, names[-1])
     try:
-        preview = await anyio.to_thread.run_sync(encode_preview, shown) if shown else None
+        preview = await run_sync(encode_preview, shown) if shown else None
     except AdAgentError as error:  # what the job came to is told all the same
         return status_result(status, note=error.info.message)
     if wanted == "preview":
@@ -287,21 +303,14 @@ async def _with_pictures(app: AppContext, job: Job, ctx: Context, include: Inclu
     images: dict[str, str | None] = dict.fromkeys(RESULTS.values())
     share = (MAX_MESSAGE_BYTES - ENVELOPE_BYTES - len(status.model_dump_json().encode())) * 3 // 4 // len(names)
     for name in names:
-        path = await anyio.to_thread.run_sync(app.store.layer, job.id, name)
+        path = await run_sync(app.store.layer, job.id, name)
         if path is not None:
-            data = await anyio.to_thread.run_sync(
+            data = await run_sync(
                 lambda path=path: encode_fitting(path, max_side=None, picture_format="jpeg", max_bytes=share)
             )
             images[name] = base64.b64encode(data).decode()
     full = status_result(status)
     return full.model_copy(update={"structured_content": {**dump(status), "images": images}})
-
-
-def _row_text(row: dict[str, Any]) -> str:
-    """One job in a line, for hosts that show a model nothing but text."""
-    words = (row["text_content"] or "no words").replace("\n", " / ")[:80]
-    state = "waits for approval" if row["waiting_for"] else f"{row['status']}, {row['progress_percent']} %"
-    return f"{row['job_id']} {row['created_at'][:16]}Z {state}, {row['width']} x {row['height']}: {words}"
 
 
 def _list(service: JobService, limit: int, state: JobState | None) -> tuple[list[Job], int]:

@@ -1,4 +1,4 @@
-"""A job as clients see it: made anew for each answer, never stored.
+"""A job as clients see it, whole or as a row of a list: made anew for each answer, never stored.
 
 Knows nothing about messages or their size.
 """
@@ -54,6 +54,30 @@ class JobStatus(BaseModel):
     error: ErrorInfo | None = None
 
 
+def job_row(job: Job) -> dict[str, Any]:
+    """One job of many, without a look at its files."""
+    return {
+        "job_id": job.id,
+        "status": job.status,
+        "waiting_for": job.waiting_for,
+        "progress_percent": int(job.percent),
+        "text_content": job.request.text_content,
+        "width": job.request.width,
+        "height": job.request.height,
+        "created_at": _created_at(job),
+        "engine": job.engine,
+        "final_result": _uri(job, "final") if job.status is JobState.COMPLETED else None,
+        "message": job.error.message if job.error else None,
+    }
+
+
+def row_text(row: dict[str, Any]) -> str:
+    """A row in a line, for hosts that show a model nothing but text."""
+    words = (row["text_content"] or "no words").replace("\n", " / ")[:80]
+    state = "waits for approval" if row["waiting_for"] else f"{row['status']}, {row['progress_percent']} %"
+    return f"{row['job_id']} {row['created_at'][:16]}Z {state}, {row['width']} x {row['height']}: {words}"
+
+
 def job_status(job: Job, *, store: JobStore, locate: FileLocator, metrics: SystemMetrics | None) -> JobStatus:
     """`job` as clients see it."""
     now = time.time()
@@ -76,21 +100,21 @@ def job_status(job: Job, *, store: JobStore, locate: FileLocator, metrics: Syste
         final_result=_uri(job, "final") if there["final"] else None,
         files={name: locate(job.id, name) if there[name] else None for name in RESULTS.values()},
         engine=job.engine,
-        created_at=created_at(job),
+        created_at=_created_at(job),
         warnings=list(job.warnings[:MAX_ENTRIES]),
         checks=list(job.checks[:MAX_ENTRIES]),
         error=job.error,
     )
 
 
-def created_at(job: Job) -> str:
-    """When the job was accepted, as ISO 8601 in UTC."""
-    return datetime.datetime.fromtimestamp(job.created_at, datetime.UTC).isoformat(timespec="milliseconds")
-
-
 def dump(status: JobStatus) -> dict[str, Any]:
     """The status as JSON data, with the public names; texts as long as no sound job has them are cut."""
     return {name: _cut(value) for name, value in status.model_dump(mode="json", by_alias=True).items()}
+
+
+def _created_at(job: Job) -> str:
+    """When the job was accepted, as ISO 8601 in UTC."""
+    return datetime.datetime.fromtimestamp(job.created_at, datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def _has_result(job: Job, step: int, store: JobStore) -> bool:

@@ -5,7 +5,6 @@ Pillow and the standard library. Knows nothing about jobs.
 
 import difflib
 import functools
-import io
 import logging
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -15,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pydantic import BaseModel
 
 from ..contract.errors import invalid
+from .encode import encode_picture
 
 logger = logging.getLogger(__name__)
 
@@ -116,9 +116,7 @@ class FontCatalog:
         margin = _SAMPLE_PX // 2
         draw.text((margin, 0.9 * _SAMPLE_PX), f"{info.family} {info.style}", fill=110, font=caption, anchor="ls")
         draw.text((margin, 2.2 * _SAMPLE_PX), words, fill=0, font=letters, anchor="ls")
-        data = io.BytesIO()
-        picture.save(data, "PNG")
-        return data.getvalue()
+        return encode_picture(picture, "png")
 
     def uncovered(self, text: str, name: str) -> list[str]:
         """The characters of `text` that neither the font `name` nor any fallback covers, each once, in order.

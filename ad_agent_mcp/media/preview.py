@@ -4,16 +4,14 @@ import io
 import threading
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 from PIL import Image, ImageOps
 
 from ..contract.errors import AdAgentError, ErrorCode
 from .decode import decoding
+from .encode import PictureFormat, encode_picture
 
-PictureFormat = Literal["jpeg", "png", "webp"]
 PREVIEW_SIDE_PX = 512
-_PAPER = (255, 255, 255)
 _QUALITIES = (92, 85, 75, 60, 45)
 _DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 """What Pillow raises for a file that is cut off, or no picture."""
@@ -52,7 +50,7 @@ def encode_fitting(path: Path, *, max_side: int | None, picture_format: PictureF
 def _fitting(image: Image.Image, picture_format: PictureFormat, max_bytes: int) -> bytes:
     while True:
         for quality in _QUALITIES if picture_format != "png" else (0,):
-            data = _encode(image, picture_format, quality)
+            data = encode_picture(image, picture_format, quality)
             if len(data) <= max_bytes:
                 return data
         image = image.resize((max(1, image.width * 3 // 4), max(1, image.height * 3 // 4)), Image.Resampling.LANCZOS)
@@ -72,22 +70,3 @@ def encode_preview(path: Path) -> bytes:
 @lru_cache(maxsize=16)
 def _preview(path: Path, _changed_ns: int) -> bytes:
     return encode_fitting(path, max_side=PREVIEW_SIDE_PX, picture_format="jpeg", max_bytes=200_000)
-
-
-def _encode(image: Image.Image, picture_format: PictureFormat, quality: int) -> bytes:
-    buffer = io.BytesIO()
-    if picture_format == "png":
-        image.save(buffer, "PNG", compress_level=6)
-    elif picture_format == "webp":
-        image.save(buffer, "WEBP", quality=quality, method=2)
-    else:
-        _flattened(image).save(buffer, "JPEG", quality=quality, optimize=True)
-    return buffer.getvalue()
-
-
-def _flattened(image: Image.Image) -> Image.Image:
-    if image.mode != "RGBA":
-        return image.convert("RGB")
-    paper = Image.new("RGB", image.size, _PAPER)
-    paper.paste(image, mask=image.getchannel("A"))
-    return paper

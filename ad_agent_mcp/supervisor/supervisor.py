@@ -8,7 +8,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from ..config import EngineChoice, Settings
-from ..contract.messages import Command, Event, Ready
+from ..contract.messages import Command, Event, JobDone, JobFailed, Ready, StepResult
 from .process import WorkerDiedError, WorkerProcess
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Supervisor:
         *,
         on_ready: Callable[[], Awaitable[None]],
         on_event: Callable[[Event], Awaitable[None]],
-        on_death: Callable[[str], Awaitable[None]],
+        on_death: Callable[[str, bool], Awaitable[None]],
     ) -> None:
         """Run until cancelled.
 
@@ -43,18 +43,20 @@ class Supervisor:
             tasks: where the worker's stderr is passed on from.
             on_ready: a worker lives; it may be sent commands.
             on_event: what it said.
-            on_death: how it died; none lives until the next `on_ready`.
+            on_death: how it died, and whether it had been ready; none lives until the next `on_ready`.
         """
         while True:
-            how = "it ended"
+            how, was_ready = "it ended", False
             try:
                 async with WorkerProcess.spawn(self._settings, tasks, self._command) as (worker, ready):
-                    self._worker, self.ready = worker, ready
+                    self._worker, self.ready, was_ready = worker, ready, True
                     logger.info("worker %d is ready, on %s: %s", ready.pid, ready.device, ready.note or ready.engine)
                     if self.engine_warning is not None:
                         logger.warning("%s", self.engine_warning)
                     await on_ready()
                     async for event in worker.events():
+                        if isinstance(event, StepResult | JobDone | JobFailed):
+                            self.trust()
                         await on_event(event)
             except WorkerDiedError as death:
                 how = str(death)
@@ -63,7 +65,7 @@ class Supervisor:
                 how = f"it could not be followed ({type(error).__name__}); the server's log has the details"
             self._worker = self.ready = None
             logger.warning("the worker died: %s", how)
-            await on_death(how)
+            await on_death(how, was_ready)
             await anyio.sleep(RESTART_DELAYS_S[min(self._deaths_in_a_row, len(RESTART_DELAYS_S) - 1)])
             self._deaths_in_a_row += 1
             self.restarts += 1
@@ -96,11 +98,11 @@ class Supervisor:
         return True
 
     def trust(self) -> None:
-        """The worker finished something: the next one need not wait."""
+        """The worker did what it was told: the next one need not wait."""
         self._deaths_in_a_row = 0
 
     def kill(self) -> None:
         """End the worker at once; a fresh one follows."""
         if self._worker is not None:
-            self._worker.heard_at = time.monotonic()
             self._worker.kill()
+            self._worker = self.ready = None  # nothing more is given to it

@@ -71,7 +71,7 @@ async def test_a_job_is_painted_by_models_which_then_keep_the_device(
         cut = [notice.message for notice in job.warnings if notice.code == "prompt_truncated"]
         assert [text.split(" is too long: ")[0] for text in cut] == ["text_model_prompt"] * 2
         assert ["letters" in text for text in cut] == [True, False]  # the words of both are in two prompts
-        assert app.service.resident_models
+        assert app.service.slot.resident_models
         log = capsys.readouterr().err
         assert "stage text_paint" in log
         assert "gold foil" not in log
@@ -80,14 +80,14 @@ async def test_a_job_is_painted_by_models_which_then_keep_the_device(
         assert refusal.value.info.code is ErrorCode.BUSY
         drafted = await settled(app, await app.service.generate(request_.model_copy(update={"test_mode": True})))
         assert (drafted.status, drafted.engine) == (JobState.COMPLETED, EngineName.DRAFT)
-        assert app.service.resident_models
+        assert app.service.slot.resident_models
 
 
 async def test_nothing_is_kept_between_jobs_that_load_for_each_stage(settings: Settings, request_: GenerateRequest):
     async with app_with(settings, WORKER_COMMAND, residency="jit") as app:
         job = await app.service.generate(request_.model_copy(update={"text_content": None}))
         assert (await followed(app, job))[0].status is JobState.COMPLETED
-        assert not app.service.resident_models
+        assert not app.service.slot.resident_models
 
 
 @pytest.mark.skipif(not hasattr(psutil.Process, "memory_maps"), reason="a system that does not tell what is loaded")
@@ -97,14 +97,14 @@ async def test_what_the_first_job_needs_is_imported_before_it_comes(settings: Se
         with anyio.fail_after(60):
             while not any("libtorch" in Path(one.path).name for child in me.children() for one in child.memory_maps()):
                 await anyio.sleep(0.05)
-        assert not app.service.resident_models
+        assert not app.service.slot.resident_models
 
 
 async def test_preloaded_models_are_unloaded_when_no_job_comes(settings: Settings):
     async with app_with(settings, WORKER_COMMAND, preload=True, idle_unload_s=1) as app:
         with anyio.fail_after(60):
-            while not app.service.resident_models:
+            while not app.service.slot.resident_models:
                 await anyio.sleep(0.01)
-            while app.service.resident_models:
+            while app.service.slot.resident_models:
                 await anyio.sleep(0.01)
         assert app.service.worker.restarts == 0

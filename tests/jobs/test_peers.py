@@ -16,7 +16,7 @@ from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.files import FileLock
-from ad_agent_mcp.jobs import service
+from ad_agent_mcp.jobs import service, turn
 from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.jobs.peers import Peers
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND
@@ -126,7 +126,7 @@ def a_decision_elsewhere(settings: Settings) -> Iterator[None]:
 async def test_who_cannot_decide_alone_is_told_busy_and_nothing_has_changed(
     settings: Settings, request_: GenerateRequest, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(service, "TURN_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(turn, "TIMEOUT_S", 0.1)
     async with app_with(settings, WORKER_COMMAND) as app:
         paused = await settled(app, await app.service.generate(request_.model_copy(update={"pause_after_step": 1})))
         decisions: list[Any] = [

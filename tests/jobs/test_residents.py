@@ -96,7 +96,7 @@ async def test_preloaded_models_take_the_device_before_any_job(settings: Setting
     async with app_with(settings, WORKER_COMMAND) as second, app_with(settings, KEEPS, preload=True) as first:
         await ready(first)
         with anyio.fail_after(10):
-            while not first.service.resident_models:
+            while not first.service.slot.resident_models:
                 await anyio.sleep(0.01)
         assert first.service.server_id in (await refused(second, request_)).message
         await served(first, request_)
@@ -117,7 +117,7 @@ async def test_who_preloads_while_another_server_has_the_device_lets_go_again(
         monkeypatch.setattr(Supervisor, "send", listened)
         async with app_with(settings, KEEPS, preload=True) as second:
             with anyio.fail_after(10):
-                while UnloadModels() not in told or second.service.resident_models:
+                while UnloadModels() not in told or second.service.slot.resident_models:
                     await anyio.sleep(0.001)
             assert first.service.server_id in (await refused(second, request_)).message
 

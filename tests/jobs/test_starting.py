@@ -84,7 +84,7 @@ async def test_models_that_leave_the_device_while_the_next_job_is_chosen_do_not_
         left = ModelMoved(model="a model", state="unloaded")
 
         def leave_then_look(peers: Peers, job_id: str) -> bool:
-            meanwhile(tasks, partial(app.service._on_event, left))  # pyright: ignore[reportPrivateUsage]
+            meanwhile(tasks, partial(app.service.slot.on_event, left))
             return owns_pending(peers, job_id)
 
         monkeypatch.setattr(Peers, "owns_pending", leave_then_look)

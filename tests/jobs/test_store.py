@@ -49,15 +49,15 @@ async def test_what_clients_are_told_of_a_finished_step_would_survive_a_power_cu
     disk = Disk(monkeypatch)
     told: list[tuple[int, ...]] = []
     async with app_with(settings, WORKER_COMMAND) as app:
-        announce = app.service._announce  # pyright: ignore[reportPrivateUsage]
+        tell = app.service.journal.tell
 
-        def look_and_announce(job: Job) -> None:
+        def look_and_tell(job: Job) -> None:
             kept = disk.content(app.service.store.jobs / job.id / "job.json")
             assert kept is not None
             assert Job.model_validate_json(kept).finished == job.finished
             told.append(tuple(job.finished))
-            announce(job)
+            tell(job)
 
-        monkeypatch.setattr(app.service, "_announce", look_and_announce)
+        monkeypatch.setattr(app.service.journal, "tell", look_and_tell)
         assert (await settled(app, await app.service.generate(request_))).status is JobState.COMPLETED
     assert list(dict.fromkeys(told)) == [(), (1,), (1, 2), (1, 2, 3)]

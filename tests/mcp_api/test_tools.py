@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 from mcp import Client, MCPError
 from mcp.types import INVALID_PARAMS
+from pydantic import RootModel
 
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.call import GenerateRequest
@@ -100,9 +101,9 @@ async def test_a_fault_of_ours_is_told_without_its_inside(settings: Settings, mo
 
 
 def test_the_last_guard_turns_what_is_too_large_into_an_error():
-    small = data_result({"a": 1}, "text")
+    small = data_result(RootModel({"a": 1}), "text")
     assert within_budget(small) is small
-    large = within_budget(data_result({"a": "x" * MAX_MESSAGE_BYTES}, "text"))
+    large = within_budget(data_result(RootModel({"a": "x" * MAX_MESSAGE_BYTES}), "text"))
     assert large.is_error
     assert len(large.model_dump_json()) < 2000
 
