@@ -53,7 +53,7 @@ class Planner:
         return refused.info if refused else None
 
     def planned(self, job: Job, found: LoadState, at: float) -> Job:
-        """The job as it starts at `at`, seconds since the epoch; without a plan while nothing is known of its engine."""
+        """The job as it starts at `at`, seconds since the epoch; without a plan while its engine is unknown."""
         if found is LoadState.STARTING and not job.finished:
             job = job.model_copy(update={"engine": self.engine_for(job.request)})
         if (info := self._info(job.engine)) is None:
