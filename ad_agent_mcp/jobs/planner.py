@@ -78,4 +78,7 @@ class Planner:
         return job
 
     def _info(self, engine: EngineName) -> EngineInfo | None:
-        return self._times.engine(engine, "draft" if engine is EngineName.DRAFT else self._settings.preset)
+        """What the worker says of the engine, else what one said last."""
+        told = self._worker.ready.engines if self._worker.ready is not None else ()
+        preset = "draft" if engine is EngineName.DRAFT else self._settings.preset
+        return next((info for info in told if info.name is engine), None) or self._times.engine(engine, preset)

@@ -28,7 +28,6 @@ from ..in_process import app_with, settled
 
 pytestmark = pytest.mark.anyio
 INFOS = {name: describe(preset, {"guidance_embeds": name != "schnell"}) for name, preset in PRESETS.items()}
-GPU = {"engine": "diffusion", "device": "Fake L4", "presets": ["schnell"], "note": "diffusion, preset schnell."}
 REFUSAL = {"engine": "diffusion", "presets": ["exact"], "refusal": "Its models are not prepared."}
 
 
@@ -37,6 +36,15 @@ def engines(**changes: Any) -> list[Any]:
     told = INFOS["schnell"].model_copy(update=changes).model_dump(mode="json")
     told["stages"]["text_paint"]["iterations"] = 20
     return [INFO.model_dump(mode="json"), told]
+
+
+GPU = {
+    "engine": "diffusion",
+    "device": "Fake L4",
+    "presets": ["schnell"],
+    "note": "diffusion, preset schnell.",
+    "engines": engines(preset_values={}),
+}
 
 
 def introduced(*gate: Path, **words: Any) -> tuple[str, ...]:
@@ -70,7 +78,7 @@ def iterations(job: Job) -> dict[Stage, int]:
 async def test_a_job_runs_on_the_engine_and_with_the_steps_of_the_worker_even_if_it_came_first(
     is_early: bool, settings: Settings, request_: GenerateRequest, gate: Path
 ):
-    async with app_with(settings, introduced(gate, **GPU, engines=engines(preset_values={})), preset="schnell") as app:
+    async with app_with(settings, introduced(gate, **GPU), preset="schnell") as app:
         if not is_early:
             await pass_through(gate)
             await ready(app)
