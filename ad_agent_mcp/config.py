@@ -16,6 +16,8 @@ import platformdirs
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from .contract.texts import Language, TextError, say
+
 ENV_PREFIX = "AD_AGENT_"
 
 
@@ -45,7 +47,7 @@ def own_folder(find: Callable[[], Path]) -> Path | None:
 def _own_data_folder() -> Path:
     folder = own_folder(lambda: platformdirs.user_data_path("ad-agent-mcp", appauthor=False))
     if folder is None:
-        raise ValueError("this user has no home folder: set AD_AGENT_DATA_DIR to a folder that it may write")
+        raise TextError(say("settings.no_home"))
     return folder
 
 
@@ -53,7 +55,7 @@ def _made_absolute(path: Path) -> Path:
     try:
         return path.expanduser().absolute()
     except RuntimeError:
-        raise ValueError(f"{path}: there is no such home folder; write the full path") from None
+        raise TextError(say("settings.no_such_home", path=path)) from None
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_made_absolute)]
@@ -134,6 +136,11 @@ class Settings(BaseSettings):
         default=(), description="Origins of web pages that may use the HTTP server, besides loopback"
     )
     dev: bool = Field(default=False, description="Serve the dashboard")
+    lang: Language | None = Field(
+        default=None,
+        description="Language of messages, `en` or `ko`; unset: English for agents, at a shell that of the locale, on "
+        "the page that of the browser",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe log level shown"
     )
@@ -142,9 +149,9 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _one_token(self) -> Self:
         if self.token is not None and self.token_file is not None:
-            raise ValueError("set AD_AGENT_TOKEN or AD_AGENT_TOKEN_FILE, not both")
+            raise TextError(say("settings.two_tokens"))
         if self.token is not None and len(self.token.get_secret_value().strip()) < 16:
-            raise ValueError("AD_AGENT_TOKEN is too short: use at least 16 characters")
+            raise TextError(say("settings.short_token"))
         return self
 
     @property
@@ -171,9 +178,9 @@ class Settings(BaseSettings):
         try:
             token = self.token_file.read_text("utf-8").strip()
         except OSError as error:
-            raise ValueError(f"cannot read AD_AGENT_TOKEN_FILE: {error}") from error
+            raise TextError(say("settings.unreadable_token", reason=error)) from error
         if len(token) < 16:
-            raise ValueError("the token in AD_AGENT_TOKEN_FILE is too short: use at least 16 characters")
+            raise TextError(say("settings.short_token_in_file"))
         return token
 
     def to_environment(self) -> dict[str, str]:
@@ -183,6 +190,12 @@ class Settings(BaseSettings):
         for name in ("image_roots", "font_dirs"):
             told[name] = os.pathsep.join(told[name])
         return {f"{ENV_PREFIX}{name.upper()}": str(value) for name, value in told.items()}
+
+
+def locale_language(environment: Mapping[str, str]) -> Language:
+    """The language of a shell whose variables are `environment`: Korean where POSIX's rules say so, else English."""
+    locale = next(filter(None, map(environment.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
+    return "ko" if locale.startswith("ko") else "en"
 
 
 def misspelt_variables(environment: Mapping[str, str]) -> list[str]:

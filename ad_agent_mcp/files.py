@@ -15,6 +15,8 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO
 
+from .contract.texts import Text, say
+
 if sys.platform == "win32":
     import msvcrt
 else:
@@ -148,18 +150,16 @@ def raise_file_limit(wanted: int = 8192) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
-def folder_trouble(root: Path, error: OSError) -> str:
+def folder_trouble(root: Path, error: OSError) -> Text:
     """Why the folder `root` could not be used, and what to do, in a sentence or two."""
     if not os.path.isdir(root):  # noqa: PTH112  # raises nothing, whatever is in the way
-        what = "is gone: it was removed, renamed or unmounted. Put it back, or make an empty folder there"
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        what = (
-            f"cannot be written ({error.strerror}). Give this user the right to write there again, or mount it writable"
-        )
-    else:
-        named = "" if error.filename is None else f": {Path(os.fsdecode(error.filename)).name}"
-        what = f"cannot be used ({error.strerror}{named}). Look at that folder and its disk"
-    return f"The data folder {root} (AD_AGENT_DATA_DIR) {what}, then call again; the server need not be restarted."
+        return say("files.folder_gone", folder=root)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return say("files.folder_unwritable", folder=root, reason=error.strerror)
+    if error.filename is None:
+        return say("files.folder_unusable", folder=root, reason=error.strerror)
+    name = Path(os.fsdecode(error.filename)).name
+    return say("files.folder_unusable_at", folder=root, reason=error.strerror, name=name)
 
 
 class FileLock:

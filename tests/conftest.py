@@ -16,6 +16,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in [name for name in os.environ if name.startswith("AD_AGENT_")]:
         if name != "AD_AGENT_TEST_ALL":
             del os.environ[name]
+    os.environ["LC_ALL"] = "C.UTF-8"  # what a shell shows is in the language of the machine
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _engine(settings)
     yield from _data(settings)
     yield from _fonts(settings)
-    yield from (Finding("folders", "note", warning) for warning in folder_warnings(settings))
+    yield from (Finding("folders", "note", str(warning)) for warning in folder_warnings(settings))
     yield _port()
 
 
@@ -85,7 +85,7 @@ def require_gpu(settings: Settings) -> None:
     machine = this_machine(settings.device_lock)
     choice = choose_engine(settings, machine)
     if machine.gpu is None or choice.engine is EngineName.DRAFT or not choice.is_ready:
-        why = "no NVIDIA GPU is visible." if machine.gpu is None else choice.reason
+        why = "no NVIDIA GPU is visible." if machine.gpu is None else str(choice.reason)
         raise unavailable(f"AD_AGENT_REQUIRE_GPU is set, but: {why} `ad-agent-mcp doctor` tells more.")
 
 
@@ -113,7 +113,7 @@ def _engine(settings: Settings) -> Iterator[Finding]:
     try:
         choice = choose_engine(settings, machine)
         is_enough = choice.is_ready and not (settings.require_gpu and choice.engine is EngineName.DRAFT)
-        yield Finding("engine", "ok" if is_enough else "missing", choice.reason)
+        yield Finding("engine", "ok" if is_enough else "missing", str(choice.reason))
         if settings.engine is EngineChoice.DRAFT:
             return
         preset, library = preset_named(settings.preset), ModelLibrary(settings)
@@ -124,7 +124,7 @@ def _engine(settings: Settings) -> Iterator[Finding]:
         for standing in standings:
             yield _model(standing, is_mine=bool(library.overrides.get(standing.source.role)))
         if any(standing.state is not State.PREPARED for standing in standings):
-            yield Finding("models", "note", remedy(preset, [standing.state for standing in standings]))
+            yield Finding("models", "note", str(remedy(preset, [standing.state for standing in standings])))
     except (AdAgentError, ValueError) as error:
         yield Finding("engine", "missing", str(error))
 

@@ -11,6 +11,7 @@ from typing import Annotated, cast
 from pydantic import ConfigDict, Field, WithJsonSchema, field_validator
 
 from .record import Record
+from .texts import TextError, say
 from .words import LOST_CHARACTER, canonical, mended
 
 ImageReference = Annotated[str, Field(min_length=1)]
@@ -112,20 +113,20 @@ class Ad(Record):
             return None
         words = mended(text).text or ""
         if LOST_CHARACTER in words:
-            raise ValueError("holds U+FFFD, which stands for characters lost on the way; send the words anew as UTF-8")
+            raise TextError(say("contract.words_lost"))
         if len(words) > MAX_WORDS:
-            raise ValueError(f"should have at most {MAX_WORDS} characters, has {len(words)}")
+            raise TextError(say("contract.words_too_long", most=MAX_WORDS, count=len(words)))
         for character in words:
             category = unicodedata.category(character)
             if character != "\n" and (category in ("Cc", "Cs", "Co", "Cn") or character in BIDI_CONTROLS):
-                raise ValueError(f"holds the control character U+{ord(character):04X}; remove it")
+                raise TextError(say("contract.words_control_character", code=ord(character)))
         return canonical(text).strip() or None
 
     @field_validator("product_box")
     @classmethod
     def _box_has_area(cls, box: tuple[int, int, int, int] | None) -> tuple[int, int, int, int] | None:
         if box is not None and (min(box) < 0 or box[2] < 1 or box[3] < 1):
-            raise ValueError("must be [x, y, width, height] in pixels, x and y >= 0, width and height >= 1")
+            raise TextError(say("contract.box_without_area"))
         return box
 
 

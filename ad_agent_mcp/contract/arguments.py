@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from .errors import AdAgentError, Fix, invalid
 from .fields import AT_MOST, GENERATE, HINTS, OTHER_TOOLS, WIDE_AS
+from .texts import Text, say
 
 Arguments = dict[str, Any]
 Fault = Mapping[str, Any]
@@ -73,50 +74,59 @@ def read_arguments(tool: str, model: type[_M], given: Arguments) -> _M:
 
 def invalid_arguments(error: ValidationError, *, fix: Fix | None = None) -> AdAgentError:
     """A validation failure in words for an agent: every field, what is wrong with it, no library jargon."""
-    problems: list[str] = []
+    faults: list[Text] = []
     first: str | None = None
     for detail in error.errors(include_url=False):
         name = str(detail["loc"][0])[:80] if detail["loc"] else "request"
         first = first or name
-        problems.append(f"{name} {_problem(detail)}")
-    return invalid("; ".join(dict.fromkeys(problems))[:MAX_MESSAGE_CHARACTERS] + ".", field=first, fix=fix)
+        faults.append(say("contract.fault", name=name, what=_problem(detail)))
+    return invalid(say("contract.faults", faults=_few(faults)), field=first, fix=fix)
 
 
-def _problem(detail: Fault) -> str:
+def _few(told: Iterable[Text]) -> list[Text]:
+    """As many of these as one message holds, each once."""
+    kept: dict[str, Text] = {}
+    for one in told:
+        if sum(map(len, kept)) < MAX_MESSAGE_CHARACTERS:
+            kept[one.en] = one
+    return list(kept.values())
+
+
+def _problem(detail: Fault) -> Text:
     """What is wrong with one value, as the end of a sentence that begins with its name."""
     context, value = detail.get("ctx", {}), detail.get("input")
     match detail["type"]:
         case kind if detail["loc"][:1] == ("product_box",) and kind != "value_error":
-            wanted = "should be [x, y, width, height]: four whole numbers of pixels in the photo"
+            wanted = say("contract.fault_box")
         case "missing":
-            return "is missing"
+            return say("contract.fault_missing")
         case "extra_forbidden":
-            return "is not known here"
+            return say("contract.fault_unknown")
         case "value_error":
-            return str(context["error"])
+            return say("contract.fault_reason", reason=context["error"])
         case "enum" | "literal_error":
-            wanted = f"should be one of {context['expected'].replace(' or ', ', ')}"
+            wanted = say("contract.fault_choice", choices=context["expected"].replace(" or ", ", "))
         case "greater_than_equal":
-            wanted = f"should be at least {context['ge']:g}"
+            wanted = say("contract.fault_at_least", least=context["ge"])
         case "less_than_equal":
-            wanted = f"should be at most {context['le']:,}"
+            wanted = say("contract.fault_at_most", most=context["le"])
         case "string_too_long":
-            return f"should have at most {context['max_length']} characters, has {len(str(value))}"
+            return say("contract.fault_too_long", most=context["max_length"], count=len(str(value)))
         case "string_too_short":
-            return "should not be empty"
+            return say("contract.fault_empty")
         case kind:
-            wanted = f"should be {_KINDS.get(kind.partition('_')[0], 'a value of another kind')}"
+            wanted = _KINDS.get(kind.partition("_")[0], say("contract.fault_kind"))
     shown = repr(value)
-    return f"{wanted} (got {shown})" if len(shown) <= 60 else wanted
+    return say("contract.fault_got", wanted=wanted, value=shown) if len(shown) <= 60 else wanted
 
 
 _KINDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "finite": "a number",
-    "bool": "true or false",
-    "string": "text",
-    "dict": "an object",
+    "int": say("contract.fault_whole_number"),
+    "float": say("contract.fault_number"),
+    "finite": say("contract.fault_number"),
+    "bool": say("contract.fault_boolean"),
+    "string": say("contract.fault_text"),
+    "dict": say("contract.fault_object"),
 }
 
 
@@ -143,25 +153,30 @@ def _parsed(model: type[BaseModel], name: str, value: object) -> object:
 def _unknown(tool: str, model: type[BaseModel], given: Arguments, unknown: list[str]) -> AdAgentError:
     """The refusal of arguments that the tool does not have."""
     renamed = {name: value for name, value in given.items() if name not in unknown}
-    told: list[str] = []
+    told: list[Text] = []
     is_understood = True
     for name in unknown:
         meant, hint = _meaning(tool, model, name, given[name])
-        told.append(f"{name[:80]!r}{f' ({hint})' if hint else ''}")
+        shown = repr(name[:80])
+        told.append(say("contract.hinted", name=shown, hint=hint) if hint else say("contract.named", name=shown))
         is_understood = is_understood and bool(meant) and renamed.keys().isdisjoint(meant)
         renamed |= meant
-    names = "no argument" if len(told) == 1 else "no arguments"
-    known = "" if any("(" in one for one in told) else f"; known: {', '.join(model.model_fields)}"
-    message = f"{tool} has {names} {', '.join(told)}"[:MAX_MESSAGE_CHARACTERS] + known + "."
-    return invalid(message, field=unknown[0][:80], fix=_ready(tool, model, renamed) if is_understood else None)
+    named = say(
+        "contract.unknown_argument" if len(told) == 1 else "contract.unknown_arguments", tool=tool, told=_few(told)
+    )
+    faults = [named]
+    if all(one.key == "contract.named" for one in told):
+        faults.append(say("contract.known_arguments", known=list(model.model_fields)))
+    fix = _ready(tool, model, renamed) if is_understood else None
+    return invalid(say("contract.faults", faults=faults), field=unknown[0][:80], fix=fix)
 
 
-def _meaning(tool: str, model: type[BaseModel], name: str, value: object) -> tuple[Arguments, str]:
+def _meaning(tool: str, model: type[BaseModel], name: str, value: object) -> tuple[Arguments, Text | None]:
     """The arguments that an unknown one stands for, as far as that is certain, and what to tell of it."""
     known = model.model_fields
     spoken = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name[:80]).lower().replace("-", "_").replace(" ", "_")
     if {"width", "height"} <= known.keys() and spoken in WIDE_AS:
-        return _wide(value), "the size is width and height, in pixels"
+        return _wide(value), say("contract.hint_size")
     if tool == "generate":
         rows = {field: row.aliases for field, row in GENERATE.items()}
         if spoken in HINTS:
@@ -170,7 +185,7 @@ def _meaning(tool: str, model: type[BaseModel], name: str, value: object) -> tup
         rows = OTHER_TOOLS
     meant = [field for field in known if spoken in (field, *rows.get(field, ()))]
     meant = meant or difflib.get_close_matches(spoken, known, n=1, cutoff=_TYPO)
-    return ({meant[0]: value}, f"did you mean {meant[0]!r}?") if meant else ({}, "")
+    return ({meant[0]: value}, say("contract.did_you_mean", name=repr(meant[0]))) if meant else ({}, None)
 
 
 def _wide(value: object) -> Arguments:

@@ -5,26 +5,10 @@ it must travel through library code that catches `Exception`.
 """
 
 from enum import StrEnum
-from typing import Annotated, Any
-
-from pydantic import AfterValidator
+from typing import Any
 
 from .record import Record
-
-MAX_TEXT_CHARS = 4000
-"""The longest message that is made, stored or shown: a library's may hold megabytes, and hide all else."""
-
-
-def shortened(text: str) -> str:
-    """`text` with so much left out of its middle that `MAX_TEXT_CHARS` remain, which is said."""
-    if len(text) <= MAX_TEXT_CHARS:
-        return text
-    head, tail = MAX_TEXT_CHARS * 3 // 4, MAX_TEXT_CHARS // 5
-    return f"{text[:head]} [... {len(text) - head - tail:,} characters left out ...] {text[-tail:]}"
-
-
-MessageText = Annotated[str, AfterValidator(shortened)]
-"""What is told to people and agents, wherever it comes from: made here, sent over the pipe, or read from disk."""
+from .texts import KeptText, MessageText, Text
 
 
 class ErrorCode(StrEnum):
@@ -60,6 +44,7 @@ class ErrorInfo(Record):
     job_id: str | None = None
     field: str | None = None
     fix: Fix | None = None
+    text: KeptText = None
 
 
 class AdAgentError(Exception):
@@ -68,13 +53,14 @@ class AdAgentError(Exception):
     def __init__(
         self,
         code: ErrorCode,
-        message: str,
+        said: Text | str,
         *,
         retry_after_seconds: int | None = None,
         job_id: str | None = None,
         field: str | None = None,
         fix: Fix | None = None,
     ) -> None:
+        message = str(said)
         super().__init__(message)
         self.info = ErrorInfo(
             code=code,
@@ -83,12 +69,18 @@ class AdAgentError(Exception):
             job_id=job_id,
             field=field,
             fix=fix,
+            text=said if isinstance(said, Text) else None,
         )
 
+    @property
+    def text(self) -> Text | None:
+        """What the message is made from."""
+        return self.info.text
 
-def invalid(message: str, *, field: str | None = None, fix: Fix | None = None) -> AdAgentError:
+
+def invalid(said: Text | str, *, field: str | None = None, fix: Fix | None = None) -> AdAgentError:
     """The error for a request that cannot be served as it stands."""
-    return AdAgentError(ErrorCode.INVALID_REQUEST, message, field=field, fix=fix)
+    return AdAgentError(ErrorCode.INVALID_REQUEST, said, field=field, fix=fix)
 
 
 class Cancelled(BaseException):

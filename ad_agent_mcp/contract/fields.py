@@ -6,6 +6,7 @@ Knows nothing about how a value is checked (ad.py, call.py) or what a step does 
 from typing import NamedTuple
 
 from .call import Call
+from .texts import Text, say
 
 
 class FieldRow(NamedTuple):
@@ -97,21 +98,19 @@ OTHER_TOOLS: dict[str, tuple[str, ...]] = {
 WIDE_AS = ("size", "image_size", "resolution", "dimensions", "canvas_size", "aspect_ratio", "ratio", "aspect")
 """What callers call width and height together."""
 
-HINTS: dict[str, str] = {
-    "prompt": "say the scene in bg_prompt, and the ad's words in text_content",
-    "description": "say the scene in bg_prompt, and the ad's words in text_content",
-    "style": "say the look of the letters in text_model_prompt, and that of the scene in bg_prompt",
+HINTS: dict[str, Text] = {
+    **dict.fromkeys(("prompt", "description"), say("contract.hint_prompt")),
+    "style": say("contract.hint_style"),
     **dict.fromkeys(
-        ("color", "colour", "text_color", "text_colour", "font_color", "letter_color"),
-        "say the colour of the letters in text_model_prompt, e.g. 'red balloon'",
+        ("color", "colour", "text_color", "text_colour", "font_color", "letter_color"), say("contract.hint_color")
     ),
     **dict.fromkeys(
         ("n", "count", "num_images", "num_outputs", "batch_size", "variants", "number_of_images"),
-        "one call makes one ad; for another proposal call again with another seed",
+        say("contract.hint_count"),
     ),
-    "font_size": "the words are made as large as their place allows; fewer words become larger",
-    "model": "which models paint is a setting of the server, AD_AGENT_PRESET",
-    "output_path": "the answer tells where the file is; AD_AGENT_OUTPUT_DIR names a folder for copies",
+    "font_size": say("contract.hint_font_size"),
+    "model": say("contract.hint_model"),
+    "output_path": say("contract.hint_output_path"),
 }
 """What callers ask `generate` for that no one argument means."""
 

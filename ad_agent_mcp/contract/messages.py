@@ -11,10 +11,11 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from .call import GenerateRequest
-from .errors import ErrorInfo, MessageText
+from .errors import ErrorInfo
 from .record import Record
 from .schemas import Check
 from .stages import EngineInfo, EngineName, Plan, Stage
+from .texts import KeptText, MessageText
 
 PROTOCOL_VERSION = 2
 MAX_FRAME_BYTES = 4 << 20
@@ -124,6 +125,7 @@ class JobNotice(Message):
     job_id: str
     code: str
     message: MessageText
+    text: KeptText = None
 
 
 class JobDone(Message):

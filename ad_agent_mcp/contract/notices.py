@@ -1,6 +1,13 @@
-"""The codes of `warnings`: what a caller is told of a job that goes on, each with when it comes."""
+"""What a caller is told of a job that goes on, and how what is stored is shown in a language."""
 
-from typing import Final
+import contextlib
+from typing import Final, TypeVar
+
+from .errors import ErrorInfo
+from .schemas import Notice
+from .texts import Language, Text, shortened
+
+_Told = TypeVar("_Told", ErrorInfo, Notice)
 
 NOTICES: Final = {
     "behind_unreadable": "letters behind the product would be hidden, and stand elsewhere",
@@ -31,3 +38,21 @@ NOTICES: Final = {
     "text_unverified": "step2_image is no stored result, so its letters cannot be checked",
     "unused_argument": "an argument speaks of a step that the job does not run",
 }
+"""The codes of `warnings`, each with when it comes."""
+
+
+def notice(code: str, text: Text) -> Notice:
+    """The notice `code` that says `text`."""
+    return Notice(code=code, message=text.en, text=text)
+
+
+def shown_in(language: Language, told: _Told) -> _Told:
+    """`told` as a client sees it: its message in `language`, without what it was made from.
+
+    What has no text, or one that this version does not know, is shown as it was stored, in English.
+    """
+    message = told.message
+    if told.text is not None and language != "en":
+        with contextlib.suppress(LookupError, ValueError):
+            message = shortened(told.text.in_(language))
+    return told.model_copy(update={"message": message, "text": None})

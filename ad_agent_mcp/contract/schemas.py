@@ -5,8 +5,9 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import ConfigDict, Field
 
-from .errors import Fix, MessageText
+from .errors import Fix
 from .record import Record
+from .texts import KeptText, MessageText
 
 LayerName = Literal["product", "cutout", "background", "shadow", "step1", "step2", "final"]
 LAYER_NAMES = get_args(LayerName)
@@ -31,6 +32,7 @@ class Notice(Record):
 
     code: str
     message: MessageText
+    text: KeptText = None
 
 
 class Check(Record):

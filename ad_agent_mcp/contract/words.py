@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, cast
 
+from .texts import Text, say
+
 LOST_CHARACTER = "\ufffd"
 """Stands for characters that could not be decoded."""
 _SHOWN = 60
@@ -48,57 +50,57 @@ _MARKS = (
 """What Markdown puts round words; the group is the words."""
 
 _SUSPECTS = (
-    (re.compile(r"\\"), "a backslash, which most Korean fonts draw as a won sign"),
+    (re.compile(r"\\"), say("contract.suspect_backslash")),
     (
         re.compile(r"\$?\{+\s*[\w .-]+\s*\}+|(?<![\w%])%(?:[sd]|\(\w+\)s)(?![A-Za-z0-9])"),
-        "a placeholder that was not filled in",
+        say("contract.suspect_placeholder"),
     ),
-    (re.compile(r"\[object Object\]|(?<![A-Za-z])(?:NaN|null|undefined)(?![A-Za-z])"), "a program's word for nothing"),
-    (re.compile(r"&[A-Za-z]\w*;|&#\w+;"), "an HTML entity"),
-    (_TAG, "an HTML tag"),
-    (re.compile(r"</?[A-Za-z가-힣][^>]*$|<\s*$"), "a lone <, maybe the rest of a tag"),
+    (re.compile(r"\[object Object\]|(?<![A-Za-z])(?:NaN|null|undefined)(?![A-Za-z])"), say("contract.suspect_nothing")),
+    (re.compile(r"&[A-Za-z]\w*;|&#\w+;"), say("contract.suspect_entity")),
+    (_TAG, say("contract.suspect_tag")),
+    (re.compile(r"</?[A-Za-z가-힣][^>]*$|<\s*$"), say("contract.suspect_lone_less")),
     (
         re.compile(r"\w\*\*\w+\*\*|\*\*\w+\*\*\w|(?<![\w*_])([*_])(?=[^\s*_])[^\n*_]+(?<=[^\s*_])\1(?![\w*_])"),
-        "Markdown marks",
+        say("contract.suspect_markdown"),
     ),
-    (re.compile(r'^\{\s*"\w+"\s*:'), "JSON"),
-    (re.compile("占쏙옙?|ï¿½"), "what is left of characters that were lost on the way"),
-    (re.compile(r"^[?\s]*\?\s*\?[?\s]*$"), "nothing but question marks, as lost characters leave them"),
+    (re.compile(r'^\{\s*"\w+"\s*:'), say("contract.suspect_json")),
+    (re.compile("占쏙옙?|ï¿½"), say("contract.suspect_lost")),
+    (re.compile(r"^[?\s]*\?\s*\?[?\s]*$"), say("contract.suspect_question_marks")),
 )
 
 
 class Words(NamedTuple):
-    """`text` as it is to be set, None without any; `mended` and `suspicious` are sentences for the caller, or empty."""
+    """`text` as it is to be set, None without any; `mended` and `suspicious` are for the caller, or None."""
 
     text: str | None
-    mended: str = ""
-    suspicious: str = ""
+    mended: Text | None = None
+    suspicious: Text | None = None
 
 
-def mended(text: str) -> Words:
-    """The words that `text` was before it was damaged on its way.
+def mended(came: str) -> Words:
+    """The words that `came` was before it was damaged on its way.
 
     Mended are escapes (`\\n`, `\\u00e9`), HTML entities and tags, Markdown marks, a backslash beside a price, and
     words that stand for no words. Mending what was mended changes nothing.
     """
-    result, done = canonical(text), dict[str, None]()
+    result, done = canonical(came), dict[str, Text]()
     for _ in range(_ROUNDS):
         before = result
-        for name, repair in _REPAIRS:
+        for damage, repair in _REPAIRS:
             if (changed := repair(result)) != result:
                 result = changed
-                done[name] = None
+                done[damage.key] = damage
         if result == before:
             break
     result = canonical(result).strip(f"{_BLANKS}\u200b\ufeff \t\n\u00a0\u3000")
     if is_blank(result):
-        shown = f" ({_shown(text)})" if done else ""
-        return Words(None, f"text_content holds nothing to see{shown}, so there are no words." if text.strip() else "")
+        if done:
+            return Words(None, say("contract.words_unseen_after", shown=_shown(came)))
+        return Words(None, say("contract.words_unseen") if came.strip() else None)
     if result.casefold() in _NO_WORDS:
-        return Words(None, f"text_content was {_shown(text)}, which was taken for no words.")
-    told = ""
-    if done:
-        told = f"text_content held {', '.join(done)}: {_shown(text)} became {_shown(result)}."
+        return Words(None, say("contract.words_none", shown=_shown(came)))
+    damages = list(done.values())
+    told = say("contract.words_mended", damages=damages, came=_shown(came), meant=_shown(result)) if done else None
     return Words(result, told, _suspicions(result))
 
 
@@ -194,26 +196,28 @@ def _from_json(text: str) -> str:
     return "\n".join(map(str, lines)) if all(isinstance(line, str | int) for line in lines) else text
 
 
-_REPAIRS: tuple[tuple[str, Callable[[str], str]], ...] = (
-    ("a list in JSON", _from_json),
-    ("backslash escapes", _unescaped),
-    ("percent escapes", _from_percent),
-    ("HTML", _from_html),
-    ("Markdown marks", _unmarked),
-    ("a backslash for the won sign", _with_won),
-    ("a byte order mark", lambda text: text.replace("\ufeff", "")),
+_REPAIRS: tuple[tuple[Text, Callable[[str], str]], ...] = (
+    (say("contract.damage_json_list"), _from_json),
+    (say("contract.damage_backslash_escapes"), _unescaped),
+    (say("contract.damage_percent_escapes"), _from_percent),
+    (say("contract.damage_html"), _from_html),
+    (say("contract.damage_markdown"), _unmarked),
+    (say("contract.damage_won"), _with_won),
+    (say("contract.damage_byte_order_mark"), lambda words: words.replace("\ufeff", "")),
 )
 
 
-def _suspicions(text: str) -> str:
+def _suspicions(words: str) -> Text | None:
     """What looks like damage in words that are kept, or nothing."""
-    found = [f"{why} ({_shown(match[0])})" for pattern, why in _SUSPECTS if (match := pattern.search(text))]
-    found += [
-        f"letters of a wrong encoding ({_shown(token)}, maybe {_shown(meant)})" for token, meant in _misread(text)
+    found = [
+        say("contract.words_suspicion", what=what, shown=_shown(match[0]))
+        for pattern, what in _SUSPECTS
+        if (match := pattern.search(words))
     ]
-    if not found:
-        return ""
-    return f"text_content was kept as it is, but it holds {'; '.join(found)}. If that was not meant, send it again."
+    found += [
+        say("contract.words_misread", shown=_shown(token), meant=_shown(meant)) for token, meant in _misread(words)
+    ]
+    return say("contract.words_suspicious", suspicions=found) if found else None
 
 
 def _misread(text: str) -> Iterator[tuple[str, str]]:

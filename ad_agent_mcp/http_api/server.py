@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode
+from ..contract.notices import shown_in
 from ..jobs.errors import out_of_files
 from ..mcp_api.server import App, open_app
 from .listener import (
@@ -206,4 +207,4 @@ async def _refused(_: Request, error: Exception) -> Response:
     if info is None:
         raise error
     status_code = error.status_code if isinstance(error, BodyRefusedError) else _STATUS_CODES.get(info.code, 400)
-    return JSONResponse({"error": info.model_dump(mode="json")}, status_code=status_code)
+    return JSONResponse({"error": shown_in("en", info).model_dump(mode="json")}, status_code=status_code)

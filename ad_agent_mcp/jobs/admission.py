@@ -11,6 +11,7 @@ from ..contract.arguments import read_arguments
 from ..contract.call import Call, GenerateRequest
 from ..contract.errors import AdAgentError, Fix, invalid
 from ..contract.fields import GENERATE, first_step, inherited
+from ..contract.notices import notice
 from ..contract.schemas import Notice
 from ..contract.words import mended
 from ..files import sha256_of
@@ -293,7 +294,7 @@ def _mend_words(draft: Prepared) -> None:
     words = mended(draft.request.text_content or "")
     draft.request = draft.request.model_copy(update={"text_content": words.text})
     said = (("text_mended", words.mended), ("text_suspicious", words.suspicious))
-    draft.notices += [Notice(code=code, message=message) for code, message in said if message]
+    draft.notices += [notice(code, words) for code, words in said if words is not None]
 
 
 def _report_unused(draft: Prepared, given: Set[str], earlier: Job | None) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from ..contract.errors import AdAgentError, ErrorCode, invalid
+from ..contract.texts import Text, say
 from ..files import folder_trouble, is_disk_full, read_small, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -82,15 +83,12 @@ class DataFolder:
         """
         noted = self.read_name(self.root / "format") or ""
         if noted.isdecimal() and int(noted) > FORMAT:
-            raise invalid(
-                f"The data folder {self.root} was written by a newer version of ad-agent-mcp (format {noted}, this one "
-                f"knows {FORMAT}). Use that version, or set AD_AGENT_DATA_DIR to another folder."
-            )
+            raise invalid(say("jobs.folder_newer", folder=self.root, found=noted, known=FORMAT))
         if noted != str(FORMAT):
             with contextlib.suppress(OSError):  # a full disk; the next start tries again
                 write_atomically(self.root / "format", str(FORMAT).encode(), durable=False)
 
-    def trouble(self) -> str | None:
+    def trouble(self) -> Text | None:
         """What is wrong with the data folder now and what to do, or None; looks, and writes nothing."""
         for folder in (self.root, *self._folders):
             try:
@@ -107,7 +105,7 @@ class DataFolder:
                 return folder_trouble(self.root, PermissionError(errno.EACCES, "read-only, or another user's"))
         return None
 
-    def exposure(self) -> str | None:
+    def exposure(self) -> Text | None:
         """A warning when other users of this machine may look into the data folder, or None."""
         try:
             mode = self.root.stat().st_mode & 0o777
@@ -115,10 +113,7 @@ class DataFolder:
             return None
         if sys.platform == "win32" or not mode & 0o077:
             return None
-        return (
-            f"Other users of this machine may look into the data folder {self.root} (mode {mode:03o}), which holds "
-            f"photos and ads. Close it: chmod 700 '{self.root}'."
-        )
+        return say("jobs.folder_exposed", folder=self.root, mode=f"{mode:03o}")
 
     def read_name(self, path: Path) -> str | None:
         """The short text in a file, such as an id, or None where there is none that can be read."""
@@ -162,9 +157,5 @@ def _put_aside(path: Path) -> None:
 def _explained(root: Path, error: OSError) -> DataFolderError:
     logger.error("the data folder: %s", error)
     if is_disk_full(error):
-        return DataFolderError(
-            ErrorCode.STORAGE_FULL,
-            "The disk that holds the data folder (AD_AGENT_DATA_DIR) is full. Free some space and call again; nothing "
-            "was started.",
-        )
+        return DataFolderError(ErrorCode.STORAGE_FULL, say("jobs.disk_full"))
     return DataFolderError(ErrorCode.ENGINE_FAILED, folder_trouble(root, error))

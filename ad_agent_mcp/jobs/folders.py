@@ -4,26 +4,20 @@ import os
 from pathlib import Path
 
 from ..config import ENV_PREFIX, Settings
-
-_FULL_PATH = (
-    "Make it, or correct the setting; a path that does not begin at the top counts from where the server starts."
-)
+from ..contract.texts import Text, say
 
 
-def folder_warnings(settings: Settings) -> list[str]:
+def folder_warnings(settings: Settings) -> list[Text]:
     """A sentence for each named folder that pictures or fonts cannot come from, or ads cannot go to."""
-    told: list[str] = []
+    told: list[Text] = []
     for name, folders in (("IMAGE_ROOTS", settings.image_roots), ("FONT_DIRS", settings.font_dirs)):
         for folder in folders:
             if not folder.is_dir():
-                told.append(f"{ENV_PREFIX}{name}: {folder} is no folder. {_FULL_PATH}")
+                told.append(say("jobs.folder_missing", setting=f"{ENV_PREFIX}{name}", folder=folder))
             elif not os.access(folder, os.R_OK | os.X_OK):
-                told.append(f"{ENV_PREFIX}{name}: {folder} may not be read by this user. Allow it, or name another.")
+                told.append(say("jobs.folder_unreadable", setting=f"{ENV_PREFIX}{name}", folder=folder))
     if settings.output_dir is not None and not _is_writable(settings.output_dir):
-        told.append(
-            f"{ENV_PREFIX}OUTPUT_DIR: ads cannot be copied to {settings.output_dir}: it is no folder that this user "
-            "may write, or the disk is read-only. Allow it, or name another."
-        )
+        told.append(say("jobs.output_unwritable", folder=settings.output_dir))
     return told
 
 

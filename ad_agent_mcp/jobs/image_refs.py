@@ -18,6 +18,7 @@ import platformdirs
 
 from ..config import Settings, own_folder
 from ..contract.errors import AdAgentError, ErrorCode, invalid
+from ..contract.texts import say
 from .in_place import open_in_place
 from .near_files import NearFiles, bare, spellings
 from .store import JobStore
@@ -72,11 +73,7 @@ class ReferenceReader:
         if re.match("data(?::|%3A)", text, re.IGNORECASE):
             return self._decode(_body_of(text, field), field)
         if re.match(r"https?://", text, re.IGNORECASE):
-            raise invalid(
-                f"{field}: web addresses are not fetched. Save the picture into {self._roots_text()} and give its "
-                "path, or upload it (POST /upload) and give the ad://assets/ URI.",
-                field=field,
-            )
+            raise invalid(say("jobs.web_address", field=field, folders=self._shown_roots()), field=field)
         if len(reference) > _LONGEST_PATH:
             return self._decode(_BARE_HEADER.sub("", text, count=1), field)
         if (path := self._find(reference)) is not None:
@@ -89,24 +86,14 @@ class ReferenceReader:
         text = unquote(text) if "%" in text else text  # base64 has none
         limit = (self._max_bytes + 2) // 3 * 4
         if len(text) > limit * 1.1 or len(text := _SPACE.sub("", text)) > limit:
-            raise invalid(
-                f"{field}: the base64 text is longer than {limit:,} characters (AD_AGENT_MAX_IMAGE_BYTES = "
-                f"{self._max_bytes:,}). Give a file path, or a smaller picture.",
-                field=field,
-            )
+            raise invalid(say("jobs.base64_too_long", field=field, characters=limit, most=self._max_bytes), field=field)
         if not _BASE64.fullmatch(text):
-            raise invalid(
-                f"{field}: neither a path inside an allowed folder, nor an ad:// URI, nor base64. "
-                f"Give the path of a picture in one of {self._roots_text()}.",
-                field=field,
-            )
+            raise invalid(say("jobs.no_reference", field=field, folders=self._shown_roots()), field=field)
         try:
             text = text.translate(_STANDARD_ALPHABET).rstrip("=")
             return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
         except binascii.Error:
-            raise invalid(
-                f"{field}: the base64 text is damaged; send it again, or give a file path.", field=field
-            ) from None
+            raise invalid(say("jobs.base64_damaged", field=field), field=field) from None
 
     def _read_own(self, uri: str, field: str) -> bytes:
         kind, _, rest = uri.removeprefix("ad://").partition("/")
@@ -120,12 +107,7 @@ class ReferenceReader:
                 path = self._store.picture(job_id, name)
         if path is not None:
             return self._read_regular(path, field)
-        raise AdAgentError(
-            ErrorCode.NOT_FOUND,
-            f"{field}: there is no picture {uri[:120]}. Pictures are ad://jobs/<job_id>/step1.png (or step2, final, "
-            "product, cutout, background, shadow) and ad://assets/<id>.",
-            field=field,
-        )
+        raise AdAgentError(ErrorCode.NOT_FOUND, say("jobs.no_own_picture", field=field, uri=uri[:120]), field=field)
 
     def _find(self, reference: str) -> Path | None:
         """What lies exactly where one of the spellings of `reference` says, resolved; None if nothing does."""
@@ -156,20 +138,16 @@ class ReferenceReader:
         if len(fits) == 1:
             logger.info("%s was found by a name that looks the same", field)
             return self._read_regular(fits[0], field)
-        near = " or ".join(repr(name) for name in search.nearest(texts[-1])) if texts else ""
-        hint = f" Did you mean {near}?" if near else ""
-        shown = bare(reference)[:200]
+        near = [repr(name) for name in search.nearest(texts[-1])] if texts else []
+        known = {"field": field, "name": repr(bare(reference)[:200]), "folders": self._shown_roots()}
         paths = (Path(os.path.realpath(path)) for text in texts for path in self._candidates(text))
         if any(self._is_inside(path) for path in paths):
-            raise invalid(
-                f"{field}: there is no file {shown!r}.{hint} Give the path of a picture in {self._roots_text()}.",
-                field=field,
-            )
-        raise invalid(
-            f"{field}: {shown!r} is not a file inside an allowed folder ({self._roots_text()}).{hint} Copy the picture "
-            "there, or add its folder to AD_AGENT_IMAGE_ROOTS.",
-            field=field,
-        )
+            told = say("jobs.no_file_but", **known, near=near) if near else say("jobs.no_file", **known)
+        elif near:
+            told = say("jobs.no_allowed_file_but", **known, near=near)
+        else:
+            told = say("jobs.no_allowed_file", **known)
+        raise invalid(told, field=field)
 
     def _read_regular(self, path: Path, field: str) -> bytes:
         """The content of `path`, which is resolved already: a link put in its place since then is refused."""
@@ -177,25 +155,22 @@ class ReferenceReader:
             descriptor = open_in_place(path)
         except OSError as error:
             raise invalid(
-                f"{field}: {path.name!r} cannot be read ({error.strerror}). Give another picture.", field=field
+                say("jobs.file_unreadable", field=field, name=repr(path.name), reason=error.strerror), field=field
             ) from error
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise invalid(f"{field}: {path.name!r} is not a regular file. Give the path of a picture.", field=field)
+                raise invalid(say("jobs.file_irregular", field=field, name=repr(path.name)), field=field)
             if status.st_size > self._max_bytes:
-                raise invalid(
-                    f"{field}: {path.name!r} has {status.st_size:,} bytes; the limit is {self._max_bytes:,} "
-                    "(AD_AGENT_MAX_IMAGE_BYTES). Save it smaller, or as JPEG.",
-                    field=field,
-                )
+                shown = {"name": repr(path.name), "count": status.st_size, "most": self._max_bytes}
+                raise invalid(say("jobs.file_too_large", field=field, **shown), field=field)
             with os.fdopen(descriptor, "rb", closefd=False) as file:  # refuses a folder, so only now
                 return file.read(self._max_bytes + 1)
         finally:
             os.close(descriptor)
 
-    def _roots_text(self) -> str:
-        return ", ".join(str(root) for root in self._roots) or "none; set AD_AGENT_IMAGE_ROOTS"
+    def _shown_roots(self) -> object:
+        return self._roots or say("jobs.no_folders")
 
 
 def _body_of(uri: str, field: str) -> str:
@@ -203,11 +178,7 @@ def _body_of(uri: str, field: str) -> str:
     uri = unquote(uri) if "%" in uri else uri
     header = _DATA_HEADER.match(uri)
     if header is None or "base64" not in (part.strip().lower() for part in header[1].split(";")):
-        raise invalid(
-            f"{field}: this data: URI does not say base64, and only such are read. Give the picture as "
-            "data:image/png;base64,..., or the path of its file.",
-            field=field,
-        )
+        raise invalid(say("jobs.no_base64_uri", field=field), field=field)
     return uri[header.end() :]
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ..contract.errors import AdAgentError, ErrorCode, Fix, invalid
 from ..contract.schemas import JobState
+from ..contract.texts import Text, say
 from .job import Job
 from .store import JobStore
 
@@ -28,7 +29,7 @@ class Latest(NamedTuple):
     """
 
     fits: Callable[[Job], bool] | None
-    missing: str
+    missing: Text
 
 
 def _is_unfinished(job: Job) -> bool:
@@ -43,33 +44,31 @@ def _is_finished(job: Job) -> bool:
     return job.status is JobState.COMPLETED
 
 
-ANY = Latest(None, "There is no job yet. Call generate with a product_image to make an ad.")
-UNFINISHED = Latest(_is_unfinished, "No job runs or waits; list_jobs shows the others.")
-WAITING = Latest(_is_waiting, "No job waits for approval; list_jobs shows what there is.")
-FINISHED = Latest(_is_finished, "No job is finished yet; status follows the latest one.")
+ANY = Latest(None, say("jobs.none_yet"))
+UNFINISHED = Latest(_is_unfinished, say("jobs.none_unfinished"))
+WAITING = Latest(_is_waiting, say("jobs.none_waiting"))
+FINISHED = Latest(_is_finished, say("jobs.none_finished"))
 
 
-def find_job_id(text: str, store: JobStore, *, field: str = "job_id") -> str:
-    """The id of the stored job that `text` names.
+def find_job_id(given: str, store: JobStore, *, field: str = "job_id") -> str:
+    """The id of the stored job that `given` names.
 
     Args:
-        text: an id in any case, with whatever is around it (blanks, quotes, `ad://jobs/`), or its beginning.
+        given: an id in any case, with whatever is around it (blanks, quotes, `ad://jobs/`), or its beginning.
         store: the jobs.
         field: the argument that it came in.
 
     Raises:
         AdAgentError: it names none, or more than one.
     """
-    spoken = text[:_MAX_CHARACTERS].strip().lower()
+    spoken = given[:_MAX_CHARACTERS].strip().lower()
     named = set(_UUID.findall(spoken))
     if len(named) == 1:
         return named.pop()
     spoken = spoken.removeprefix("ad://jobs/").strip("'\"`{}[]()<>…. ").rstrip("/")
     listing = Fix(tool="list_jobs", arguments={})
     if not _PREFIX.fullmatch(spoken):
-        raise invalid(
-            f"{text[:64]!r} is not a job id. Job ids are UUIDs; list_jobs tells them.", field=field, fix=listing
-        )
+        raise invalid(say("jobs.not_an_id", given=repr(given[:64])), field=field, fix=listing)
     beginning = spoken.replace("-", "")
     fitting = [job_id for job_id in store.job_ids() if job_id.replace("-", "").startswith(beginning)]
     if len(fitting) == 1:
@@ -77,23 +76,25 @@ def find_job_id(text: str, store: JobStore, *, field: str = "job_id") -> str:
     if not fitting:
         raise AdAgentError(
             ErrorCode.NOT_FOUND,
-            f"There is no job whose id begins with {spoken!r}. list_jobs shows the stored ones.",
+            say("jobs.no_id_begins_so", beginning=repr(spoken)),
             field=field,
             fix=listing,
         )
-    more = f" and {len(fitting) - _MAX_NAMED} more" if len(fitting) > _MAX_NAMED else ""
-    raise invalid(
-        f"{spoken!r} begins the ids of {len(fitting)} jobs: {', '.join(fitting[:_MAX_NAMED])}{more}. Give more of it.",
-        field=field,
-        fix=listing,
-    )
+    several = {"beginning": repr(spoken), "count": len(fitting), "ids": fitting[:_MAX_NAMED]}
+    if len(fitting) > _MAX_NAMED:
+        told = say("jobs.many_more_ids_begin_so", **several, more=len(fitting) - _MAX_NAMED)
+    else:
+        told = say("jobs.many_ids_begin_so", **several)
+    raise invalid(told, field=field, fix=listing)
 
 
-def which_job(text: str | None, store: JobStore, latest: Latest, read: Callable[[Iterable[str]], Iterable[Job]]) -> str:
+def which_job(
+    given: str | None, store: JobStore, latest: Latest, read: Callable[[Iterable[str]], Iterable[Job]]
+) -> str:
     """The id of the job that a call is about.
 
     Args:
-        text: what the caller says; None, or that it is the latest, names none.
+        given: what the caller says; None, or that it is the latest, names none.
         store: the jobs.
         latest: which job is meant then.
         read: the jobs with these ids, one by one, as they stand now.
@@ -101,8 +102,8 @@ def which_job(text: str | None, store: JobStore, latest: Latest, read: Callable[
     Raises:
         AdAgentError: there is no such job.
     """
-    if text is not None and text.strip().lower() not in _LATEST:
-        return find_job_id(text, store)
+    if given is not None and given.strip().lower() not in _LATEST:
+        return find_job_id(given, store)
     newest = store.latest_id()
     if latest.fits is None and newest is not None:
         return newest

@@ -13,6 +13,7 @@ from ..contract.errors import AdAgentError, ErrorCode, Fix, invalid
 from ..contract.layout import Layout
 from ..contract.messages import Inputs
 from ..contract.schemas import LAYER_NAMES
+from ..contract.texts import say
 from ..files import is_regular_file, read_small, sha256_of, write_atomically
 from .data_folder import DataFolder, telling_trouble
 
@@ -37,7 +38,7 @@ class PictureStore(DataFolder):
         """
         if not JOB_ID.fullmatch(job_id):
             raise invalid(
-                f"{job_id[:64]!r} is not a job id. Job ids are UUIDs; list_jobs tells them.",
+                say("jobs.not_an_id", given=repr(job_id[:64])),
                 field="job_id",
                 fix=Fix(tool="list_jobs", arguments={}),
             )
@@ -148,7 +149,7 @@ class PictureStore(DataFolder):
         """
         path = self.assets / asset_id
         if not ASSET_ID.fullmatch(asset_id) or not self._is_own_file(path):
-            raise AdAgentError(ErrorCode.NOT_FOUND, f"There is no uploaded picture ad://assets/{asset_id[:64]}.")
+            raise AdAgentError(ErrorCode.NOT_FOUND, say("jobs.no_upload", asset=asset_id[:64]))
         return path
 
     def _is_own_file(self, path: Path) -> bool:

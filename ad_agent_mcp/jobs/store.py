@@ -25,8 +25,10 @@ from pydantic import ValidationError
 
 from ..contract.call import GenerateRequest
 from ..contract.errors import AdAgentError, ErrorCode, Fix, invalid
+from ..contract.notices import notice
 from ..contract.schemas import LAYER_NAMES, JobState, Notice
 from ..contract.stages import EngineName
+from ..contract.texts import Text, say
 from ..files import is_disk_full, is_regular_file, read_small, sync_folder, write_atomically
 from .data_folder import telling_trouble
 from .job import Job
@@ -67,13 +69,11 @@ class JobStore(PictureStore):
             self.clear_names()
         except OSError as error:
             if is_disk_full(error):
-                raise AdAgentError(
-                    ErrorCode.STORAGE_FULL, f"The disk of the data folder {root} is full; free some space on it."
-                ) from error
+                raise AdAgentError(ErrorCode.STORAGE_FULL, say("jobs.disk_full_at_start", folder=root)) from error
             raise _unwritable(Path(error.filename or root), error.strerror) from error
         for folder in (root, self.jobs, self.active, self.steps, self.assets, self.locks):
             if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-                raise _unwritable(folder, "it belongs to somebody else, or the disk is read-only")
+                raise _unwritable(folder, say("jobs.folder_of_another"))
         self.claim_format()
 
     @telling_trouble
@@ -145,7 +145,7 @@ class JobStore(PictureStore):
                 self.job_ids()  # tells why, unless it can be made again
             raise AdAgentError(
                 ErrorCode.NOT_FOUND,
-                f"There is no job {job_id}. list_jobs shows the stored ones.",
+                say("jobs.no_such_job", job_id=job_id),
                 job_id=job_id,
                 field="job_id",
                 fix=Fix(tool="list_jobs", arguments={}),
@@ -153,17 +153,17 @@ class JobStore(PictureStore):
         except OSError as error:
             if error.errno in _OF_THE_PROCESS:
                 raise
-            raise self._unreadable(job_id, f"cannot be read ({error.strerror})") from error
+            raise self._unreadable(job_id, say("jobs.unreadable_refused", reason=error.strerror)) from error
         try:
             job = Job.model_validate_json(content)
         except ValidationError as error:
             faults = error.errors(include_input=False, include_url=False, include_context=False)
             logger.error("job %s is unreadable: %s", job_id, faults[:5])  # its words are not for the log
             is_cut = faults[0]["type"] == "json_invalid"
-            what = "is damaged or cut off" if is_cut else "was written by another version, or changed by hand"
+            what = say("jobs.unreadable_damaged" if is_cut else "jobs.unreadable_foreign")
             raise self._unreadable(job_id, what, is_damaged=True) from None
         if job.id != job_id:
-            raise self._unreadable(job_id, f"is that of job {job.id[:64]}", is_damaged=True)
+            raise self._unreadable(job_id, say("jobs.unreadable_of_another", job_id=job.id[:64]), is_damaged=True)
         if job.status.is_terminal:
             self.over[job_id] = job.status
         return job
@@ -187,16 +187,13 @@ class JobStore(PictureStore):
                 created_at=min(created_at(job_id), time.time()),
             )
 
-    def _unreadable(self, job_id: str, what: str, *, is_damaged: bool = False) -> UnreadableJobError:
+    def _unreadable(self, job_id: str, what: Text, *, is_damaged: bool = False) -> UnreadableJobError:
         held = [name for name in LAYER_NAMES if self.layer(job_id, name) is not None]
-        there = f"its folder still holds the pictures {', '.join(held)}" if held else "its folder holds no picture"
-        usable = ", which can be given to a new job (" + f"ad://jobs/{job_id}/{held[-1]}.png)" if held else ""
-        error = UnreadableJobError(
-            ErrorCode.ENGINE_FAILED,
-            f"The file job.json of job {job_id} {what}. Other jobs are unharmed; {there}{usable}. "
-            f"'ad-agent-mcp jobs rm {job_id}' removes it.",
-            job_id=job_id,
-        )
+        if held:
+            told = say("jobs.job_unreadable_pictures", job_id=job_id, what=what, held=held, last=held[-1])
+        else:
+            told = say("jobs.job_unreadable", job_id=job_id, what=what)
+        error = UnreadableJobError(ErrorCode.ENGINE_FAILED, told, job_id=job_id)
         error.is_damaged = is_damaged
         return error
 
@@ -267,21 +264,15 @@ class JobStore(PictureStore):
             write_atomically(folder / f"ad-{job_id}.png", picture, durable=False)
         except OSError as error:
             logger.warning("the ad was not copied to %s: %s", folder, error, extra={"job_id": job_id})
-            return Notice(
-                code="copy_failed",
-                message=f"The ad was not copied to {folder} ({error.strerror}); it is kept with its job. Set "
-                "AD_AGENT_OUTPUT_DIR to a folder that may be written, and that has room.",
-            )
+            return notice("copy_failed", say("jobs.copy_failed", folder=folder, reason=error.strerror))
         return None
 
 
-def _unwritable(folder: Path, why: str | None) -> AdAgentError:
+def _unwritable(folder: Path, why: Text | str | None) -> AdAgentError:
     """The refusal of a data folder, with the remedy for who runs the server."""
-    user = f" (id {os.getuid()}): `sudo chown -R {os.getuid()} {folder}`" if sys.platform != "win32" else ""
-    return invalid(
-        f"The data folder {folder} cannot be written ({why}). Give it to this user{user}, or set AD_AGENT_DATA_DIR to "
-        "a folder that this user may write."
-    )
+    if sys.platform == "win32":
+        return invalid(say("jobs.folder_unwritable", folder=folder, reason=why))
+    return invalid(say("jobs.folder_unwritable_chown", folder=folder, reason=why, user=os.getuid()))
 
 
 def _link(source: Path, target: Path) -> None:

@@ -63,14 +63,14 @@ class AppContext:
         metrics = await anyio.to_thread.run_sync(self.monitor.sample)
         worker, current = self.service.worker, self.service.current
         ready = worker.ready
-        warnings = await anyio.to_thread.run_sync(folder_warnings, self.service.settings)
+        warnings = [str(told) for told in await anyio.to_thread.run_sync(folder_warnings, self.service.settings)]
         if worker.is_failing:
             warnings.append("The worker keeps dying; the log (stderr) says why.")
         if worker.engine_warning is not None:
             warnings.append(worker.engine_warning)
         trouble = await anyio.to_thread.run_sync(self.store.trouble)
         exposure = await anyio.to_thread.run_sync(self.store.exposure)
-        warnings += [told for told in (trouble, exposure) if told is not None]
+        warnings += [str(told) for told in (trouble, exposure) if told is not None]
         return HealthReport(
             status="degraded" if worker.is_failing or trouble is not None else "ok",
             gpu_available=bool(metrics.gpu_info),

@@ -5,8 +5,10 @@ import base64
 from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
 from pydantic import BaseModel
 
-from ..contract.errors import ErrorCode, ErrorInfo, shortened
+from ..contract.errors import ErrorCode, ErrorInfo
+from ..contract.notices import shown_in
 from ..contract.schemas import JobState
+from ..contract.texts import Language, shortened
 from .views import JobStatus, dump
 
 MAX_MESSAGE_BYTES = 900_000
@@ -41,8 +43,9 @@ def data_result(data: BaseModel, text: str) -> CallToolResult:
     )
 
 
-def error_result(info: ErrorInfo) -> CallToolResult:
+def error_result(info: ErrorInfo, language: Language = "en") -> CallToolResult:
     """A failure as a tool result: the text says what to do next, the data holds the code."""
+    info = shown_in(language, info)
     text = f"{info.code}: {info.message}"
     if info.fix is not None:
         text += f"\nNext: call {info.fix.tool} with {info.fix.arguments}."

@@ -12,9 +12,11 @@ from typing import Any, Literal, cast
 from pydantic import BaseModel, Field
 
 from ..contract.call import GenerateRequest
-from ..contract.errors import ErrorInfo, shortened
+from ..contract.errors import ErrorInfo
+from ..contract.notices import shown_in
 from ..contract.schemas import Check, JobState, Notice
 from ..contract.stages import STAGES
+from ..contract.texts import Language, shortened
 from ..hardware import SystemMetrics
 from ..jobs.job import Job
 from ..jobs.store import JobStore
@@ -78,9 +80,12 @@ def row_text(row: dict[str, Any]) -> str:
     return f"{row['job_id']} {row['created_at'][:16]}Z {state}, {row['width']} x {row['height']}: {words}"
 
 
-def job_status(job: Job, *, store: JobStore, locate: FileLocator, metrics: SystemMetrics | None) -> JobStatus:
+def job_status(
+    job: Job, *, store: JobStore, locate: FileLocator, metrics: SystemMetrics | None, language: Language = "en"
+) -> JobStatus:
     """`job` as clients see it."""
     now = time.time()
+    error = shown_in(language, job.error) if job.error else None
     there = {name: _has_result(job, step, store) for step, name in RESULTS.items()}
     return JobStatus(
         job_id=job.id,
@@ -101,9 +106,9 @@ def job_status(job: Job, *, store: JobStore, locate: FileLocator, metrics: Syste
         files={name: locate(job.id, name) if there[name] else None for name in RESULTS.values()},
         engine=job.engine,
         created_at=_created_at(job),
-        warnings=list(job.warnings[:MAX_ENTRIES]),
+        warnings=[shown_in(language, notice) for notice in job.warnings[:MAX_ENTRIES]],
         checks=list(job.checks[:MAX_ENTRIES]),
-        error=job.error,
+        error=error,
     )
 
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from PIL import Image, ImageChops, ImageCms, ImageOps
 
 from ..contract.errors import AdAgentError, ErrorCode, invalid
+from ..contract.texts import TextError, say
 from .headers import is_heic, stated_size, told_colour_codes
 from .jpeg import MAX_SCANS, JpegStream, TooManyScansError
 from .png import SIGNATURE, Png, read_png
@@ -77,8 +78,12 @@ def decoding(width: int, height: int) -> Generator[None]:
         except MemoryError as error:
             raise AdAgentError(
                 ErrorCode.OUT_OF_MEMORY,
-                f"There is too little memory for a picture of {width} x {height} pixels (about "
-                f"{_BYTES_PER_PIXEL * width * height >> 20:,} MB). Send a smaller one, or try again when less runs.",
+                say(
+                    "media.too_little_memory",
+                    width=width,
+                    height=height,
+                    megabytes=_BYTES_PER_PIXEL * width * height >> 20,
+                ),
             ) from error
 
 
@@ -94,11 +99,7 @@ def check_picture(data: bytes, limits: PictureLimits, *, field: str) -> PictureI
         AdAgentError: `invalid_request`; the message names the limit and what to do. `out_of_memory`.
     """
     if len(data) > limits.max_bytes:
-        raise invalid(
-            f"The picture has {len(data):,} bytes; the limit is {limits.max_bytes:,}. "
-            "Save it as JPEG or WebP, or make it smaller.",
-            field=field,
-        )
+        raise invalid(say("media.too_many_bytes", count=len(data), most=limits.max_bytes), field=field)
     width, height = stated_size(data) or (0, 0)
     _require_size(width, height, limits, field=field)
     with decoding(width, height):
@@ -107,13 +108,9 @@ def check_picture(data: bytes, limits: PictureLimits, *, field: str) -> PictureI
         width, height = image.size
         _require_size(width, height, limits, field=field)
         if min(width, height) < MIN_SIDE_PX:
-            raise invalid(
-                f"The picture is {width} x {height} pixels; each side must be at least {MIN_SIDE_PX}. Send a larger "
-                "one.",
-                field=field,
-            )
+            raise invalid(say("media.too_few_pixels", width=width, height=height, least=MIN_SIDE_PX), field=field)
         if image.format != "HEIF" and getattr(image, "n_frames", 1) > 1:  # a HEIC's further pictures are no frames
-            raise invalid("The picture is animated. Send a single frame as PNG, JPEG, WebP or AVIF.", field=field)
+            raise invalid(say("media.animated"), field=field)
         opened.load(field=field, is_check=True)
         is_sideways = _turn_of(image) in _SIDEWAYS
     return PictureInfo(height, width) if is_sideways else PictureInfo(width, height)
@@ -169,7 +166,7 @@ class _Opened(NamedTuple):
             if is_check and source.other is not None:
                 with Image.open(io.BytesIO(source.other), formats=("JPEG",)) as other:
                     if ImageChops.difference(self.image, other).getbbox(alpha_only=False) is not None:
-                        raise ValueError("parts of its data are missing")
+                        raise TextError(say("media.jpeg_parts_missing"))
         except _DECODE_ERRORS as error:
             raise _damaged(error, field=field) from error
 
@@ -178,11 +175,7 @@ def _open(data: bytes, *, field: str | None) -> _Opened:
     formats: list[str] = list(FORMATS)
     if is_heic(data):
         if importlib.util.find_spec("pillow_heif") is None:
-            raise invalid(
-                "HEIC pictures need an optional plug-in. Convert the picture to JPEG or PNG, or install the plug-in "
-                "where the server runs: pip install 'ad-agent-mcp[heic]'.",
-                field=field,
-            )
+            raise invalid(say("media.heic"), field=field)
         importlib.import_module("pillow_heif").register_heif_opener()
         formats.append("HEIF")
     png = None
@@ -194,18 +187,11 @@ def _open(data: bytes, *, field: str | None) -> _Opened:
             source = JpegStream(data) if data.startswith(b"\xff\xd8") else io.BytesIO(data)
         image = Image.open(source, formats=formats)
     except TooManyScansError as error:
-        raise invalid(
-            f"The JPEG has more than {MAX_SCANS} scans, the limit of what is decoded. Save it again as an ordinary "
-            "JPEG.",
-            field=field,
-        ) from error
+        raise invalid(say("media.jpeg_scans", most=MAX_SCANS), field=field) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise invalid("The picture has far too many pixels to be decoded. Make it smaller.", field=field) from error
+        raise invalid(say("media.far_too_many_pixels"), field=field) from error
     except Image.UnidentifiedImageError as error:
-        raise invalid(
-            "The file is not a picture in an accepted format (PNG, JPEG, WebP, AVIF). Convert it to one of these.",
-            field=field,
-        ) from error
+        raise invalid(say("media.unknown_format"), field=field) from error
     except _DECODE_ERRORS as error:
         raise _damaged(error, field=field) from error
     codes = told_colour_codes(data)
@@ -294,13 +280,10 @@ def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
 def _require_size(width: int, height: int, limits: PictureLimits, *, field: str) -> None:
     if max(width, height) > limits.max_side or width * height > limits.max_pixels:
         raise invalid(
-            f"The picture is too large: {width} x {height} pixels; the limits are {limits.max_side:,} pixels a side "
-            f"and {limits.max_pixels:,} pixels in all. Make it smaller.",
+            say("media.too_many_pixels", width=width, height=height, side=limits.max_side, pixels=limits.max_pixels),
             field=field,
         )
 
 
 def _damaged(error: BaseException, *, field: str | None) -> AdAgentError:
-    return invalid(
-        f"The picture is damaged or cut off and cannot be decoded whole ({error}). Send it again.", field=field
-    )
+    return invalid(say("media.damaged", reason=error), field=field)

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pydantic import BaseModel
 
 from ..contract.errors import invalid
+from ..contract.texts import say
 from .encode import encode_picture
 
 logger = logging.getLogger(__name__)
@@ -89,8 +90,9 @@ class FontCatalog:
         nearest = [alike[one] for one in difflib.get_close_matches(wanted, alike, n=9, cutoff=0.4)]
         likely = fit if wanted else list[str]()
         near = list(dict.fromkeys([*likely, *nearest]))[:3] or list(self._listed)[:3]
-        hint = f" Nearest: {', '.join(near)}." if near else ""
-        raise invalid(f"There is no font {called[:200]!r}.{hint} `fonts` lists all.", field="font_name")
+        shown = repr(called[:200])
+        told = say("media.no_font_but", called=shown, near=near) if near else say("media.no_font", called=shown)
+        raise invalid(told, field="font_name")
 
     def path_of(self, name: str) -> Path:
         """The file of the font `name`.

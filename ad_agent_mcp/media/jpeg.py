@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
+from ..contract.texts import TextError, say
 from .headers import APP2, EOI, SOS, segments
 
 MAX_SCANS = 64
@@ -53,7 +54,7 @@ class JpegStream(io.BytesIO):
             self._edge = len(whole) - min(_SURPLUS_BYTES, len(parts[coded[-1]][1]))
             whole += _LOOKAHEAD
         elif not has_end:
-            raise ValueError("its end is missing")
+            raise TextError(say("media.jpeg_no_end"))
         else:
             whole += end
         super().__init__(whole)
@@ -68,7 +69,7 @@ class JpegStream(io.BytesIO):
     def require_read_up(self) -> None:
         """Raises ValueError when the decoder was done long before the data ended."""
         if self.tell() <= self._edge:
-            raise ValueError("its data does not fit the picture")
+            raise TextError(say("media.jpeg_other_size"))
 
 
 def _parts_of(data: bytes) -> tuple[list[tuple[bool, bytes]], int, int, bool]:
@@ -99,9 +100,9 @@ def _parts_of(data: bytes) -> tuple[list[tuple[bool, bytes]], int, int, bool]:
             parts += _runs(data[start:follows])
             last = follows
         elif 0x02 <= marker < 0xC0:
-            raise ValueError("there is something else amid its data")
+            raise TextError(say("media.jpeg_foreign"))
     if not scans or any(bits for of_component in unknown_bits.values() for bits in of_component):
-        raise ValueError("parts of its data are missing")
+        raise TextError(say("media.jpeg_parts_missing"))
     return [part for part in parts if part[1]], frame, scans, has_end
 
 
@@ -118,7 +119,7 @@ def _runs(coded: bytes) -> list[tuple[bool, bytes]]:
     """Coded data parted before each restart mark."""
     marks = list(_RESTART.finditer(coded))
     if [mark[1][0] & 7 for mark in marks] != [k % 8 for k in range(len(marks))]:
-        raise ValueError("parts of its data are missing")
+        raise TextError(say("media.jpeg_parts_missing"))
     cuts = [0, *(mark.start() for mark in marks), len(coded)]
     return [(True, coded[start:end]) for start, end in pairwise(cuts)]
 
@@ -127,7 +128,7 @@ def _take_scan(frame: int, header: bytes, unknown_bits: dict[int, list[int]]) ->
     """Note how many bits of the coefficients of a scan's components are unknown after it."""
     count = header[0] if header else 0
     if len(header) < 4 + 2 * count:
-        raise ValueError("its header is cut off")
+        raise TextError(say("media.jpeg_header_cut"))
     first, last, shift = 0, 63, 0
     if frame == _PROGRESSIVE:
         first, last, shift = header[-3], min(63, header[-2]), header[-1] & 15

@@ -7,6 +7,7 @@ alone, and the rest is read here.
 import zlib
 from typing import NamedTuple
 
+from ..contract.texts import TextError, say
 from .profiles import coded_profile, gamma_profile
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -53,7 +54,7 @@ def read_png(data: bytes) -> Png:
         is_whole = zlib.crc32(body, zlib.crc32(kind)) == int.from_bytes(data[end - 4 : end], "big")
         is_critical = not kind[0] & 0x20
         if is_critical and not is_whole:
-            raise ValueError("a checksum is wrong")
+            raise TextError(say("media.png_checksum"))
         is_text = kind in (b"tEXt", b"zTXt", b"iTXt") and _is_useful(kind, body) and kind not in seen
         is_kept = kind in _PICTURE or is_text or (kind == b"tRNS" and _header(seen)[1] == _PALETTE)
         if is_critical or (is_kept and is_whole):
@@ -64,7 +65,7 @@ def read_png(data: bytes) -> Png:
         if kind == b"IEND":
             break
     else:
-        raise ValueError(f"it is in more than {MAX_CHUNKS:,} pieces")
+        raise TextError(say("media.png_pieces", most=MAX_CHUNKS))
     depth, colours = _header(seen)
     return Png(bytes(kept), _profile(seen), _key(seen.get(b"tRNS", b""), depth, colours), depth)
 

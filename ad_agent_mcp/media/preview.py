@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from ..contract.errors import AdAgentError, ErrorCode
+from ..contract.texts import say
 from .decode import decoding
 from .encode import PictureFormat, encode_picture
 
@@ -42,9 +43,7 @@ def encode_fitting(path: Path, *, max_side: int | None, picture_format: PictureF
                 image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
             return _fitting(image, picture_format, max_bytes)
     except _DAMAGE as error:
-        raise AdAgentError(
-            ErrorCode.NOT_FOUND, f"The picture {path.stem} is damaged and cannot be read; make it again."
-        ) from error
+        raise AdAgentError(ErrorCode.NOT_FOUND, say("media.layer_damaged", name=path.stem)) from error
 
 
 def _fitting(image: Image.Image, picture_format: PictureFormat, max_bytes: int) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..contract.errors import invalid
+from ..contract.texts import say
 from .families.birefnet import BIREFNET
 from .families.flux1 import FLUX1
 from .families.sdxl import SDXL
@@ -64,5 +65,5 @@ def preset_named(name: str) -> Preset:
         AdAgentError: `invalid_request`; there is none of that name.
     """
     if name not in PRESETS:
-        raise invalid(f"AD_AGENT_PRESET: there is no preset {name!r}; choose one of {', '.join(PRESETS)}")
+        raise invalid(say("models.no_preset", name=repr(name), presets=list(PRESETS)))
     return PRESETS[name]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..contract.errors import AdAgentError, ErrorCode
+from ..contract.texts import Text, say
 from ..files import is_disk_full
 from .library import INSTALL, UNFINISHED, Location, ModelLibrary, unavailable, wanted_files
 from .preset import Component, Preset
@@ -41,15 +42,15 @@ def fetch(library: ModelLibrary, preset: Preset, role: str, *, progress: Progres
         return location.folder
     except FileNotFoundError as missing:
         if location.repo is None:
-            raise unavailable(f"{location.folder} is not such a model: {missing}") from None
+            raise unavailable(say("models.not_such_model", name=location.folder, missing=missing)) from None
         repo = location.repo
     if library.offline:
-        raise unavailable(f"{location.name} is not here, and AD_AGENT_OFFLINE=1 forbids downloading it")
+        raise unavailable(say("models.offline", name=location.name))
     try:
         from huggingface_hub import HfApi, constants
         from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage] -- the one it raises
     except ImportError:
-        raise unavailable(f"Downloading needs huggingface_hub: {INSTALL}") from None
+        raise unavailable(say("models.needs_hub_library", install=INSTALL)) from None
     constants.HF_HUB_DISABLE_TELEMETRY = True
     try:
         info = HfApi().model_info(repo, revision=location.revision, files_metadata=True)
@@ -62,9 +63,8 @@ def fetch(library: ModelLibrary, preset: Preset, role: str, *, progress: Progres
         missing = [name for name in names if not (location.folder / name).is_file()]
         coming = sum(sizes[name] - _size(_part(location, name)) for name in missing)
         if coming > (free := shutil.disk_usage(library.models_dir).free):
-            raise _no_room(
-                library.models_dir, f" {coming / 1e9:.1f} GB are still to come, and {free / 1e9:.1f} GB are free."
-            )
+            told = say("models.no_room_for", folder=library.models_dir, coming=coming / 1e9, free=free / 1e9)
+            raise AdAgentError(ErrorCode.STORAGE_FULL, told)
         wanted = sum(sizes.values())
         here = wanted - sum(sizes[name] for name in missing)
         most = 0
@@ -79,7 +79,7 @@ def fetch(library: ModelLibrary, preset: Preset, role: str, *, progress: Progres
             here += sizes[name]
     except (HTTPError, OSError) as error:
         if isinstance(error, OSError) and is_disk_full(error):
-            raise _no_room(library.models_dir) from error
+            raise AdAgentError(ErrorCode.STORAGE_FULL, say("models.no_room", folder=library.models_dir)) from error
         raise unavailable(_explain(error, location, preset, constants.ENDPOINT)) from error
     progress(wanted, wanted)
     return location.folder
@@ -89,42 +89,26 @@ def _choose(names: Iterable[str], components: Iterable[Component], location: Loc
     try:
         return sorted({name for component in components for name in wanted_files(names, component)})
     except FileNotFoundError as missing:
-        raise unavailable(f"{location.name} is not such a model: {missing}") from None
+        raise unavailable(say("models.not_such_model", name=location.name, missing=missing)) from None
 
 
-def _explain(error: Exception, location: Location, preset: Preset, hub: str) -> str:
+def _explain(error: Exception, location: Location, preset: Preset, hub: str) -> Text:
     """What went wrong with the hub, and what to do."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     published = preset.source(location.role)
-    page = f"{hub}/{location.repo}"
     is_gated = isinstance(error, GatedRepoError) or (published.is_gated and published.repo == location.repo)
     status = getattr(getattr(error, "response", None), "status_code", None)
     if is_gated and status in (401, 403, 404):
-        return (
-            f"{location.repo} is given only to those who accept its terms: log in at {page} and accept them, make a "
-            "read token under Settings > Access Tokens, then run `hf auth login` (or set HF_TOKEN) and fetch again."
-        )
+        return say("models.gated", repo=location.repo, page=f"{hub}/{location.repo}")
     setting = f"AD_AGENT_{location.role.upper()}_MODEL"
     if isinstance(error, RevisionNotFoundError):
-        return f"{location.repo} has no revision {location.revision!r}; correct {setting}"
+        return say("models.no_revision", repo=location.repo, revision=repr(location.revision), setting=setting)
     if isinstance(error, RepositoryNotFoundError):
-        return (
-            f"{location.repo} was not found at {hub}, or is private; correct {setting}, or log in with `hf auth login`"
-        )
+        return say("models.no_repository", repo=location.repo, hub=hub, setting=setting)
     if status is not None:
-        return f"{hub} answered {status} for {location.repo}; try again later. What has arrived is kept"
-    return (
-        f"{hub} cannot be reached ({type(error).__name__}); check the network and fetch again: what has arrived is "
-        f"kept. Or copy the model here and set {setting} to its folder"
-    )
-
-
-def _no_room(folder: Path, detail: str = "") -> AdAgentError:
-    return AdAgentError(
-        ErrorCode.STORAGE_FULL,
-        f"The disk of {folder} has not enough room.{detail} Free some, or set AD_AGENT_MODELS_DIR to another disk.",
-    )
+        return say("models.hub_refused", hub=hub, status=status, repo=location.repo)
+    return say("models.hub_unreachable", hub=hub, reason=type(error).__name__, setting=setting)
 
 
 def _part(location: Location, name: str) -> Path:

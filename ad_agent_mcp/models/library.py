@@ -17,12 +17,13 @@ import platformdirs
 
 from ..config import Settings, own_folder
 from ..contract.errors import AdAgentError, ErrorCode
+from ..contract.texts import Text, TextError, say
 from ..files import write_atomically
 from .preset import GIB, Component, Preset, Source
 
 FORMAT = 1
 """Of the prepared files; a component prepared in another format is stale."""
-INSTALL = "in the checkout, run pip install -c constraints.txt '.[diffusion]'"
+INSTALL = say("models.install")
 """How the model libraries come here, in the versions that were tested."""
 UNFINISHED = ".incomplete"
 """Ends the name of a file that is not whole."""
@@ -39,6 +40,14 @@ class State(StrEnum):
     STALE = "stale"
     FETCHED = "fetched"
     PREPARED = "prepared"
+
+
+class MissingFilesError(FileNotFoundError):
+    """Raised when a source has not all the files that a component is made of; `text` names one."""
+
+    def __init__(self, told: Text) -> None:
+        super().__init__(told)
+        self.text = told
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,7 @@ class ModelLibrary:
             return Location(role, name, None, "", folder, self.models_dir / "prepared" / key)
         if (match := _HUB_ID.fullmatch(name)) is None:
             setting = f"AD_AGENT_{role.upper()}_MODEL"
-            raise ValueError(f"{setting}: {name!r} is neither a folder nor owner/name[@revision] on the hub")
+            raise TextError(say("models.no_such_source", setting=setting, name=repr(name)))
         repo = match[1]
         wanted = match[2] or (published.revision if repo == published.repo else "main")
         revision = str(_read_json(self._pins).get(f"{repo}@{wanted}", wanted))
@@ -161,7 +170,8 @@ class ModelLibrary:
         """
         component = next(component for component in preset.components if component.name == name)
         if (state := self.state(preset, component)) is not State.PREPARED:
-            raise unavailable(f"The model {name} of preset {preset.name} is {state}. {remedy(preset, [state])}")
+            do = remedy(preset, [state])
+            raise unavailable(say("models.not_prepared", name=name, preset=preset.name, state=state, remedy=do))
         return self.locate(preset, component.role).prepared / name
 
     def config(self, preset: Preset, name: str) -> dict[str, Any]:
@@ -186,7 +196,7 @@ class ModelLibrary:
         """The files of a source that `component` is made of, configuration first.
 
         Raises:
-            FileNotFoundError: some are missing; names one.
+            MissingFilesError: some are missing; names one.
         """
         folder = location.folder / component.subfolder
         here = [path.relative_to(location.folder).as_posix() for path in folder.glob("*")]
@@ -219,37 +229,37 @@ def wanted_files(names: Iterable[str], component: Component) -> list[str]:
         component: what is wanted.
 
     Raises:
-        FileNotFoundError: some are missing; says which.
+        MissingFilesError: some are missing; says which.
     """
     prefix = f"{component.subfolder}/" if component.subfolder else ""
     here = sorted(path.name for path in map(PurePosixPath, names) if path.parent == PurePosixPath(component.subfolder))
     if not component.network:
         if found := [name for name in here if name.endswith(_COPIED)]:
             return [prefix + name for name in found]
-        raise FileNotFoundError(f"{prefix or 'the folder'} is missing or empty")
+        raise MissingFilesError(say("models.folder_empty", folder=prefix) if prefix else say("models.the_folder_empty"))
     config = [name for name in here if name == "config.json"]
     if not config and component.network != "BiRefNet":
-        raise FileNotFoundError(f"{prefix}config.json is missing")
+        raise MissingFilesError(say("models.file_missing", file=f"{prefix}config.json"))
     weights = [match for name in here if (match := _WEIGHTS.fullmatch(name))]
     for variant in (".fp16", None) if component.dtype == "float16" else (None, ".fp16"):
         shards = [match for match in weights if match[1] == variant]
         if shards and len(shards) == int(shards[0][2] or 1):
             return [prefix + name for name in (*config, *(shard[0] for shard in shards))]
     pickled = any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in here)
-    why = "its weights are pickles, which may run code: convert them to safetensors" if pickled else "no whole weights"
-    raise FileNotFoundError(f"{prefix or component.name}: {why}")
+    raise MissingFilesError(
+        say("models.pickled_weights" if pickled else "models.no_whole_weights", where=prefix or component.name)
+    )
 
 
-def remedy(preset: Preset, states: Iterable[State]) -> str:
+def remedy(preset: Preset, states: Iterable[State]) -> Text:
     """What to do about components that are not prepared."""
     needs_fetch = State.ABSENT in states
-    fetch = f"`ad-agent-mcp models fetch --preset {preset.name}`, then "
-    return f"Run {fetch if needs_fetch else ''}`ad-agent-mcp models prepare --preset {preset.name}`."
+    return say("models.fetch_and_prepare" if needs_fetch else "models.prepare", preset=preset.name)
 
 
-def unavailable(message: str) -> AdAgentError:
+def unavailable(said: Text | str) -> AdAgentError:
     """The error for a model that cannot be used as things are."""
-    return AdAgentError(ErrorCode.MODEL_UNAVAILABLE, message)
+    return AdAgentError(ErrorCode.MODEL_UNAVAILABLE, said)
 
 
 def _is_whole(path: Path) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..contract.stages import Stage
+from ..contract.texts import Text, say
 from .preset import GIB, MEGAPIXEL, Preset
 from .schedule import Part, Schedule, Step
 
@@ -43,7 +44,7 @@ class MemoryPlan:
     stages: tuple[StagePlan, ...]
     host_bytes: int
     verdict: Verdict
-    why: str
+    why: Text
 
 
 def vram_budget(setting_gb: float | None, free_bytes: int) -> int:
@@ -86,21 +87,20 @@ def plan_memory(
     for step in steps:
         if step.moves.lacking_bytes:
             needed = (vram_budget + step.moves.lacking_bytes) / GIB
-            why = f"{step.use.stage} needs {needed:.1f} GiB on the device, and {vram_budget / GIB:.1f} GiB may be used"
+            why = say("models.plan_lacks", stage=step.use.stage, needed=needed, budget=vram_budget / GIB)
             return MemoryPlan((), 0, "does_not_fit", why)
     plans = [_stage(step, schedule, index, is_jit=is_jit) for index, step in enumerate(steps)]
     returning = {part for step in steps for part in (*step.moves.loaded, *step.ahead)}
     streamed = {part for index in range(len(uses)) for part in schedule.streamed(index)}
     copies = [] if is_jit else schedule.host_copies(host_budget)
     moved = sum(plan.moves_in_bytes for plan in plans)
-    why = f"{moved / GIB:.1f} GiB are moved to the device in every job"
-    if not returning:
-        why = f"models stay on the device; {moved / GIB:.1f} GiB pass through it in every job"
+    why = say("models.plan_moves" if returning else "models.plan_stays", moved=moved / GIB)
     if is_jit:
-        why += ", all of them read from disk"
+        why = say("models.plan_from_disk", plan=why)
     elif lacking := sorted((returning | streamed) - set(copies)):
         models = dict.fromkeys(schedule.parts[part].model for part in lacking)
-        why += f", {schedule.size(lacking) / GIB:.1f} GiB of which are read from disk: {', '.join(models)}"
+        lacking_gib = schedule.size(lacking) / GIB
+        why = say("models.plan_partly_from_disk", plan=why, lacking=lacking_gib, models=list(models))
     verdict = "fits_with_moves" if returning else "fits"
     return MemoryPlan(tuple(plans), schedule.size(copies), verdict, why)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..config import EngineChoice, Settings
 from ..contract.errors import AdAgentError
 from ..contract.stages import EngineName
+from ..contract.texts import Text, say
 from ..hardware import Machine
 from .catalog import preset_named
 from .library import INSTALL, ModelLibrary, State, remedy
@@ -29,7 +30,7 @@ class Choice:
     """
 
     engine: EngineName
-    reason: str
+    reason: Text
     is_ready: bool = True
 
 
@@ -39,7 +40,9 @@ def engine_here(settings: Settings, machine: Machine) -> Choice:
         return choose_engine(settings, machine)
     except (AdAgentError, ValueError) as error:
         is_auto = settings.engine is EngineChoice.AUTO
-        return Choice(EngineName.DRAFT if is_auto else EngineName.DIFFUSION, f"{error}.", is_ready=is_auto)
+        return Choice(
+            EngineName.DRAFT if is_auto else EngineName.DIFFUSION, say("models.refused", reason=error), is_ready=is_auto
+        )
 
 
 def choose_engine(settings: Settings, machine: Machine) -> Choice:
@@ -50,27 +53,25 @@ def choose_engine(settings: Settings, machine: Machine) -> Choice:
         ValueError: the setting of a model makes no sense.
     """
     if settings.engine is EngineChoice.DRAFT:
-        return Choice(EngineName.DRAFT, "AD_AGENT_ENGINE=draft: a job makes its ad on the CPU, in a few seconds.")
+        return Choice(EngineName.DRAFT, say("models.chosen_draft"))
     preset = preset_named(settings.preset)
     library = ModelLibrary(settings)
     if absent := [name for name in LIBRARIES if find_spec(name) is None]:
-        obstacle = f"{', '.join(absent)} not installed: {INSTALL}."
+        obstacle = say("models.not_installed", names=absent, install=INSTALL)
     elif machine.gpu is None and settings.engine is EngineChoice.AUTO:
-        obstacle = "no NVIDIA GPU is visible; the driver and, in a container, --gpus all are needed."
+        obstacle = say("models.no_gpu")
     elif lacking := {name: state for name, state in library.states(preset).items() if state is not State.PREPARED}:
-        obstacle = f"{len(lacking)} models of preset {preset.name} are not prepared. {remedy(preset, lacking.values())}"
+        do = remedy(preset, lacking.values())
+        obstacle = say("models.models_not_prepared", count=len(lacking), preset=preset.name, remedy=do)
     else:
         plan = plan_for(settings, preset, library, machine)
-        obstacle = f"{plan.why}. {_SMALLER}" if plan.verdict == "does_not_fit" else ""
-    if not obstacle:
-        where = "" if machine.gpu else " on the CPU, which takes very long: no NVIDIA GPU is visible"
-        return Choice(EngineName.DIFFUSION, f"diffusion{where}, preset {preset.name}.")
+        obstacle = say("models.does_not_fit", why=plan.why) if plan.verdict == "does_not_fit" else None
+    if obstacle is None:
+        gpu, cpu = "models.chosen_diffusion", "models.chosen_diffusion_on_cpu"
+        return Choice(EngineName.DIFFUSION, say(gpu if machine.gpu else cpu, preset=preset.name))
     if settings.engine is EngineChoice.AUTO:
-        return Choice(EngineName.DRAFT, f"draft, because {obstacle}")
-    return Choice(EngineName.DIFFUSION, f"AD_AGENT_ENGINE=diffusion, but {obstacle}", is_ready=False)
-
-
-_SMALLER = "Free GPU memory, choose AD_AGENT_PRESET=fast, or raise AD_AGENT_VRAM_BUDGET_GB."
+        return Choice(EngineName.DRAFT, say("models.draft_because", obstacle=obstacle))
+    return Choice(EngineName.DIFFUSION, say("models.diffusion_but", obstacle=obstacle), is_ready=False)
 
 
 def plan_for(settings: Settings, preset: Preset, library: ModelLibrary, machine: Machine) -> MemoryPlan:
@@ -85,10 +86,10 @@ def plan_for(settings: Settings, preset: Preset, library: ModelLibrary, machine:
     )
 
 
-def lacks_to_compile() -> str:
-    """What compiling a model for a GPU would not find on this machine, where triton looks for it; empty: nothing."""
+def lacks_to_compile() -> Text | None:
+    """What compiling a model for a GPU would not find on this machine, where triton looks for it."""
     compilers = [cc] if (cc := os.environ.get("CC")) else ["gcc", "clang"]
     if not any(map(shutil.which, compilers)):
-        return f"{' or '.join(compilers)} is not found"
+        return say("models.no_compiler", compilers=compilers)
     headers = Path(sysconfig.get_path("include"))
-    return "" if (headers / "Python.h").is_file() else f"{headers} has no Python.h"
+    return None if (headers / "Python.h").is_file() else say("models.no_headers", folder=headers)

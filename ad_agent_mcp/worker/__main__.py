@@ -139,8 +139,8 @@ def _introduction(settings: Settings) -> Ready:
         engine=choice.engine,
         device="cpu" if is_draft or machine.gpu is None else machine.gpu.name,
         presets=("draft" if is_draft else settings.preset,),
-        note=choice.reason,
-        refusal=None if choice.is_ready else choice.reason,
+        note=str(choice.reason),
+        refusal=None if choice.is_ready else str(choice.reason),
         engines=tuple(describe_engine(name, settings) for name in names),
     )
 

@@ -120,4 +120,4 @@ def test_who_names_no_job_means_the_newest_that_fits(store: JobStore):
 def test_without_any_job_that_is_said(latest: Latest, tmp_path: Path):
     with pytest.raises(AdAgentError) as caught:
         meant(JobStore(tmp_path), latest)
-    assert (caught.value.info.code, caught.value.info.message) == (ErrorCode.NOT_FOUND, latest.missing)
+    assert (caught.value.info.code, caught.value.info.message) == (ErrorCode.NOT_FOUND, latest.missing.en)

@@ -55,8 +55,8 @@ def test_what_cannot_fit_is_told_with_the_stage_and_what_it_needs():
     small = plan("exact", 12)
     assert small.verdict == "does_not_fit"
     assert small.stages == ()
-    assert TABLE in small.why
-    assert "16.5 GiB" in small.why
+    assert TABLE in small.why.en
+    assert "16.5 GiB" in small.why.en
 
 
 def test_a_larger_picture_needs_more_until_it_does_not_fit():
@@ -87,8 +87,8 @@ def test_jit_keeps_nothing_from_one_stage_to_the_next():
 def test_what_finds_no_room_in_host_memory_is_told_by_name(host_gib: float, copied: list[str], read: str):
     short = plan("fast", 21.5, host_gib=host_gib)
     assert short.host_bytes == sum(sum(sizes(PRESETS["fast"])[name]) for name in copied)
-    assert read in short.why
-    assert ("disk" in short.why) is bool(read)
+    assert read in short.why.en
+    assert ("disk" in short.why.en) is bool(read)
 
 
 def test_the_table_has_a_row_for_each_stage_that_runs_models():
