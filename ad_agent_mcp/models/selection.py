@@ -67,8 +67,9 @@ def choose_engine(settings: Settings, machine: Machine) -> Choice:
         plan = plan_for(settings, preset, library, machine)
         obstacle = say("models.does_not_fit", why=plan.why) if plan.verdict == "does_not_fit" else None
     if obstacle is None:
-        gpu, cpu = "models.chosen_diffusion", "models.chosen_diffusion_on_cpu"
-        return Choice(EngineName.DIFFUSION, say(gpu if machine.gpu else cpu, preset=preset.name))
+        on_cpu = machine.gpu is None
+        reason = say("models.chosen_diffusion_on_cpu" if on_cpu else "models.chosen_diffusion", preset=preset.name)
+        return Choice(EngineName.DIFFUSION, reason)
     if settings.engine is EngineChoice.AUTO:
         return Choice(EngineName.DRAFT, say("models.draft_because", obstacle=obstacle))
     return Choice(EngineName.DIFFUSION, say("models.diffusion_but", obstacle=obstacle), is_ready=False)

@@ -99,7 +99,7 @@ def test_an_unknown_preset_is_refused_with_the_known_ones(models: Path):
     for engine, name in (("auto", EngineName.DRAFT), ("diffusion", EngineName.DIFFUSION)):
         mistaken = engine_here(Settings(preset="exakt", engine=engine, models_dir=models), machine(22.25))
         assert (mistaken.engine, mistaken.is_ready) == (name, engine == "auto")
-        assert "exact, fast, schnell" in mistaken.reason
+        assert "exact, fast, schnell" in str(mistaken.reason)
 
 
 @pytest.mark.parametrize(
