@@ -11,9 +11,10 @@ from rich.table import Table
 from ..config import Settings
 from ..contract.errors import invalid
 from ..files import FileLock
-from ..models.catalog import Preset, preset_named
+from ..models.catalog import preset_named
 from ..models.download import fetch
 from ..models.library import INSTALL, ROLES, ModelLibrary, State, remedy
+from ..models.preset import Preset
 
 
 def list_models(settings: Settings, preset_name: str | None) -> int:

@@ -15,23 +15,20 @@ from ..contract.stages import EngineName, Plan
 from ..imaging.cutout import CutOut
 from ..imaging.picture import Matte, Picture
 
+MoveState = Literal["loading", "loaded", "unloaded"]
+
 
 class StageReport(Protocol):
     """How a stage tells what it does."""
 
     def iteration(self, done: int, total: int) -> None:
         """`done` of `total` iterations are finished. Raises `Cancelled` when the job is to stop."""
-        ...
 
     def notice(self, code: str, message: str) -> None:
         """Warn the caller: something asked for had no effect, or a fallback was taken."""
-        ...
 
-    def model_moved(
-        self, model: str, state: Literal["loading", "loaded", "unloaded"], *, size_bytes: int = 0, seconds: float = 0.0
-    ) -> None:
+    def model_moved(self, model: str, state: MoveState, *, size_bytes: int = 0, seconds: float = 0.0) -> None:
         """A model begins to load, is on the device, or has left it. Raises `Cancelled` like `iteration`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,6 @@ class Engine(Protocol):
 
     def prepare(self, plan: Plan, request: GenerateRequest) -> None:
         """The whole job, before its first stage: which stages, how many iterations, all prompts."""
-        ...
 
     def cut_out(self, photo: Picture, *, product_box: Box | None, report: StageReport) -> CutOut:
         """Cut the product out of an RGB or RGBA `photo`; real alpha is honoured."""
@@ -119,11 +115,9 @@ class Engine(Protocol):
 
     def unload(self) -> None:
         """Let go of everything that occupies the device."""
-        ...
 
     def preload(self, report: StageReport) -> None:
         """Bring what a job needs first to the device, before there is one."""
-        ...
 
     def is_usable(self) -> bool:
         """Whether another job can run after one that failed; a broken GPU context only ends with its process."""

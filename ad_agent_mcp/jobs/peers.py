@@ -178,7 +178,8 @@ class Peers:
             return None
         ran = job.status is JobState.RUNNING
         is_retry = ran and bool(_SERVER_ID.fullmatch(job.owner)) and self._lock_path(job.owner).exists()
-        is_young = job.plan is None or time.time() - job.asked_at <= self._resume_max_age_s
+        never_ran = job.plan is None and not ran
+        is_young = never_ran or time.time() - job.asked_at <= self._resume_max_age_s
         job = self._with_told_steps(job)
         at = time.time()
         if is_young and not (is_retry and job.retries):

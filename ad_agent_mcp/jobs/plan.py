@@ -1,95 +1,61 @@
-"""Which stages a job runs next, and for how many iterations. Pure."""
+"""Which stages a job runs next, for how many iterations, and what of the request its engine has no use for. Pure."""
 
 import re
-from collections.abc import Set
+from collections.abc import Iterator
 
 from ..contract.call import GenerateRequest
 from ..contract.fields import GENERATE
-from ..contract.messages import Ready
 from ..contract.schemas import Notice
-from ..contract.stages import EngineName, Plan, Stage, plan_stages
+from ..contract.stages import STAGES, EngineInfo, EngineName, Plan, Stage
 from .job import Job
 
-DEFAULT_STEPS = 28
 _HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 
 
-def with_preset_values(job: Job, ready: Ready | None) -> Job:
-    """The job with what its preset has of its own where the caller gave nothing, and with the notice that says so.
-
-    Args:
-        job: as it was asked for, or as this function gave it before.
-        ready: what the worker said, once there is one; a preset whose jobs are refused has nothing to say.
-    """
-    if job.engine is EngineName.DRAFT or ready is None or ready.refusal is not None:
-        return job
-    job_steps = set(job.steps)
+def with_preset_values(job: Job, info: EngineInfo) -> Job:
+    """The job with what its preset has of its own where the caller gave nothing."""
     own = {
-        name: value
-        for name, value in ready.preset_values.items()
-        if name not in job.given and not job_steps.isdisjoint(GENERATE[name].steps)
+        name: value for name, value in info.preset_values.items() if name not in job.given and _acts_on(name, job.steps)
     }
-    if not own:
-        return job
-    told = ", ".join(f"{name} {value}" for name, value in own.items())
-    notice = Notice(
-        code="preset_steps",
-        message=f"Preset {ready.presets[0]} paints in few steps, so this job runs with {told}; a number that you give "
-        "is taken instead.",
-    )
-    return job.model_copy(
-        update={
-            "preset_values": own,
-            "warnings": tuple(dict.fromkeys((*job.warnings, notice))),
-        }
-    )
+    return job.model_copy(update={"preset_values": own})
 
 
-def plan_segment(job: Job, *, preset: str, ready: Ready | None = None) -> tuple[Plan, tuple[Notice, ...]]:
+def plan_segment(job: Job, info: EngineInfo) -> tuple[Plan, tuple[Notice, ...]]:
     """The plan of the job's remaining steps, up to its next pause.
 
     Args:
-        job: what is left of it.
-        preset: of the models, which the draft engine has none of.
-        ready: what the worker said, once there is one: how many steps its models take by default.
+        job: what is left of it, with its preset's values.
+        info: what its engine says of itself.
 
     Returns:
-        The plan, and notices about passes that are skipped because they would have no iteration, and about prompts
-        that the models cannot read.
+        The plan, and notices about numbers of the preset's own, arguments that the engine has no use for, prompts that
+        it cannot read, and passes that are skipped because they would have no iteration.
     """
-    request = job.request_as_run
     steps = job.remaining_steps
-    if request.pause_after_step in steps:
-        steps = tuple(step for step in steps if step <= request.pause_after_step)
-    if job.engine is EngineName.DRAFT:
-        return plan_stages(engine=job.engine, preset="draft", steps=steps, iterations={}), ()
-    count = request.num_inference_steps or (ready.steps if ready else DEFAULT_STEPS)
-    # num_inference_steps speaks of the scene's model; another model paints the letters.
-    text_count = ready.text_steps if ready else DEFAULT_STEPS
-    refining = _iterations(count, request.strength)
-    blending = _iterations(request.composition_steps, request.composition_strength)
-    skip: dict[Stage, str] = {}
-    if refining < 1 and 1 in steps:
-        skip[Stage.REFINE] = f"strength {request.strength} x {count} steps is less than one iteration"
-    if blending < 1 and 3 in steps:
-        skip[Stage.BLEND] = (
-            f"composition_strength {request.composition_strength} x {request.composition_steps} steps is less than "
-            "one iteration"
-        )
-    plan = plan_stages(
-        engine=job.engine,
-        preset=preset,
-        steps=steps,
-        iterations={
-            Stage.BACKGROUND: count,
-            Stage.REFINE: max(1, refining),
-            Stage.TEXT_PAINT: text_count,
-            Stage.BLEND: max(1, blending),
-        },
-        skip=frozenset(skip),
+    if (pause := job.request.pause_after_step) in steps:
+        steps = tuple(step for step in steps if step <= pause)
+    passes = _passes(job.request_as_run, info)
+    plan = info.plan(steps, {stage: count for stage, (count, _) in passes.items()})
+    skipped = (
+        Notice(code="pass_skipped", message=f"{stage} was skipped: {product} steps is less than one iteration.")
+        for stage, (count, product) in passes.items()
+        if not count and STAGES[stage].step in steps
     )
-    skipped = [Notice(code="pass_skipped", message=f"{stage} was skipped: {why}.") for stage, why in skip.items()]
-    return plan, (*_unread(request, job.given), *skipped)
+    return plan, (*_preset_steps(job, info), *_unused(job, info, steps), *_unread(job, info), *skipped)
+
+
+def _passes(request: GenerateRequest, info: EngineInfo) -> dict[Stage, tuple[int, str]]:
+    """The stages whose iterations the request decides: how many, and of which numbers that is the product."""
+    if "num_inference_steps" in info.unused:
+        return {}
+    # It speaks of the scene's model; another model paints the letters.
+    scene, blend = request.num_inference_steps or info.stages[Stage.BACKGROUND].iterations, request.composition_steps
+    share, blend_share = request.strength, request.composition_strength
+    return {
+        Stage.BACKGROUND: (scene, ""),
+        Stage.REFINE: (_iterations(scene, share), f"strength {share} x {scene}"),
+        Stage.BLEND: (_iterations(blend, blend_share), f"composition_strength {blend_share} x {blend}"),
+    }
 
 
 def _iterations(steps: int, strength: float) -> int:
@@ -97,8 +63,36 @@ def _iterations(steps: int, strength: float) -> int:
     return steps - int(steps - steps * strength) if steps * strength >= 1 else 0
 
 
-def _unread(request: GenerateRequest, given: Set[str]) -> tuple[Notice, ...]:
-    names = [name for name in sorted(given) if name.endswith("prompt")]
-    korean = ", ".join(name for name in names if _HANGUL.search(getattr(request, name) or ""))
-    message = f"The models that paint cannot read Hangul, which is in {korean}: say it in English."
-    return (Notice(code="prompt_not_english", message=message),) if korean else ()
+def _preset_steps(job: Job, info: EngineInfo) -> Iterator[Notice]:
+    if told := ", ".join(f"{name} {value}" for name, value in job.preset_values.items()):
+        yield Notice(
+            code="preset_steps",
+            message=f"Preset {info.preset} paints in few steps, so this job runs with {told}; a number that you give "
+            "is taken instead.",
+        )
+
+
+def _unused(job: Job, info: EngineInfo, steps: tuple[int, ...]) -> Iterator[Notice]:
+    names = ", ".join(name for name in info.unused if name in job.given and _acts_on(name, steps))
+    if names and info.name is EngineName.DRAFT:
+        yield Notice(code="not_supported", message=f"The draft engine has no use for: {names}.")
+    elif names:
+        yield Notice(
+            code="not_supported",
+            message=f"This preset ({info.preset}) has no use for: {names}. FLUX is guided by what a prompt says, so "
+            "say what should be there instead.",
+        )
+
+
+def _unread(job: Job, info: EngineInfo) -> Iterator[Notice]:
+    given = () if info.reads_hangul else sorted(job.given)
+    korean = ", ".join(
+        name for name in given if GENERATE[name].is_prompt and _HANGUL.search(getattr(job.request, name) or "")
+    )
+    if korean:
+        message = f"The models that paint cannot read Hangul, which is in {korean}: say it in English."
+        yield Notice(code="prompt_not_english", message=message)
+
+
+def _acts_on(name: str, steps: tuple[int, ...]) -> bool:
+    return not set(steps).isdisjoint(GENERATE[name].steps)

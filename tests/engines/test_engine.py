@@ -1,7 +1,6 @@
 # pyright: basic
 """Whole jobs of the diffusion engine in this process, with tiny models, on the CPU."""
 
-import dataclasses
 import os
 import re
 import shutil
@@ -20,24 +19,29 @@ from ad_agent_mcp.contract.ad import CompositionMode
 from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.document import read_document
 from ad_agent_mcp.contract.errors import AdAgentError, Cancelled, ErrorCode
-from ad_agent_mcp.contract.messages import Inputs, Ready
-from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
+from ad_agent_mcp.contract.messages import Inputs
+from ad_agent_mcp.contract.stages import EngineName, Stage
+from ad_agent_mcp.engines import describe_engine
+from ad_agent_mcp.engines.cutout import birefnet
 from ad_agent_mcp.engines.diffusion import engine as engine_module
 from ad_agent_mcp.engines.diffusion import text
-from ad_agent_mcp.engines.diffusion.engine import COMPILING, DiffusionEngine, open_engine, sdxl_size
+from ad_agent_mcp.engines.diffusion.engine import COMPILING, DiffusionEngine, open_engine
+from ad_agent_mcp.engines.diffusion.families.sdxl import sized
 from ad_agent_mcp.engines.diffusion.prepare import prepare
 from ad_agent_mcp.imaging import contrast
 from ad_agent_mcp.imaging.picture import alpha_over, core_of, dilate
 from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.jobs.plan import plan_segment, with_preset_values
-from ad_agent_mcp.models.catalog import ENCODE, TABLE, preset_named
+from ad_agent_mcp.models.catalog import preset_named
+from ad_agent_mcp.models.families.flux1 import TABLE
 from ad_agent_mcp.models.library import ModelLibrary
+from ad_agent_mcp.models.preset import ENCODE
 from ad_agent_mcp.models.schedule import Schedule
 from ad_agent_mcp.pipeline.verify import rendering_trouble
 
 from ..imaging.products import bottle, file_bytes, photo, product_corner
 from ..pipeline.stored import rendered_again
-from .jobs import STEPS, Events, asked_for, make, pixels
+from .jobs import INFO, STEPS, Events, asked_for, make, pixels
 from .simulated import SimulatedDevice
 
 pytestmark = [
@@ -98,7 +102,7 @@ def truth(height: int, size: tuple[int, int]) -> np.ndarray:
 
 
 def assert_complete(out_dir: Path, events: Events, checks: dict) -> None:
-    plan = plan_stages(engine=EngineName.DIFFUSION, preset="", steps=(1, 2, 3), iterations={})
+    plan = INFO.plan((1, 2, 3))
     assert [stage for stage, done, total in events.progress if done == total] == [one.stage for one in plan.stages]
     # diffusers begins img2img at step n - n * strength, rounded down
     counts = {Stage.BACKGROUND: STEPS, Stage.REFINE: 2, Stage.TEXT_PAINT: TEXT_STEPS, Stage.BLEND: 2}
@@ -139,15 +143,16 @@ def test_schnell_takes_its_own_number_of_steps_and_says_that_guidance_has_no_eff
     engine = open_engine(tiny_settings("schnell"))
     asked = {"num_inference_steps": None, "composition_steps": None, "guidance_scale": 2.0}
     job = Job(id="j", request=asked_for(**asked), engine=EngineName.DIFFUSION, steps=(1, 2, 3), created_at=0.0)
-    own = preset_named("schnell").preset_values
-    ready = Ready(pid=1, engine=job.engine, device="", presets=("schnell",), steps=4, text_steps=28, preset_values=own)
-    job = with_preset_values(job, ready)
-    events, _ = make(engine, tmp_path, **{**asked, **own})
-    planned = {one.stage: one.iterations for one in plan_segment(job, preset="schnell", ready=ready)[0].stages}
+    info = describe_engine(EngineName.DIFFUSION, tiny_settings("schnell"))
+    job = with_preset_values(job, info)
+    plan, notices = plan_segment(job, info)
+    events, _ = make(engine, tmp_path, **{**asked, **info.preset_values})
+    planned = {one.stage: one.iterations for one in plan.stages}
     assert {stage: len(events.of(stage)) for stage in GENERATIVE} == {stage: planned[stage] for stage in GENERATIVE}
     assert [planned[stage] for stage in GENERATIVE] == [4, 3, 28, 4]
-    assert "guidance_scale" in events.text_of("not_supported")
-    assert "composition_guidance_scale" not in events.text_of("not_supported")
+    assert [notice.code for notice in notices] == ["preset_steps", "not_supported"]
+    assert "guidance_scale" in notices[1].message
+    assert "composition_guidance_scale" not in notices[1].message
 
 
 def test_the_same_seed_gives_the_same_pictures_and_another_one_others(engine, whole, tmp_path: Path):
@@ -277,7 +282,7 @@ def test_a_photo_is_cut_out_by_the_model_within_the_box(engine, tmp_path: Path, 
         seen.append(part.shape)
         return truth(400, (700, 800))[: part.shape[0], -part.shape[1] :]
 
-    monkeypatch.setattr(engine._models, "matte", matte)
+    monkeypatch.setattr(birefnet, "matte", lambda _, part: matte(part))
     events, checks = make(
         engine,
         tmp_path,
@@ -296,7 +301,7 @@ def test_a_photo_is_cut_out_by_the_model_within_the_box(engine, tmp_path: Path, 
 def test_a_photo_in_which_the_model_sees_nothing_is_cut_out_without_it(
     engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(engine._models, "matte", lambda part: np.zeros(part.shape[:2], np.float32))
+    monkeypatch.setattr(birefnet, "matte", lambda _, part: np.zeros(part.shape[:2], np.float32))
     picture = photo(bottle(400), size=(420, 500))
     events, checks = make(engine, tmp_path, steps=(1,), text_content=None, picture=picture)
     assert "cutout_uncertain" in events.codes
@@ -331,7 +336,7 @@ def test_foreign_pictures_start_step_3(engine, started: Path):
 
 def begin(engine: DiffusionEngine, *steps: int, **fields: object) -> GenerateRequest:
     request = asked_for(**fields)
-    engine.prepare(plan_stages(engine=EngineName.DIFFUSION, preset="exact", steps=steps, iterations={}), request)
+    engine.prepare(INFO.plan(steps), request)
     return request
 
 
@@ -353,34 +358,16 @@ def word_mask() -> np.ndarray:
 
 
 def test_a_negative_prompt_acts_on_the_letters(engine):
-    events = Events()
-    plain, other = (lettering(engine, events, negative_prompt=words) for words in ("dust", "green leaves and moss"))
+    plain, other = (lettering(engine, Events(), negative_prompt=words) for words in ("dust", "green leaves and moss"))
     assert plain.shape == (96, 240, 4)
     assert (plain != other).any()
-    assert "not_supported" not in events.codes
+    assert "negative_prompt" not in INFO.unused
 
 
-def test_a_negative_prompt_without_effect_on_flux_is_told_once_and_only_if_it_was_set(engine):
-    silent, told = Events(), Events()
-    plain = scene(engine, silent)
-    other = scene(engine, told, bg_negative_prompt="green leaves")
+def test_a_negative_prompt_has_no_effect_on_flux_and_its_description_says_so(engine):
+    plain, other = (scene(engine, Events(), bg_negative_prompt=words) for words in ("dust", "green leaves and moss"))
     assert (plain == other).all()
-    assert "not_supported" not in silent.codes
-    assert told.codes.count("not_supported") == 1
-    assert "bg_negative_prompt" in told.text_of("not_supported")
-
-
-def test_a_negative_prompt_acts_on_flux_with_true_guidance(tiny_settings, engine, monkeypatch: pytest.MonkeyPatch):
-    settings = tiny_settings("exact")
-    preset = dataclasses.replace(engine._preset, true_cfg_scale=4.0)
-    monkeypatch.setattr(engine_module, "preset_named", lambda name: preset)
-    guided = open_engine(settings)
-    events = Events()
-    plain, other = (scene(guided, events, bg_negative_prompt=words) for words in ("dust", "green leaves and moss"))
-    assert (plain != other).any()
-    assert "not_supported" not in events.codes
-    assert guided._models.modulation.calls_made == 2 * STEPS
-    assert events.of(Stage.BACKGROUND) == [(done, STEPS) for done in range(1, STEPS + 1)] * 2
+    assert {"bg_negative_prompt", "bg_composition_negative_prompt", "composition_negative_prompt"} == set(INFO.unused)
 
 
 # long prompts
@@ -454,11 +441,11 @@ class CarelessPipeline:
 def test_no_pipeline_that_swallows_exceptions_of_a_callback_swallows_a_stop(
     stage: Stage, engine, device, whole, tmp_path: Path, monkeypatch
 ):
-    models = engine._models
+    painter = engine._painters[stage]
     if stage is Stage.TEXT_PAINT:
-        monkeypatch.setattr(models, "sdxl", CarelessPipeline(models.sdxl))
+        monkeypatch.setattr(painter, "pipeline", CarelessPipeline(painter.pipeline))
     else:
-        monkeypatch.setitem(models.flux, stage, CarelessPipeline(models.flux[stage]))
+        monkeypatch.setitem(painter.pipelines, stage, CarelessPipeline(painter.pipelines[stage]))
     step = {Stage.TEXT_PAINT: 2, Stage.BLEND: 3}.get(stage, 1)
     for layer in LAYERS if step > 1 else ():
         shutil.copy(whole[0] / f"{layer}.png", tmp_path)
@@ -546,7 +533,7 @@ FAILING = (ENCODE, TABLE, Stage.BACKGROUND, Stage.REFINE, Stage.TEXT_PAINT, Stag
 def test_every_stage_that_runs_out_of_memory_goes_down_the_ladder_and_the_ad_is_the_same(
     engine, device, whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    shutil.rmtree(engine._models.flux_text._cache._folder)
+    shutil.rmtree(engine._models._cache._folder)
     engine.unload()
     monkeypatch.setattr(engine._residency, "run", RunsOut(engine, dict.fromkeys(FAILING, 4) | {ENCODE: 5}))
     events, checks = make(engine, tmp_path)
@@ -564,7 +551,7 @@ def test_every_stage_that_runs_out_of_memory_goes_down_the_ladder_and_the_ad_is_
 def test_a_stage_that_never_has_enough_memory_fails_the_job_and_nothing_stays(
     engine, device, whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    shutil.rmtree(engine._models.flux_text._cache._folder)
+    shutil.rmtree(engine._models._cache._folder)
     engine.unload()
     left = (1, 2, 3)
     for stage in FAILING:
@@ -576,7 +563,7 @@ def test_a_stage_that_never_has_enough_memory_fails_the_job_and_nothing_stays(
         assert caught.value.info.code is ErrorCode.OUT_OF_MEMORY
         assert events.codes.count("memory_rung") >= 2
         assert device.used == 0
-        assert engine._models.modulation._outputs.is_meta
+        assert engine._painters[Stage.BLEND].modulation._outputs.is_meta
         left = tuple(step for step in left if step not in events.steps)
     make(engine, tmp_path, steps=left)
     assert_same(tmp_path, whole[0], LAYERS)
@@ -606,7 +593,7 @@ def test_flux_that_cannot_be_compiled_paints_the_same_uncompiled_and_says_so_onc
     def broken(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]):
         raise RuntimeError("Failed to find C compiler")
 
-    engine._models._transformer.compile_repeated_blocks(fullgraph=True, backend=broken)
+    engine._models.transformer.compile_repeated_blocks(fullgraph=True, backend=broken)
     events = Events()
     try:
         with pytest.MonkeyPatch.context() as patch:
@@ -616,7 +603,7 @@ def test_flux_that_cannot_be_compiled_paints_the_same_uncompiled_and_says_so_onc
         assert "not_compiled" not in events.codes
         events, _ = make(engine, started, steps=(3,))
     finally:
-        assert not engine._models.interpret()
+        assert not engine._compiling.give_up()
     assert events.codes.count("not_compiled") == 1
     assert_same(started, whole[0])
 
@@ -631,18 +618,18 @@ def test_only_what_compilers_raise_makes_flux_run_uncompiled(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    engine._models._transformer._compiled_call_impl = fail
+    engine._models.transformer._compiled_call_impl = fail
     events = Events()
     try:
         with nullcontext() if is_of_compiling else pytest.raises(KeyError):
             make(engine, started, steps=(3,), events=events)
     finally:
-        assert engine._models.interpret() is not is_of_compiling
+        assert engine._compiling.give_up() is not is_of_compiling
     assert ("not_compiled" in events.codes) is is_of_compiling
 
 
 def test_compiling_is_told_as_loading_until_the_first_step_is_there(engine, started: Path):
-    engine._models._transformer.compile_repeated_blocks(fullgraph=True, backend="eager")
+    engine._models.transformer.compile_repeated_blocks(fullgraph=True, backend="eager")
     told: list[str | int] = []
     blending = Events(lambda stage, done: told.append(done) if stage is Stage.BLEND else None, told.append)
     try:
@@ -652,7 +639,7 @@ def test_compiling_is_told_as_loading_until_the_first_step_is_there(engine, star
         assert told[-3:] == [0, 1, 2]
         assert told.count(COMPILING) == 1
     finally:
-        engine._models.interpret()
+        engine._compiling.give_up()
 
 
 # letters
@@ -666,7 +653,7 @@ def letters_job(engine: DiffusionEngine) -> GenerateRequest:
 def test_letters_are_cut_within_their_widened_mask(engine, letters_job, monkeypatch: pytest.MonkeyPatch):
     mask = word_mask()
     painting = np.full((*mask.shape, 4), 200, np.uint8)
-    monkeypatch.setattr(engine._models, "matte", lambda part: np.ones(part.shape[:2], np.float32))
+    monkeypatch.setattr(birefnet, "matte", lambda _, part: np.ones(part.shape[:2], np.float32))
     letters = engine.cut_out_text(painting, mask, report=Events().open_stage(Stage.TEXT_CUT_OUT))
     assert (letters[mask > 0.5][:, 3] == 255).all()
     assert not letters[..., 3][~dilate(mask > 0.5, 5)].any()
@@ -684,7 +671,7 @@ def test_letters_that_the_model_kept_are_delivered_as_painted(
         return painted[-1][0]
 
     monkeypatch.setattr(engine, "paint_text", paint_text)
-    monkeypatch.setattr(engine._models, "matte", lambda part: painted[-1][1])
+    monkeypatch.setattr(birefnet, "matte", lambda _, part: painted[-1][1])
     events, _ = make(engine, started, steps=(2,))
     letters, (painting, _) = pixels(started / "step2.png", "RGBA"), painted[0]
     assert "text_drawn" not in events.codes
@@ -701,7 +688,7 @@ def test_letters_that_the_model_lost_are_drawn_with_a_warning(whole):
 
 def test_letters_larger_than_their_painting_are_smooth(engine, monkeypatch: pytest.MonkeyPatch):
     ramp = np.zeros((8, 8, 3), np.uint8) + np.arange(0, 256, 32, dtype=np.uint8)[None, :, None]
-    monkeypatch.setattr(engine._models, "sdxl_picture", lambda latents: ramp)
+    monkeypatch.setattr(engine._painters[Stage.TEXT_PAINT], "_picture", lambda latents: ramp)
     painted = lettering(engine, Events())
     assert painted.shape[1] > 60
     assert np.abs(np.diff(painted[..., 0].astype(int), axis=1)).max() <= np.ceil(256 / painted.shape[1]) + 1
@@ -740,7 +727,7 @@ def test_blended_letters_take_the_scenes_light_and_stay_themselves_for_the_most_
 def test_a_painter_that_changes_nothing_leaves_letters_and_their_glow_as_laid(
     engine, letters_job, monkeypatch: pytest.MonkeyPatch, mode: CompositionMode
 ):
-    monkeypatch.setattr(engine, "_flux", lambda *_, image, mask_image: np.asarray(image))
+    monkeypatch.setattr(engine, "_paint", lambda *_, image, mask_image: np.asarray(image))
     image, letters, blended = blend(engine, mode, glow=120)
     assert np.abs(blended.astype(int) - alpha_over(image, letters)).max() <= 1
 
@@ -769,7 +756,7 @@ def test_a_scrim_fades_towards_the_other_side_of_the_picture(whole):
     ("aspect", "size"), [(1, (1024, 1024)), (4, (2048, 512)), (40, (2048, 512)), (0.01, (512, 2048))]
 )
 def test_letters_are_painted_at_sdxls_number_of_pixels(aspect: float, size: tuple[int, int]):
-    assert sdxl_size(aspect, 1024) == size
+    assert sized(aspect, 1024) == size
 
 
 # embeddings
@@ -778,7 +765,7 @@ def test_letters_are_painted_at_sdxls_number_of_pixels(aspect: float, size: tupl
 def encoders(engine: DiffusionEngine, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The texts of every time that an encoder runs."""
     asked: list[list[str]] = []
-    for encoder in (engine._models.flux_text, engine._models.sdxl_text):
+    for encoder in (engine._painters[stage].text for stage in (Stage.BLEND, Stage.TEXT_PAINT)):
         encode = encoder._encode
         monkeypatch.setattr(encoder, "_encode", lambda texts, encode=encode: asked.append([*texts]) or encode(texts))
     return asked
@@ -802,7 +789,7 @@ def test_words_are_encoded_once_and_survive_a_restart(
 def test_damaged_embeddings_are_made_again(engine, monkeypatch: pytest.MonkeyPatch):
     events = Events()
     plain = scene(engine, events, bg_prompt="a blue door")
-    folder = engine._models.flux_text._cache._folder
+    folder = engine._models._cache._folder
     for path in folder.glob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:200])
     engine.unload()
@@ -821,13 +808,16 @@ def test_embeddings_are_kept_for_the_text_encoders_that_made_them(engine, tiny_s
     def key(chosen: Settings) -> str:
         for component in engine._preset.components:
             prepare(ModelLibrary(chosen), engine._preset, component, progress=lambda done, total: None)
-        return open_engine(chosen)._models.flux_text._key("words")
+        return open_engine(chosen)._painters[Stage.BLEND].text._key("words")
 
-    mine, other = engine._models.flux_text._key("words"), settings.model_copy(update={"flux_model": str(moved)})
+    mine, other = (
+        engine._painters[Stage.BLEND].text._key("words"),
+        settings.model_copy(update={"flux_model": str(moved)}),
+    )
     before = key(other)
     config.write_text(config.read_text("utf-8") + "\n", "utf-8")
     assert len({mine, before, key(other)}) == 3
-    assert open_engine(tiny_settings("fast"))._models.flux_text._key("words") == mine
+    assert open_engine(tiny_settings("fast"))._painters[Stage.BLEND].text._key("words") == mine
 
 
 def test_only_so_many_embeddings_are_kept_the_latest_used_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -14,8 +14,9 @@ from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.document import read_document
 from ad_agent_mcp.contract.errors import AdAgentError, Cancelled, ErrorCode
 from ad_agent_mcp.contract.messages import Inputs, StartJob
-from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
+from ad_agent_mcp.contract.stages import Stage
 from ad_agent_mcp.engines.draft.engine import DraftEngine
+from ad_agent_mcp.engines.draft.info import INFO
 from ad_agent_mcp.files import sha256_of
 from ad_agent_mcp.imaging.picture import core_of
 from ad_agent_mcp.pipeline import run
@@ -85,7 +86,7 @@ def make(
         source.write_bytes(file_bytes(picture or photo(bottle(400), "gradient", (420, 500))))
         inputs = Inputs(product=source)
     asked = GenerateRequest.model_validate({"text_content": "여름 세일", "seed": 5, **SIZE, **request})
-    plan = plan_stages(engine=EngineName.DRAFT, preset="draft", steps=steps, iterations={}, skip=skip)
+    plan = INFO.plan(steps, dict.fromkeys(skip, 0))
     job = StartJob(job_id="job-1", request=asked, plan=plan, inputs=inputs, out_dir=out_dir)
     events = events or Events(out_dir)
     checks = run_job(job, engine or DraftEngine(), events)
@@ -159,7 +160,7 @@ def test_no_old_ground_shines_round_a_dark_product_on_a_darkened_ground(tmp_path
 
 def test_every_planned_stage_is_closed_in_order(whole):
     _, events, _ = whole
-    plan = plan_stages(engine=EngineName.DRAFT, preset="draft", steps=(1, 2, 3), iterations={})
+    plan = INFO.plan((1, 2, 3))
     closed = [stage for stage, done, total in events.progress if done == total]
     assert closed == [planned.stage for planned in plan.stages]
 
@@ -500,23 +501,6 @@ def test_skipped_passes_are_left_out(tmp_path):
     events, checks = make(tmp_path, skip=frozenset({Stage.REFINE, Stage.BLEND}))
     assert not {Stage.REFINE, Stage.BLEND} & {stage for stage, *_ in events.progress}
     assert checks["product_core_identity"].passed
-
-
-def test_settings_without_effect_are_named_once(tmp_path):
-    events, _ = make(tmp_path, guidance_scale=7.0, composition_prompt="x", negative_prompt="low quality")
-    messages = [message for code, message in events.notices if code == "not_supported"]
-    assert len(messages) == 1
-    for name in ("guidance_scale", "composition_prompt", "negative_prompt"):
-        assert name in messages[0]
-    assert "composition_strength" not in messages[0]
-
-
-def test_settings_without_effect_are_named_for_a_foreign_step_1_too(tmp_path):
-    given = tmp_path / "edited.png"
-    given.write_bytes(file_bytes(photo(bottle(300), "stripes", (400, 384))))
-    events, _ = make(tmp_path, steps=(2, 3), inputs=Inputs(step1=given), negative_prompt="x")
-    assert events.codes.count("not_supported") == 1
-    assert "cutout_uncertain" not in events.codes
 
 
 def test_characters_without_a_glyph_are_refused(tmp_path):
