@@ -15,7 +15,7 @@ from .errors import ErrorInfo
 from .record import Record
 from .schemas import Check
 from .stages import EngineName, Plan, Stage
-from .texts import KeptText, MessageText
+from .texts import KeptText, MessageText, Text
 
 PROTOCOL_VERSION = 1
 MAX_FRAME_BYTES = 4 << 20
@@ -83,8 +83,8 @@ class Ready(Message):
     engine: EngineName
     device: str
     presets: tuple[str, ...]
-    note: str = ""
-    refusal: str | None = None
+    note: Text | str = ""
+    refusal: Text | str | None = None
     steps: int = 28
     text_steps: int = 28
     preset_values: dict[str, int] = Field(default_factory=dict[str, int])

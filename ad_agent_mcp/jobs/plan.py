@@ -6,8 +6,10 @@ from collections.abc import Set
 from ..contract.call import GenerateRequest
 from ..contract.fields import GENERATE
 from ..contract.messages import Ready
+from ..contract.notices import notice
 from ..contract.schemas import Notice
 from ..contract.stages import EngineName, Plan, Stage, plan_stages
+from ..contract.texts import say
 from .job import Job
 
 DEFAULT_STEPS = 28
@@ -31,16 +33,12 @@ def with_preset_values(job: Job, ready: Ready | None) -> Job:
     }
     if not own:
         return job
-    told = ", ".join(f"{name} {value}" for name, value in own.items())
-    notice = Notice(
-        code="preset_steps",
-        message=f"Preset {ready.presets[0]} paints in few steps, so this job runs with {told}; a number that you give "
-        "is taken instead.",
-    )
+    numbers = [f"{name} {value}" for name, value in own.items()]
+    told = notice("preset_steps", say("jobs.preset_steps", preset=ready.presets[0], numbers=numbers))
     return job.model_copy(
         update={
             "preset_values": own,
-            "warnings": tuple(dict.fromkeys((*job.warnings, notice))),
+            "warnings": tuple(dict.fromkeys((*job.warnings, told))),
         }
     )
 
@@ -68,14 +66,11 @@ def plan_segment(job: Job, *, preset: str, ready: Ready | None = None) -> tuple[
     text_count = ready.text_steps if ready else DEFAULT_STEPS
     refining = _iterations(count, request.strength)
     blending = _iterations(request.composition_steps, request.composition_strength)
-    skip: dict[Stage, str] = {}
+    skip: dict[Stage, tuple[str, float, int]] = {}
     if refining < 1 and 1 in steps:
-        skip[Stage.REFINE] = f"strength {request.strength} x {count} steps is less than one iteration"
+        skip[Stage.REFINE] = ("strength", request.strength, count)
     if blending < 1 and 3 in steps:
-        skip[Stage.BLEND] = (
-            f"composition_strength {request.composition_strength} x {request.composition_steps} steps is less than "
-            "one iteration"
-        )
+        skip[Stage.BLEND] = ("composition_strength", request.composition_strength, request.composition_steps)
     plan = plan_stages(
         engine=job.engine,
         preset=preset,
@@ -88,7 +83,12 @@ def plan_segment(job: Job, *, preset: str, ready: Ready | None = None) -> tuple[
         },
         skip=frozenset(skip),
     )
-    skipped = [Notice(code="pass_skipped", message=f"{stage} was skipped: {why}.") for stage, why in skip.items()]
+    skipped = [
+        notice(
+            "pass_skipped", say("jobs.pass_skipped", stage=stage, strength_name=name, strength=strength, steps=count)
+        )
+        for stage, (name, strength, count) in skip.items()
+    ]
     return plan, (*_unread(request, job.given), *skipped)
 
 
@@ -99,6 +99,5 @@ def _iterations(steps: int, strength: float) -> int:
 
 def _unread(request: GenerateRequest, given: Set[str]) -> tuple[Notice, ...]:
     names = [name for name in sorted(given) if name.endswith("prompt")]
-    korean = ", ".join(name for name in names if _HANGUL.search(getattr(request, name) or ""))
-    message = f"The models that paint cannot read Hangul, which is in {korean}: say it in English."
-    return (Notice(code="prompt_not_english", message=message),) if korean else ()
+    korean = [name for name in names if _HANGUL.search(getattr(request, name) or "")]
+    return (notice("prompt_not_english", say("jobs.prompt_not_english", names=korean)),) if korean else ()

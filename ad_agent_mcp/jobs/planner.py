@@ -11,6 +11,7 @@ from ..config import EngineChoice, Settings
 from ..contract.call import GenerateRequest
 from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo, Fix
 from ..contract.stages import EngineName
+from ..contract.texts import say
 from ..supervisor.supervisor import Supervisor
 from .admission import small
 from .estimates import LoadState, StageTimes
@@ -42,7 +43,7 @@ class Planner:
             return None
         return AdAgentError(
             ErrorCode.MODEL_UNAVAILABLE,
-            f"{ready.refusal} Until then, test_mode true makes the ad on the draft engine.",
+            say("jobs.refused", refusal=ready.refusal),
             fix=Fix(tool="generate", arguments={**arguments, "test_mode": True}),
         )
 
