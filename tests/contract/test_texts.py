@@ -140,8 +140,6 @@ STILL_TO_COME = (
     "engines",
     "imaging",
     "worker",
-    "mcp_api",
-    "http_api",
     "commands",
 )
 
