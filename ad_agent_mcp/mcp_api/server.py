@@ -144,7 +144,7 @@ async def open_app(
     store = JobStore(settings.data_dir)
     await anyio.to_thread.run_sync(sweep, store)
     if (exposure := store.exposure()) is not None:
-        logger.warning("%s", exposure)
+        logger.warning("%s", exposure.in_(settings.lang or "en"))
     fonts = FontCatalog(settings.font_dirs)
     reader = ReferenceReader(settings, store, image_roots(settings, store, remote=is_remote))
     admission = Admission(settings, store, reader, fonts)

@@ -53,7 +53,7 @@ class Supervisor:
                     self._worker, self.ready, was_ready = worker, ready, True
                     logger.info("worker %d is ready, on %s: %s", ready.pid, ready.device, ready.note or ready.engine)
                     if self.engine_warning is not None:
-                        logger.warning("%s", self.engine_warning)
+                        logger.warning("%s", self.engine_warning.in_(self._settings.lang or "en"))
                     await on_ready()
                     async for event in worker.events():
                         if isinstance(event, StepResult | JobDone | JobFailed):

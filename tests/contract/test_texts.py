@@ -140,7 +140,6 @@ STILL_TO_COME = (
     "engines",
     "imaging",
     "worker",
-    "commands",
 )
 
 
