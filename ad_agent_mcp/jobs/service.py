@@ -21,9 +21,7 @@ from anyio.abc import TaskGroup
 from ..config import Settings
 from ..contract.call import GenerateRequest
 from ..contract.errors import AdAgentError, invalid
-from ..contract.messages import (
-    Shutdown,
-)
+from ..contract.messages import Shutdown
 from ..contract.schemas import JobState
 from ..contract.texts import say
 from ..supervisor.supervisor import Supervisor
