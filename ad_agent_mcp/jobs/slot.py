@@ -22,6 +22,7 @@ from ..contract.schemas import JobState
 from ..contract.stages import EngineName
 from ..contract.texts import Text
 from ..supervisor.supervisor import Supervisor
+from . import slot_states as states
 from .counters import Counters
 from .errors import broken
 from .estimates import LoadState, StageTimes
@@ -29,29 +30,7 @@ from .job import Job
 from .journal import Journal
 from .peers import Peers
 from .planner import Planner
-from .slot_states import (
-    Broken,
-    Chosen,
-    Died,
-    Effect,
-    Gather,
-    Gathered,
-    Given,
-    Idle,
-    Keep,
-    Kept,
-    Kill,
-    Said,
-    Send,
-    Settle,
-    SlotEvent,
-    State,
-    StopAsked,
-    Stopping,
-    Tick,
-    WorkerReady,
-    step,
-)
+from .slot_states import Effect, Idle, SlotEvent, State, step
 from .store import JobStore
 
 logger = logging.getLogger(__name__)
@@ -120,33 +99,38 @@ class Slot:
 
     async def look(self) -> None:
         """Wait until the slot has looked at the queue, and what it took is shown as running."""
-        self._post(Wake(seen := anyio.Event()))
-        await seen.wait()
+        seen = anyio.Event()
+        if not self._scope.cancel_called:
+            self._post(Wake(seen))
+            await seen.wait()
         if (job := self.job) is not None:
             await self._journal.written(job.id)
 
     async def stop(self, job_id: str, *, grace_s: float) -> None:
         """End the job if it has the slot, and wait until it has it no more; after `grace_s` its worker is killed."""
-        self._post(StopAsked(job_id, anyio.current_time() + grace_s))
+        self._post(states.StopAsked(job_id, anyio.current_time() + grace_s))
         turn = self._turns
         while self.has(job_id) and self._turns == turn:
             await self._journal.changed.wait()
 
     def close(self) -> None:
-        """Follow nothing any more."""
+        """Follow nothing any more; nobody waits for this slot any longer."""
         self._scope.cancel()
+        for event in self._mail:
+            if isinstance(event, Wake):
+                event.seen.set()
 
     async def on_ready(self) -> None:
         """A worker lives."""
-        self._post(WorkerReady())
+        self._post(states.WorkerReady())
 
     async def on_event(self, event: Event) -> None:
         """The worker said something."""
-        self._post(Said(event))
+        self._post(states.Said(event))
 
     async def on_death(self, how: Text, was_ready: bool) -> None:
         """The worker is gone."""
-        self._post(Died(how, was_ready))
+        self._post(states.Died(how, was_ready))
 
     async def run(self, tasks: TaskGroup) -> None:
         """Read the mailbox until cancelled; what takes time is done in `tasks`."""
@@ -157,7 +141,7 @@ class Slot:
         every_s = min(WATCH_EVERY_S, self._settings.stall_timeout_s / 4)
         next_tick = anyio.current_time() + every_s
         while True:
-            until = min(next_tick, self._state.until) if isinstance(self._state, Stopping) else next_tick
+            until = min(next_tick, self._state.until) if isinstance(self._state, states.Stopping) else next_tick
             is_late = anyio.current_time() >= until  # a worker that never stops talking does not stop the clock
             if not is_late and not self._mail:
                 self._arrived = anyio.Event()
@@ -166,7 +150,7 @@ class Slot:
             event = self._mail.popleft() if self._mail and not is_late else None
             if event is None:
                 next_tick = (now := anyio.current_time()) + every_s
-                event = Tick(now, self._worker.silent_s, self._settings.stall_timeout_s)
+                event = states.Tick(now, self._worker.silent_s, self._settings.stall_timeout_s)
             try:
                 await self._take(event, tasks)
             except Exception as error:
@@ -181,9 +165,9 @@ class Slot:
 
     async def _take(self, event: SlotEvent | Wake, tasks: TaskGroup) -> None:
         match event:
-            case Said(ModelMoved() as moved):
+            case states.Said(ModelMoved() as moved):
                 self._models_moved(moved)
-            case Died():
+            case states.Died():
                 self._warm.clear()
                 self.resident_models.clear()
             case _:
@@ -192,7 +176,7 @@ class Slot:
             if not isinstance(event, Wake):
                 await self._step(event, tasks)
             if isinstance(self._state, Idle):
-                await self._idle(tasks, is_ticking=isinstance(event, Tick))
+                await self._idle(tasks, is_ticking=isinstance(event, states.Tick))
         finally:
             if isinstance(event, Wake):
                 event.seen.set()
@@ -204,7 +188,7 @@ class Slot:
         if before is not None and after is not None:
             if ended := self._times.learn(before, after, at=at, found=self._found):
                 self._counters.stage_ended(before.engine, *ended)
-            if isinstance(event, Said) and isinstance(event.event, JobDone):
+            if isinstance(event, states.Said) and isinstance(event.event, JobDone):
                 self._warm.add(after.engine)
         for effect in effects:
             await self._perform(effect, tasks)
@@ -215,22 +199,22 @@ class Slot:
 
     async def _perform(self, effect: Effect, tasks: TaskGroup) -> None:
         match effect:
-            case Keep(job, is_saved, is_durable, step1):
+            case states.Keep(job, is_saved, is_durable, step1):
                 self._journal.put(job, is_saved=is_saved, is_durable=is_durable, step1=step1)
-            case Gather(job):
+            case states.Gather(job):
                 if self._worker.ready is not None:
                     tasks.start_soon(self._gather, job)
-            case Send(StartJob() as command, job):
+            case states.Send(StartJob() as command, job):
                 if await self._worker.send(command):
-                    await self._step(Given(job), tasks)
-            case Send(command):
+                    await self._step(states.Given(job), tasks)
+            case states.Send(command):
                 await self._worker.send(command)
-            case Kill(is_fault):
+            case states.Kill(is_fault):
                 logger.warning("the worker is replaced")
                 if not is_fault:
                     self._worker.trust()
                 self._worker.kill()
-            case Settle(job):
+            case states.Settle(job):
                 tasks.start_soon(self._settle, job)
             case _:
                 assert_never(effect)
@@ -241,7 +225,7 @@ class Slot:
             if self._found is LoadState.STARTING:
                 job = self._planner.planned(job, self._found, time.time())
             if refused := self._planner.refused(job):
-                self._post(Broken(job.id, refused))
+                self._post(states.Broken(job.id, refused))
                 return
             if job.plan is None:
                 return  # it is planned when the worker has said what it can do
@@ -249,7 +233,7 @@ class Slot:
             inputs = await anyio.to_thread.run_sync(self._store.inputs, job.id, first_step)
             folder = self._store.folder(job.id)
             command = StartJob(job_id=job.id, request=job.request_as_run, plan=job.plan, inputs=inputs, out_dir=folder)
-            self._post(Gathered(job, command))
+            self._post(states.Gathered(job, command))
         except Exception as error:
             logger.exception("the server could not go on with a job", extra={"job_id": job.id})
             self._give_up(error)
@@ -268,12 +252,12 @@ class Slot:
         is_durable = job.status in (JobState.COMPLETED, JobState.PENDING)
         await self._journal.put(job, is_durable=is_durable).wait()
         logger.log(level, "job ended: %s", outcome, extra={"job_id": job.id})
-        self._post(Kept(job.id))
+        self._post(states.Kept(job.id))
 
     def _give_up(self, error: Exception) -> None:
         """What goes wrong here, and is no fault of the worker's, ends the job in its own words, and nothing else."""
         if (job := self.job) is not None:
-            self._post(Broken(job.id, broken(job, error)))
+            self._post(states.Broken(job.id, broken(job, error)))
 
     # between two jobs
 
@@ -285,7 +269,7 @@ class Slot:
             job = self._planner.planned(job, self._found, time.time())
             logger.info("job started: engine %s, steps %s", job.engine, job.remaining_steps, extra={"job_id": job.id})
             self._turns += 1
-            await self._step(Chosen(job), tasks)
+            await self._step(states.Chosen(job), tasks)
             return
         if not self.resident_models:
             if self._peers.has_device:

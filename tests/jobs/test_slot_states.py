@@ -129,7 +129,7 @@ def any_event(dice: random.Random, slot: Slot, jobs: dict[str, Job]) -> SlotEven
         lambda: Said(dice.choice(words(dice, job))),
         lambda: Said(in_order(dice, job)),
         lambda: Said(in_order(dice, job)),
-        lambda: Gathered(job, command_of(job)),
+        lambda: Gathered(gathered := dice.choice([job, job, other]), command_of(gathered)),
         lambda: StopAsked(dice.choice([job, other]).id, slot.at + dice.choice([0.0, 0.3, 5.0])),
         lambda: Died("signal 11", was_ready=dice.random() < 0.7),
         lambda: Broken(dice.choice([job, other]).id, WHY),
@@ -139,7 +139,7 @@ def any_event(dice: random.Random, slot: Slot, jobs: dict[str, Job]) -> SlotEven
     if isinstance(slot.state, Idle):
         events += [lambda: Chosen(other)] * 12
     if isinstance(slot.state, Settling):
-        events += [lambda: Kept(job.id)] * 4
+        events += [lambda: Kept(dice.choice([job, job, other]).id)] * 4
     return dice.choice(events)()
 
 
@@ -179,6 +179,7 @@ def check(before: State, event: SlotEvent, after: State, effects: tuple[Effect, 
     for effect in effects:
         if isinstance(effect, Send) and isinstance(effect.command, StartJob):
             assert isinstance(before, Reserved)
+            assert effect.command.job_id == before.job.id
         if isinstance(effect, Gather):
             assert isinstance(after, Reserved)
     if new is not None and old is not None and new.finished != old.finished and not isinstance(after, Settling):
