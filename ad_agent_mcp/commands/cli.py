@@ -50,8 +50,7 @@ def run(arguments: Sequence[str]) -> int:
         configure_logging(settings.log_level, settings.log_format, process="server")
         for name in misspelt_variables(os.environ):
             logger.warning("%s is no setting of ad-agent-mcp and has no effect; README lists them", name)
-        act, _ = _COMMANDS[options.command or "serve"]
-        code = act(settings, options)
+        code = _COMMANDS[options.command or "serve"](settings, options)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # whoever read our output has enough, as `head` does
@@ -92,7 +91,7 @@ def _fault(detail: Fault) -> str:
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """The options; what help and version print is flushed here, where it is known what a broken pipe means."""
     try:
-        return parser({name: text for name, (_, text) in _COMMANDS.items()}).parse_args(arguments)
+        return parser().parse_args(arguments)
     except SystemExit:
         sys.stdout.flush()
         raise
@@ -267,13 +266,13 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
 
 
 _COMMANDS = {
-    "serve": (_serve, say("help.serve")),
-    "demo": (_demo, say("help.demo")),
-    "generate": (_generate, say("help.generate")),
-    "doctor": (_doctor, say("help.doctor")),
-    "fonts": (_fonts, say("help.fonts")),
-    "models": (_models, say("help.models")),
-    "jobs": (_jobs, say("help.jobs")),
-    "verify": (_verify, say("help.verify")),
+    "serve": _serve,
+    "demo": _demo,
+    "generate": _generate,
+    "doctor": _doctor,
+    "fonts": _fonts,
+    "models": _models,
+    "jobs": _jobs,
+    "verify": _verify,
 }
-"""What runs each command, and what help says of it."""
+"""What runs each command."""

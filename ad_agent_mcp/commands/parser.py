@@ -2,14 +2,13 @@
 
 import argparse
 import re
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..config import ENV_PREFIX, shell_language
-from ..contract.texts import Text, catalogue, say
+from ..contract.texts import catalogue, say
 from .shell import FLAGS, shown
 
 if TYPE_CHECKING:
@@ -21,6 +20,9 @@ def _size(text: str) -> tuple[int, int]:
     if not times:
         raise argparse.ArgumentTypeError(shown(say("commands.size_form")))
     return int(width), int(height)
+
+
+COMMANDS = ("serve", "demo", "generate", "doctor", "fonts", "models", "jobs", "verify")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -45,8 +47,8 @@ def _reworded(name: str, found: re.Match[str]) -> str:
     return shown(say(f"argparse.{name}", **found.groupdict()))
 
 
-def parser(commands: Mapping[str, Text]) -> argparse.ArgumentParser:
-    """What reads the command line; `commands` are the commands, each with what it does."""
+def parser() -> argparse.ArgumentParser:
+    """What reads the command line."""
     made = _Parser(
         prog="ad-agent-mcp",
         description=shown(say("help.what")),
@@ -54,7 +56,7 @@ def parser(commands: Mapping[str, Text]) -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=__version__)
     rows = made.add_subparsers(dest="command", metavar="COMMAND")
-    added = {name: rows.add_parser(name, help=shown(text)) for name, text in commands.items()}
+    added = {name: rows.add_parser(name, help=shown(say(f"help.command_{name}"))) for name in COMMANDS}
     flag = added["serve"].add_argument
     flag("--transport", choices=("stdio", "http"), default="stdio", help=shown(say("help.transport")))
     flag("--host", default="127.0.0.1", help=shown(say("help.host")))
