@@ -4,15 +4,12 @@ import argparse
 import re
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NoReturn
 
 from .. import __version__
 from ..config import ENV_PREFIX, shell_language
 from ..contract.texts import catalogue, say
 from .shell import FLAGS, shown
-
-if TYPE_CHECKING:
-    from _typeshed import SupportsWrite
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -28,14 +25,23 @@ COMMANDS = ("serve", "demo", "generate", "doctor", "fonts", "models", "jobs", "v
 class _Parser(argparse.ArgumentParser):
     """Says what `argparse` has to say in the shell's language."""
 
-    def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
-        if shell_language() != "en":
-            for key, words in catalogue().items():
-                if key.startswith("argparse."):
-                    message = re.sub(
-                        _as_pattern(words["en"]), partial(_reworded, key.removeprefix("argparse.")), message
-                    )
-        super()._print_message(message, file)
+    def format_usage(self) -> str:
+        return _spoken(super().format_usage())
+
+    def format_help(self) -> str:
+        return _spoken(super().format_help())
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        super().exit(status, message and _spoken(message))
+
+
+def _spoken(message: str) -> str:
+    """What `argparse` says, in the shell's language."""
+    for key, words in catalogue().items() if shell_language() != "en" else ():
+        if key.startswith("argparse."):
+            reworded = partial(_reworded, key.removeprefix("argparse."))
+            message = re.sub(_as_pattern(words["en"]), reworded, message)
+    return message
 
 
 def _as_pattern(words: str) -> str:
