@@ -1,6 +1,7 @@
 """What a model reads: the tools, their schemas, and the way errors come back."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -12,6 +13,8 @@ from pydantic import RootModel
 
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.call import GenerateRequest
+from ad_agent_mcp.contract.stages import STAGES, Stage
+from ad_agent_mcp.contract.texts import say
 from ad_agent_mcp.mcp_api.responses import MAX_MESSAGE_BYTES, data_result, within_budget
 from ad_agent_mcp.mcp_api.server import INSTRUCTIONS, LISTS_FRESH_MS
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND
@@ -141,3 +144,27 @@ async def test_a_font_shows_a_sample(settings: Settings):
         assert sample.mime_type == "image/png"
         with pytest.raises(MCPError):
             await client.read_resource("ad://fonts/BMJua/nothing.ttf/sample.png")
+
+
+async def test_tools_answer_in_korean_where_that_is_set(settings: Settings):
+    async with app_with(settings, WORKER_COMMAND, lang="ko") as app, Client(app.server) as client:
+        told = [
+            await client.call_tool(name, arguments)
+            for name, arguments in (
+                ("health", {}),
+                ("list_jobs", {}),
+                ("fonts", {}),
+                ("resources", {}),
+                ("status", {}),
+                ("genrate", {}),
+                ("get_image", {"job_id": "nonsense"}),
+            )
+        ]
+        texts = [result.content[0].text for result in told]
+        assert all(re.search("[가-힣]", text) for text in texts), texts
+        assert "다음: list_jobs를 다음 인수로 실행하세요: {}" in texts[-1]
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_every_stage_is_told_in_both_languages(stage: Stage):
+    assert STAGES[stage].message + "..." == say(f"stages.{stage}").en
