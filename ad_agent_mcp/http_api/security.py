@@ -53,13 +53,12 @@ class FrontDoor:
                     headers.setdefault(name, value)
             await send(message)
 
-        headers = Headers(scope=scope)
-        preferred = headers.get("accept-language", "")[:2].lower()
-        scope["language"] = preferred if preferred in get_args(Language) else self._language
-        refusal = self._refusal(scope, headers) if scope["type"] == "http" else None
+        refusal = self._refusal(scope, Headers(scope=scope)) if scope["type"] == "http" else None
         await (refusal or self._app)(scope, receive, send_sealed)
 
     def _refusal(self, scope: Scope, headers: Headers) -> JSONResponse | None:
+        preferred = headers.get("accept-language", "")[:2].lower()
+        scope["language"] = preferred if preferred in get_args(Language) else self._language
         host = headers.get("host", "").lower()
         parts = _HOST.fullmatch(host)
         if parts is not None and not self._hosts.isdisjoint((host, parts[1])):
