@@ -43,6 +43,13 @@ class Gpu(NamedTuple):
     free_bytes: int
 
 
+class Machine(NamedTuple):
+    """What models find: the GPU that they get, None where CUDA shows none, and the host's free memory."""
+
+    gpu: Gpu | None
+    free_host_bytes: int
+
+
 class SystemMonitor:
     """Samples the machine; owns the NVML session, which is opened at the first sample."""
 
@@ -102,6 +109,11 @@ class SystemMonitor:
         for what in self._failing - failures.keys() if "NVML" not in failures else ():
             logger.info("%s can be read again", what)
         self._failing = set(failures)
+
+
+def this_machine(lock: Path) -> Machine:
+    """What models find here now; `lock` is the device's, as for `visible_gpu`."""
+    return Machine(visible_gpu(lock), free_host_bytes())
 
 
 def visible_gpu(lock: Path) -> Gpu | None:

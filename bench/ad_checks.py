@@ -18,9 +18,10 @@ import numpy as np
 from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.messages import Inputs, StartJob
 from ad_agent_mcp.contract.schemas import Check
-from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
+from ad_agent_mcp.contract.stages import Stage
 from ad_agent_mcp.engines.base import Scene
 from ad_agent_mcp.engines.draft.engine import DraftEngine
+from ad_agent_mcp.engines.draft.info import INFO
 from ad_agent_mcp.imaging.picture import blur, floats
 from ad_agent_mcp.pipeline.run import run_job
 from tests.imaging.products import bottle, jar
@@ -125,7 +126,7 @@ def make(case: Case, out: Path | None, *, hard: bool) -> tuple[Case, tuple[Check
         (folder / "inputs").mkdir(parents=True, exist_ok=True)
         source = folder / "inputs" / "product_image"
         (bottle(700) if case["product"] == "bottle" else jar(500)).save(source, "PNG")
-        plan = plan_stages(engine=EngineName.DRAFT, preset="draft", steps=(1, 2, 3), iterations={})
+        plan = INFO.plan((1, 2, 3))
         job = StartJob(job_id="bench", request=request, plan=plan, inputs=Inputs(product=source), out_dir=folder)
         events = Quiet()
         start = time.perf_counter()

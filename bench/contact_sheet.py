@@ -15,8 +15,9 @@ from rich.console import Console
 from ad_agent_mcp.commands.generate import example_photo
 from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.messages import Inputs, StartJob
-from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
+from ad_agent_mcp.contract.stages import Stage
 from ad_agent_mcp.engines.draft.engine import DraftEngine
+from ad_agent_mcp.engines.draft.info import INFO
 from ad_agent_mcp.pipeline.run import run_job
 from tests.imaging import graded
 
@@ -109,7 +110,7 @@ def _ad(
 
 def make_ad(folder: Path, photo: Path, request: dict[str, Any]) -> tuple[list[str], list[str]]:
     """Make one ad in this process: the codes of its notices, and the checks that failed."""
-    plan = plan_stages(engine=EngineName.DRAFT, preset="draft", steps=(1, 2, 3), iterations={})
+    plan = INFO.plan((1, 2, 3))
     job = StartJob(
         job_id=folder.name,
         request=GenerateRequest.model_validate(request),

@@ -214,7 +214,8 @@ def watched(engine: Any, root: Path, watch: Watch, scene: str = "", **fields: An
 
     from ad_agent_mcp.contract.call import GenerateRequest
     from ad_agent_mcp.contract.messages import Inputs, StartJob
-    from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
+    from ad_agent_mcp.contract.stages import Stage
+    from ad_agent_mcp.engines.diffusion.info import describe
     from ad_agent_mcp.pipeline.run import run_job
 
     request = GenerateRequest(
@@ -223,7 +224,7 @@ def watched(engine: Any, root: Path, watch: Watch, scene: str = "", **fields: An
         font_name="BMJua/BMJUA_ttf.ttf", seed=1, **fields,
     )  # fmt: skip
     steps = {Stage.BACKGROUND: 28, Stage.REFINE: 17, Stage.TEXT_PAINT: 28, Stage.BLEND: 12}
-    plan = plan_stages(engine=EngineName.DIFFUSION, preset=engine._preset.name, steps=(1, 2, 3), iterations=steps)
+    plan = describe(engine._preset, CONFIGS["transformer"]).plan((1, 2, 3), steps)
     out = root / "job"
     out.mkdir(exist_ok=True)
     run = engine._residency.run
@@ -305,7 +306,7 @@ def part_preset(root: Path, preset: str, *, jobs: int = 4, is_compiled: bool = T
         begin = time.perf_counter()
         engine = open_engine(settings_of(root, preset, **more))
         result: dict[str, Any] = {"open s": time.perf_counter() - begin}
-        engine._models._jobs += 0 if is_compiled else 2  # compiling begins with the second job
+        engine._compiling.jobs += 0 if is_compiled else 2  # compiling begins with the second job
         runs: list[tuple[float, Watch]] = []
         for number in range(jobs):
             watch = Watch()
@@ -572,7 +573,8 @@ def _denoising(root: Path, preset: str) -> "subprocess.Popen[bytes]":
     """A worker process as a server starts it, given the reference job and in its first FLUX step."""
     from ad_agent_mcp.contract.call import GenerateRequest
     from ad_agent_mcp.contract.messages import EVENT, FRAME_HEADER, Inputs, Ready, StageProgress, StartJob, encode
-    from ad_agent_mcp.contract.stages import EngineName, plan_stages
+    from ad_agent_mcp.contract.stages import EngineName
+    from ad_agent_mcp.engines import describe_engine
 
     settings = settings_of(root, preset)
     environment = {**os.environ, **settings.to_environment()}
@@ -582,7 +584,7 @@ def _denoising(root: Path, preset: str) -> "subprocess.Popen[bytes]":
     assert worker.stdin is not None
     assert worker.stdout is not None
     request = GenerateRequest(product_image="x", text_content="세일", seed=1)
-    plan = plan_stages(engine=EngineName.DIFFUSION, preset=preset, steps=(1, 2, 3), iterations={})
+    plan = describe_engine(EngineName.DIFFUSION, settings).plan((1, 2, 3))
     (root / "job").mkdir(exist_ok=True)
     inputs = Inputs(product=ROOT / "examples" / "product.png")
     while True:

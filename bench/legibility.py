@@ -14,8 +14,8 @@ from PIL import Image
 from rich.console import Console
 
 from ad_agent_mcp.commands.generate import example_photo
-from ad_agent_mcp.contract.layout import Layout
-from ad_agent_mcp.pipeline.composition import ink_of
+from ad_agent_mcp.contract.document import Lettering, read_document
+from ad_agent_mcp.imaging.placement import ink_of
 from bench.contact_sheet import EB, make_ad
 from tests.imaging.test_legibility import LINES, STYLES, plain, read
 
@@ -46,23 +46,22 @@ def _is_read(case: tuple[str, str, str]) -> bool:
         return all(_line_is_read(Path(folder), index) for index in range(_line_count(Path(folder))))
 
 
-def _layout(folder: Path) -> Layout:
-    return Layout.model_validate_json((folder / "layout.json").read_bytes())
+def _lettering(folder: Path) -> Lettering | None:
+    return read_document((folder / "layout.json").read_bytes()).lettering
 
 
 def _line_count(folder: Path) -> int:
-    text = _layout(folder).text
-    return len(text.lines) if text else 0
+    lettering = _lettering(folder)
+    return len(lettering.words.lines) if lettering and lettering.words else 0
 
 
 def _line_is_read(folder: Path, index: int) -> bool:
     """The line as a viewer sees it, 64 px high; it and its negative, of which one may be read."""
-    layout = _layout(folder)
-    text, where = layout.text, layout.letters
-    if text is None or where is None:
+    where = _lettering(folder)
+    if where is None or where.words is None or where.box is None:
         return False
     ink = ink_of(np.asarray(Image.open(folder / "step2.png").convert("RGBA")))
-    line = text.lines[index]
+    line = where.words.lines[index]
     x, y = (where.box[axis] + (line.box[axis] - ink[axis]) * where.scale for axis in (0, 1))
     width, height = line.box[2] * where.scale, line.box[3] * where.scale
     final = Image.open(folder / "final.png").convert("L")

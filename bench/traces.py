@@ -18,6 +18,7 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.messages import Inputs, JobDone, JobFailed, StageProgress, StartJob, StepResult
 from ad_agent_mcp.contract.stages import EngineName
+from ad_agent_mcp.engines.draft.info import INFO
 from ad_agent_mcp.jobs.job import Job, new_job_id, steps_to_run
 from ad_agent_mcp.jobs.plan import plan_segment
 from ad_agent_mcp.supervisor.process import WorkerProcess
@@ -56,7 +57,7 @@ async def record(requests: list[dict[str, Any]], folder: Path, photo: Path) -> l
                 (out / "inputs").mkdir(parents=True)
                 product = out / "inputs" / "product_image"
                 shutil.copyfile(photo, product)
-                plan, _ = plan_segment(job, preset="draft")
+                plan, _ = plan_segment(job, INFO)
                 command = StartJob(
                     job_id=job.id, request=request, plan=plan, inputs=Inputs(product=product), out_dir=out
                 )

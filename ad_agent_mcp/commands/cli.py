@@ -250,7 +250,7 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
     from rich.table import Table
 
     from ..media.fonts import FontCatalog
-    from ..pipeline.verify import job_folder, verify_job
+    from ..pipeline.verify import job_folder, rendering_trouble, verify_job
 
     folder = job_folder(options.job, settings.data_dir)
     results = verify_job(folder, FontCatalog(settings.font_dirs))
@@ -262,7 +262,10 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
         value, limit = ("" if number is None else f"{number:g}" for number in (check.value, check.limit))
         table.add_row(check.name, shown(words[check.passed]), value, limit, escape(fix))
     Console().print(table)
-    return EXIT_FAILED if any(check.passed is False for check in results) else 0
+    trouble = rendering_trouble(folder)
+    if trouble is not None:
+        Console().print(f"FAIL: {trouble}", soft_wrap=True, markup=False)
+    return EXIT_FAILED if trouble or any(check.passed is False for check in results) else 0
 
 
 _COMMANDS = {

@@ -21,7 +21,7 @@ from ..contract.errors import AdAgentError
 from ..contract.stages import EngineName
 from ..contract.texts import Text, say
 from ..files import write_atomically
-from ..hardware import SystemMonitor, free_host_bytes, visible_gpu
+from ..hardware import SystemMonitor, this_machine
 from ..jobs.folders import folder_warnings
 from ..jobs.image_refs import image_roots
 from ..jobs.store import JobStore
@@ -86,10 +86,10 @@ def require_gpu(settings: Settings) -> None:
     Raises:
         AdAgentError: `model_unavailable`; there is none, its memory is too small, or models are missing.
     """
-    free_vram, free_ram = _free_bytes(settings)
-    choice = choose_engine(settings, free_vram_bytes=free_vram, free_ram_bytes=free_ram)
-    if free_vram is None or choice.engine is EngineName.DRAFT or not choice.is_ready:
-        why = say("doctor.no_gpu_visible") if free_vram is None else choice.reason
+    machine = this_machine(settings.device_lock)
+    choice = choose_engine(settings, machine)
+    if machine.gpu is None or choice.engine is EngineName.DRAFT or not choice.is_ready:
+        why = say("doctor.no_gpu_visible") if machine.gpu is None else choice.reason
         raise unavailable(say("doctor.no_gpu_required", why=why))
 
 
@@ -119,15 +119,15 @@ def _machine(settings: Settings) -> Iterator[Finding]:
 
 
 def _engine(settings: Settings) -> Iterator[Finding]:
-    free_vram, free_ram = _free_bytes(settings)
+    machine = this_machine(settings.device_lock)
     try:
-        choice = choose_engine(settings, free_vram_bytes=free_vram, free_ram_bytes=free_ram)
+        choice = choose_engine(settings, machine)
         is_enough = choice.is_ready and not (settings.require_gpu and choice.engine is EngineName.DRAFT)
         yield Finding(say("doctor.engine"), "ok" if is_enough else "missing", choice.reason)
         if settings.engine is EngineChoice.DRAFT:
             return
         preset, library = preset_named(settings.preset), ModelLibrary(settings)
-        if free_vram is not None and (lack := lacks_to_compile()):
+        if machine.gpu is not None and (lack := lacks_to_compile()):
             text = say("doctor.uncompiled", lack=lack, preset=preset.name)
             yield Finding(say("doctor.compiler"), "note", text)
         standings = [library.standing(preset, source.role) for source in preset.sources]
@@ -156,13 +156,12 @@ def _model(standing: Standing, *, is_mine: bool) -> Finding:
 
 def _memory_plan(settings: Settings) -> Table | None:
     """What the preset's models would take on the GPU, or without one, if asked for, on the CPU."""
-    free_vram, free_ram = _free_bytes(settings)
-    if settings.engine is EngineChoice.DRAFT or (free_vram is None and settings.engine is EngineChoice.AUTO):
+    machine = this_machine(settings.device_lock)
+    if settings.engine is EngineChoice.DRAFT or (machine.gpu is None and settings.engine is EngineChoice.AUTO):
         return None
     preset = preset_named(settings.preset)
-    library = ModelLibrary(settings)
-    plan = plan_for(settings, preset, library, free_vram_bytes=free_vram, free_ram_bytes=free_ram)
-    title = say("doctor.plan_on_gpu" if free_vram is not None else "doctor.plan_on_cpu", preset=preset.name)
+    plan = plan_for(settings, preset, ModelLibrary(settings), machine)
+    title = say("doctor.plan_on_gpu" if machine.gpu is not None else "doctor.plan_on_cpu", preset=preset.name)
     verdict = say(f"doctor.fit_{plan.verdict}")
     words = say("doctor.plan", verdict=verdict, why=plan.why, host=plan.host_bytes / 2**30)
     _, *stages = rows(plan)
@@ -171,12 +170,6 @@ def _memory_plan(settings: Settings) -> Table | None:
     for stage in stages:
         table.add_row(*stage)
     return table
-
-
-def _free_bytes(settings: Settings) -> tuple[int | None, int]:
-    """Free memory of the GPU (None without one) and of the host."""
-    gpu = visible_gpu(settings.device_lock)
-    return gpu and gpu.free_bytes, free_host_bytes()
 
 
 def _data(settings: Settings) -> Iterator[Finding]:

@@ -12,9 +12,10 @@ from ..config import Settings
 from ..contract.errors import invalid
 from ..contract.texts import Text, say
 from ..files import FileLock
-from ..models.catalog import Preset, preset_named
+from ..models.catalog import preset_named
 from ..models.download import fetch
 from ..models.library import INSTALL, ROLES, ModelLibrary, State, remedy
+from ..models.preset import Preset
 from .shell import shown
 
 

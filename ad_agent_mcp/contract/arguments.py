@@ -134,7 +134,7 @@ def _is_unset(model: type[BaseModel], name: str, value: object) -> bool:
     """Whether a value only says that nothing was chosen: null, "", and their names where no prose is expected."""
     if value is None or value == "":
         return True
-    is_prose = name.endswith("prompt") or name == "text_content"
+    is_prose = name == "text_content" or (name in GENERATE and GENERATE[name].is_prompt)
     return not is_prose and value in _UNSET_WORDS and value not in _options(model, name)
 
 

@@ -17,11 +17,13 @@ class FieldRow(NamedTuple):
             call alone acts on none.
         aliases: what callers call it who have not read its name.
         is_picture: whether it is a reference to a picture, which only `generate` takes.
+        is_prompt: whether models read it.
     """
 
     steps: tuple[int, ...] = ()
     aliases: tuple[str, ...] = ()
     is_picture: bool = False
+    is_prompt: bool = False
 
 
 GENERATE: dict[str, FieldRow] = {
@@ -46,19 +48,21 @@ GENERATE: dict[str, FieldRow] = {
         (2, 3),
         ("text", "headline", "title", "words", "copy", "caption", "slogan", "message", "ad_text", "main_text"),
     ),
-    "bg_prompt": FieldRow((1, 3), ("scene", "background", "background_prompt", "scene_prompt", "bg")),
-    "bg_negative_prompt": FieldRow((1,), ("background_negative_prompt", "scene_negative_prompt")),
-    "bg_composition_prompt": FieldRow((1,)),
-    "bg_composition_negative_prompt": FieldRow((1,)),
+    "bg_prompt": FieldRow((1, 3), ("scene", "background", "background_prompt", "scene_prompt", "bg"), is_prompt=True),
+    "bg_negative_prompt": FieldRow((1,), ("background_negative_prompt", "scene_negative_prompt"), is_prompt=True),
+    "bg_composition_prompt": FieldRow((1,), is_prompt=True),
+    "bg_composition_negative_prompt": FieldRow((1,), is_prompt=True),
     "step1_image": FieldRow((2, 3), ("step1", "step1_result"), is_picture=True),
     "step2_image": FieldRow((3,), ("step2", "step2_result"), is_picture=True),
-    "text_model_prompt": FieldRow((2, 3), ("text_style", "text_prompt", "letters", "lettering", "font_style")),
-    "negative_prompt": FieldRow((2,), ("text_negative_prompt",)),
+    "text_model_prompt": FieldRow(
+        (2, 3), ("text_style", "text_prompt", "letters", "lettering", "font_style"), is_prompt=True
+    ),
+    "negative_prompt": FieldRow((2,), ("text_negative_prompt",), is_prompt=True),
     "font_name": FieldRow((2,), ("font", "font_family", "typeface")),
     "composition_mode": FieldRow((3,), ("mode", "blend_mode", "text_mode")),
     "text_position": FieldRow((3,), ("position", "text_location", "placement_of_text", "headline_position")),
-    "composition_prompt": FieldRow((3,), ("blend_prompt",)),
-    "composition_negative_prompt": FieldRow((3,)),
+    "composition_prompt": FieldRow((3,), ("blend_prompt",), is_prompt=True),
+    "composition_negative_prompt": FieldRow((3,), is_prompt=True),
     "width": FieldRow((1,), ("w",)),
     "height": FieldRow((1,), ("h",)),
     "product_lock": FieldRow((1, 3), ("lock_product", "keep_product")),

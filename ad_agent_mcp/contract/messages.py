@@ -14,10 +14,10 @@ from .call import GenerateRequest
 from .errors import ErrorInfo
 from .record import Record
 from .schemas import Check
-from .stages import EngineName, Plan, Stage
+from .stages import EngineInfo, EngineName, Plan, Stage
 from .texts import KeptText, MessageText, Text
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_FRAME_BYTES = 4 << 20
 UNREADABLE_EXIT = 76
 """Exit status of a worker that could not read what the server sent; sysexits.h calls it EX_PROTOCOL."""
@@ -72,9 +72,8 @@ class Shutdown(Message):
 class Ready(Message):
     """The first word of a worker.
 
-    `note` says why it has this engine, `refusal` why that engine cannot run jobs as things are. `steps` and
-    `text_steps` are what FLUX and SDXL take where the caller names no number; `preset_values` are request fields
-    that have another value than the published one where the caller gives none.
+    `engine` is the one that jobs get, `note` says why, `refusal` why it cannot run them as things are; `engines` are
+    those that can.
     """
 
     type: Literal["ready"] = "ready"
@@ -85,9 +84,7 @@ class Ready(Message):
     presets: tuple[str, ...]
     note: Text | str = ""
     refusal: Text | str | None = None
-    steps: int = 28
-    text_steps: int = 28
-    preset_values: dict[str, int] = Field(default_factory=dict[str, int])
+    engines: tuple[EngineInfo, ...] = ()
 
 
 class StageProgress(Message):

@@ -1,6 +1,7 @@
-"""The stages of a job, in order: which step each belongs to, its public name and its nominal duration.
+"""The stages of a job, in order, and the form in which an engine says how it does them.
 
-Knows nothing about processes. A new stage is a row here and its body in `pipeline/`.
+Knows no engine by more than its name. A new stage is a row here, its body in `pipeline/` and an entry in the engines
+that have it.
 """
 
 from collections.abc import Mapping
@@ -35,52 +36,23 @@ class Stage(StrEnum):
 
 
 class StageRow(NamedTuple):
-    """One stage.
-
-    `labels` are the public sub-step names by engine; an engine without one skips the stage.
-    `prior_s` are seconds at one megapixel, used until this machine has measured its own.
-    """
+    """One stage: the step that it belongs to."""
 
     step: int
-    message: str
-    labels: Mapping[EngineName, str]
-    prior_s: Mapping[EngineName, float]
-
-
-def _row(step: int, message: str, draft: tuple[str, float] | None, diffusion: tuple[str, float]) -> StageRow:
-    both = {EngineName.DRAFT: draft, EngineName.DIFFUSION: diffusion}
-    return StageRow(
-        step,
-        message,
-        {engine: named[0] for engine, named in both.items() if named},
-        {engine: named[1] for engine, named in both.items() if named},
-    )
 
 
 STAGES: Mapping[Stage, StageRow] = {
-    Stage.CUT_OUT: _row(1, "Cutting the product out", ("draft_cut_out", 1.0), ("birefnet_cut_out", 2)),
-    Stage.BACKGROUND: _row(1, "Painting the scene", ("draft_background", 0.4), ("flux_bg_generation", 28)),
-    Stage.COMPOSITE: _row(1, "Placing the product", ("draft_composite", 0.3), ("composite", 0.5)),
-    Stage.REFINE: _row(1, "Refining product and scene", ("draft_refine", 0.3), ("flux_refinement", 17)),
-    Stage.TEXT_LAYOUT: _row(2, "Setting the words", ("draft_text_layout", 0.1), ("text_layout", 0.3)),
-    Stage.TEXT_PAINT: _row(2, "Painting the letters", ("draft_text_paint", 0.3), ("sdxl_text_generation", 12)),
-    Stage.TEXT_CUT_OUT: _row(2, "Cutting the letters out", None, ("birefnet_text_cut_out", 2)),
-    Stage.PLACEMENT: _row(3, "Choosing where the words go", ("draft_placement", 0.2), ("placement", 0.3)),
-    Stage.BLEND: _row(3, "Blending words and picture", ("draft_blend", 0.2), ("flux_inpainting", 12)),
-    Stage.FINISH: _row(3, "Checking and saving the ad", ("draft_finish", 0.4), ("finish", 0.6)),
+    Stage.CUT_OUT: StageRow(1),
+    Stage.BACKGROUND: StageRow(1),
+    Stage.COMPOSITE: StageRow(1),
+    Stage.REFINE: StageRow(1),
+    Stage.TEXT_LAYOUT: StageRow(2),
+    Stage.TEXT_PAINT: StageRow(2),
+    Stage.TEXT_CUT_OUT: StageRow(2),
+    Stage.PLACEMENT: StageRow(3),
+    Stage.BLEND: StageRow(3),
+    Stage.FINISH: StageRow(3),
 }
-
-NOMINAL_ITERATIONS: Mapping[EngineName, Mapping[Stage, int]] = {
-    EngineName.DRAFT: {},
-    EngineName.DIFFUSION: {Stage.BACKGROUND: 28, Stage.REFINE: 17, Stage.TEXT_PAINT: 28, Stage.BLEND: 12},
-}
-"""Iterations that the prior durations are for, where a stage has more than one."""
-
-PRIOR_LOAD_S: Mapping[EngineName, Mapping[Stage, float]] = {
-    EngineName.DRAFT: {},
-    EngineName.DIFFUSION: {Stage.CUT_OUT: 1, Stage.BACKGROUND: 22, Stage.TEXT_PAINT: 6},
-}
-"""Seconds that a stage of a fresh worker waits for its models: their size at 1.5 GB/s."""
 
 CANVAS_FREE = frozenset({Stage.CUT_OUT, Stage.TEXT_CUT_OUT})
 """Stages whose duration does not follow the size of the canvas."""
@@ -91,9 +63,10 @@ STEP_SHARES: Mapping[int, tuple[int, int]] = {1: (0, 33), 2: (33, 66), 3: (66, 1
 
 
 class PlannedStage(Record):
-    """One stage of a plan and how many iterations it is expected to take."""
+    """One stage of a plan, its public sub-step name, and how many iterations it is expected to take."""
 
     stage: Stage
+    label: str = ""
     iterations: int = Field(ge=1)
 
 
@@ -109,18 +82,48 @@ class Plan(Record):
     stages: tuple[PlannedStage, ...]
 
 
-def plan_stages(
-    *,
-    engine: EngineName,
-    preset: str,
-    steps: tuple[int, ...],
-    iterations: Mapping[Stage, int],
-    skip: frozenset[Stage] = frozenset(),
-) -> Plan:
-    """The stages of `steps` that `engine` has, in order, without those in `skip`."""
-    planned = tuple(
-        PlannedStage(stage=stage, iterations=iterations.get(stage, 1))
-        for stage, row in STAGES.items()
-        if row.step in steps and engine in row.labels and stage not in skip
-    )
-    return Plan(engine=engine, preset=preset, steps=steps, stages=planned)
+class StageInfo(Record):
+    """One stage as an engine does it.
+
+    Attributes:
+        label: its public sub-step name.
+        prior_s: seconds of one iteration at one megapixel, used until this machine has measured its own.
+        iterations: how many it has where the request does not decide.
+        load_s: seconds that it waits for its models in a fresh worker, used like `prior_s`.
+    """
+
+    label: str
+    prior_s: float = Field(ge=0)
+    iterations: int = Field(default=1, ge=1)
+    load_s: float = Field(default=0.0, ge=0)
+
+
+class EngineInfo(Record):
+    """What an engine says of itself: all that planning a job for it takes.
+
+    Attributes:
+        name: the engine.
+        preset: the models that it paints with.
+        stages: those that it has.
+        unused: request fields that it has no use for. Without `num_inference_steps` among them, the request decides
+            how many iterations its passes have.
+        preset_values: request fields that have another value than the published one where the caller gives none.
+        reads_hangul: whether prompts may be Korean.
+    """
+
+    name: EngineName
+    preset: str
+    stages: dict[Stage, StageInfo]
+    unused: tuple[str, ...] = ()
+    preset_values: dict[str, int] = Field(default_factory=dict[str, int])
+    reads_hangul: bool = False
+
+    def plan(self, steps: tuple[int, ...], iterations: Mapping[Stage, int] | None = None) -> Plan:
+        """The stages of `steps` in order; those with 0 `iterations` are left out."""
+        counts = {stage: info.iterations for stage, info in self.stages.items()} | dict(iterations or {})
+        planned = tuple(
+            PlannedStage(stage=stage, label=self.stages[stage].label, iterations=counts[stage])
+            for stage, row in STAGES.items()
+            if row.step in steps and stage in self.stages and counts[stage]
+        )
+        return Plan(engine=self.name, preset=self.preset, steps=steps, stages=planned)

@@ -1,13 +1,32 @@
-"""Engines by name. A new engine is its module and one line here."""
+"""Engines by name. A new engine is its package and a line in each function here."""
 
 import importlib
+from typing import TYPE_CHECKING
 
 from ..config import Settings
-from ..contract.stages import EngineName
-from .base import Engine
+from ..contract.stages import EngineInfo, EngineName
+from ..models.catalog import preset_named
+from ..models.library import ModelLibrary
+from .diffusion.info import describe
+from .draft.info import INFO
+
+if TYPE_CHECKING:
+    from .base import Engine
 
 
-def create_engine(name: EngineName, settings: Settings) -> Engine:
+def describe_engine(name: EngineName, settings: Settings) -> EngineInfo:
+    """What the engine called `name` says of itself; loads no arrays.
+
+    Raises:
+        AdAgentError: `model_unavailable`; a model is not there.
+    """
+    if name is EngineName.DRAFT:
+        return INFO
+    preset = preset_named(settings.preset)
+    return describe(preset, ModelLibrary(settings).config(preset, preset.transformer))
+
+
+def create_engine(name: EngineName, settings: Settings) -> "Engine":
     """The engine called `name`; its libraries are imported only now.
 
     Raises:

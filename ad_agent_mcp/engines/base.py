@@ -10,10 +10,12 @@ from typing import Literal, Protocol
 
 from ..contract.ad import CompositionMode
 from ..contract.call import GenerateRequest
-from ..contract.layout import Box
+from ..contract.document import Box
 from ..contract.stages import EngineName, Plan
 from ..imaging.cutout import CutOut
 from ..imaging.picture import Matte, Picture
+
+MoveState = Literal["loading", "loaded", "unloaded"]
 
 
 class StageReport(Protocol):
@@ -21,17 +23,12 @@ class StageReport(Protocol):
 
     def iteration(self, done: int, total: int) -> None:
         """`done` of `total` iterations are finished. Raises `Cancelled` when the job is to stop."""
-        ...
 
     def notice(self, code: str, message: str) -> None:
         """Warn the caller: something asked for had no effect, or a fallback was taken."""
-        ...
 
-    def model_moved(
-        self, model: str, state: Literal["loading", "loaded", "unloaded"], *, size_bytes: int = 0, seconds: float = 0.0
-    ) -> None:
+    def model_moved(self, model: str, state: MoveState, *, size_bytes: int = 0, seconds: float = 0.0) -> None:
         """A model begins to load, is on the device, or has left it. Raises `Cancelled` like `iteration`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,7 @@ class Scene:
         light_z: whether it comes from behind the product (-1) or from before it (1).
         cast: 0-1, how strong a shadow falls along the floor.
         gloss: 0-1, how strongly the floor mirrors the product.
+        palette: its colours as `#rrggbb`: in the light, in the shade, accent; empty where a model chose them.
     """
 
     image: Picture
@@ -55,6 +53,7 @@ class Scene:
     light_z: float = 1.0
     cast: float = 1.0
     gloss: float = 0.0
+    palette: tuple[str, ...] = ()
 
 
 class Engine(Protocol):
@@ -72,7 +71,6 @@ class Engine(Protocol):
 
     def prepare(self, plan: Plan, request: GenerateRequest) -> None:
         """The whole job, before its first stage: which stages, how many iterations, all prompts."""
-        ...
 
     def cut_out(self, photo: Picture, *, product_box: Box | None, report: StageReport) -> CutOut:
         """Cut the product out of an RGB or RGBA `photo`; real alpha is honoured."""
@@ -117,11 +115,9 @@ class Engine(Protocol):
 
     def unload(self) -> None:
         """Let go of everything that occupies the device."""
-        ...
 
     def preload(self, report: StageReport) -> None:
         """Bring what a job needs first to the device, before there is one."""
-        ...
 
     def is_usable(self) -> bool:
         """Whether another job can run after one that failed; a broken GPU context only ends with its process."""

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ..contract.ad import TextPosition
-from ..contract.layout import Box
+from ..contract.document import Box
 from .picture import Picture, blur, floats, from_image, on_canvas
 from .placement import is_banner, safe_area
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..contract.layout import Box
+from ..contract.document import Box
 from .picture import Flags, Floats, Matte, Picture, blur, box_of, dilate, erode, floats, tinted
 
 MIN_RATIO = 3.0

@@ -11,8 +11,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from ..contract.document import Box
 from ..contract.errors import invalid
-from ..contract.layout import Box
 from .backdrop import fit_backdrop, is_overlooking, product_mask
 from .clutter import salient_mask
 from .matting import own_colours, solve_matte

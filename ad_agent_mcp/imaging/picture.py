@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from ..contract.layout import Box
+from ..contract.document import Box
 
 Picture = NDArray[np.uint8]
 Matte = NDArray[np.float32]
@@ -102,9 +102,13 @@ def alpha_over(image: Picture, *layers: Picture) -> Picture:
     result = image.copy()
     for layer in layers:
         window = window_round(layer, 0)
-        over = layer[window].astype(np.uint32)
-        alpha = over[..., 3:]
-        result[window] = (result[window] * (255 - alpha) + over[..., :3] * alpha + 127) // 255
+        over = layer[window]
+        alpha = np.repeat(over[..., 3:], 3, axis=2).astype(np.uint16)
+        mixed = result[window] * (255 - alpha)
+        mixed += over[..., :3] * alpha
+        mixed += 128
+        mixed += mixed >> 8  # with the next shift a rounded division by 255
+        result[window] = mixed >> 8
     return result
 
 

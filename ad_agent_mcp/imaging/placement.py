@@ -4,6 +4,7 @@ Knows where the product is, not what it is.
 """
 
 import math
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from ..contract.ad import CompositionMode, TextPosition
 from ..contract.call import GenerateRequest
-from ..contract.layout import Box, LettersLayout
+from ..contract.document import Box
 from .contrast import MIN_RATIO, luminance, ratio
 from .picture import Flags, Floats, Matte, Picture, blur, box_of, dilate, floats, from_image, on_canvas, resize
 from .regions import lab_of, slopes
@@ -29,6 +30,14 @@ _OFF_CENTRE = 0.35
 _GRID = 8
 _BANNER_ASPECT = 1.45
 _STORY_ASPECT = 1.6
+
+
+class Spot(NamedTuple):
+    """Where letters lie on the canvas: the `box` of their ink, their `scale`, whether the product is before them."""
+
+    box: Box
+    scale: float
+    is_behind: bool
 
 
 def safe_area(canvas: tuple[int, int]) -> Box:
@@ -108,7 +117,7 @@ def find_spots(
     tone: float = 1.0,
     is_behind: bool = False,
     least_scale: float = 0.0,
-) -> list[LettersLayout]:
+) -> list[Spot]:
     """The best places for letters of `size` (width, height of their ink), best first and apart from each other.
 
     Args:
@@ -132,7 +141,7 @@ def find_spots(
     light = _shrunk(luminance(picture))
     likeness = _integral(floats(np.maximum(0, np.log(MIN_RATIO / ratio(light, tone)))))
     covered = _integral(_shrunk(floats(dilate(taken, 3 if is_behind else round(0.012 * max(canvas))))))
-    found: list[tuple[float, float, LettersLayout]] = []
+    found: list[tuple[float, float, Spot]] = []
     for scale in [scale for scale in _SCALES if scale * widest >= least_scale] or _SCALES[:1]:
         width, height = round(size[0] * scale * widest), round(size[1] * scale * widest)
         rightmost, lowest = safe[0] + safe[2] - width, safe[1] + safe[3] - height
@@ -143,7 +152,7 @@ def find_spots(
             for top in sorted(tops):
                 if not (safe[0] <= left <= rightmost and safe[1] <= top <= lowest):
                     continue
-                spot = LettersLayout(box=(left, top, width, height), scale=scale * widest, is_behind=is_behind)
+                spot = Spot(box=(left, top, width, height), scale=scale * widest, is_behind=is_behind)
                 score = 2.5 * math.log(scale) - _dislike(spot.box, area, canvas, position)
                 score -= 3.0 * _mean(clutter, spot.box) + 0.5 * _mean(likeness, spot.box)
                 overlap = _mean(covered, spot.box)
@@ -151,7 +160,7 @@ def find_spots(
                 score -= 5.0 * max(0.0, overlap - 0.12) if is_behind else 8.0 * overlap + (1.5 if overlap else 0.0)
                 found.append((score, overlap, spot))
     found.sort(key=lambda scored: -scored[0])
-    spots: list[LettersLayout] = []
+    spots: list[Spot] = []
     for _, overlap, spot in found:
         # No other place is worth covering more of the product than the best one does.
         if overlap <= found[0][1] and all(_shared(spot.box, other.box) < _APART for other in spots):

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from ..contract.layout import Box
+from ..contract.document import Box
 from .picture import Matte, Picture, blur, floats, resize, tinted
 
 _COLOUR = (22, 17, 15)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
-from ..contract.layout import TextLine
+from ..contract.document import TextLine
 from ..media.fonts import FontCatalog
 from .picture import Matte
 

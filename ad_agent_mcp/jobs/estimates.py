@@ -1,8 +1,12 @@
-"""How long stages take on this machine: measured times on disk, shipped priors until there are some."""
+"""What a server knows of the engines of its machine before a worker tells: what they do, and how long that takes.
+
+Times are measured; until there are some, they are what the engine expects.
+"""
 
 import logging
 import math
 import statistics
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +14,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from ..contract.schemas import JobState
-from ..contract.stages import CANVAS_FREE, NOMINAL_ITERATIONS, PRIOR_LOAD_S, STAGES, Plan, Stage
+from ..contract.stages import CANVAS_FREE, EngineInfo, EngineName, Plan, Stage
 from ..files import read_small, write_atomically
 from .job import Estimate, Job
 
@@ -36,7 +40,12 @@ class LoadState(StrEnum):
 
 
 class _Known(BaseModel):
-    """Seconds by engine, preset and stage: of one iteration's work by size of canvas, of the wait for models before."""
+    """What engines said of themselves, by engine and preset, and seconds by engine, preset and stage.
+
+    Seconds are those of one iteration's work by size of canvas, and of the wait for models before.
+    """
+
+    engines: dict[str, EngineInfo] = Field(default_factory=dict[str, EngineInfo])
 
     work_s: dict[str, dict[Pixels, Times]] = Field(default_factory=dict[str, dict[Pixels, Times]])
     lead_s: dict[str, dict[LoadState, Times]] = Field(default_factory=dict[str, dict[LoadState, Times]])
@@ -52,12 +61,21 @@ class StageTimes:
         except (OSError, ValueError):
             self._known = _Known()
 
-    def expect(self, plan: Plan, *, pixels: int, found: LoadState) -> dict[Stage, Estimate]:
-        """What each stage of `plan` should take at `pixels` canvas pixels."""
+    def introduce(self, infos: Iterable[EngineInfo]) -> None:
+        """Take in what engines say of themselves; it is written with the times."""
+        said = {f"{info.name}/{info.preset}": info for info in infos}
+        self._known.engines = {**self._known.engines, **said}
+
+    def engine(self, name: EngineName, preset: str) -> EngineInfo | None:
+        """What that engine said of itself last, on this machine; None while it never did."""
+        return self._known.engines.get(f"{name}/{preset}")
+
+    def expect(self, plan: Plan, info: EngineInfo, *, pixels: int, found: LoadState) -> dict[Stage, Estimate]:
+        """What each stage of `plan` should take at `pixels` canvas pixels on the engine that it was made for."""
         return {
             planned.stage: Estimate(
-                lead_s=self._lead_s(plan, planned.stage, found),
-                work_s=self._work_s(plan, planned.stage, _size(planned.stage, pixels)) * planned.iterations,
+                lead_s=self._lead_s(info, planned.stage, found),
+                work_s=self._work_s(info, planned.stage, _size(planned.stage, pixels)) * planned.iterations,
             )
             for planned in plan.stages
         }
@@ -75,7 +93,7 @@ class StageTimes:
         if not job.stage_since <= job.work_since <= at:
             return None  # the clock was set back
         iterations = next(planned.iterations for planned in plan.stages if planned.stage is stage)
-        key, pixels = _key(plan, stage), _size(stage, job.request.width * job.request.height)
+        key, pixels = _key(plan.engine, plan.preset, stage), _size(stage, job.request.width * job.request.height)
         size = _class_of(pixels)
         works = self._known.work_s.setdefault(key, {})
         leads = self._known.lead_s.setdefault(key, {})
@@ -91,16 +109,16 @@ class StageTimes:
         except OSError as error:
             logger.warning("stage times were not saved: %s", error)
 
-    def _lead_s(self, plan: Plan, stage: Stage, found: LoadState) -> float:
-        known = self._known.lead_s.get(_key(plan, stage), {}).get(found)
+    def _lead_s(self, info: EngineInfo, stage: Stage, found: LoadState) -> float:
+        known = self._known.lead_s.get(_key(info.name, info.preset, stage), {}).get(found)
         if known:
             return statistics.median(known)
-        return 0.0 if found is LoadState.WARM else PRIOR_LOAD_S[plan.engine].get(stage, 0.0)
+        return 0.0 if found is LoadState.WARM else info.stages[stage].load_s
 
-    def _work_s(self, plan: Plan, stage: Stage, pixels: int) -> float:
+    def _work_s(self, info: EngineInfo, stage: Stage, pixels: int) -> float:
         """Seconds of one iteration, from the nearest size that is known."""
-        prior_s = STAGES[stage].prior_s[plan.engine] / NOMINAL_ITERATIONS[plan.engine].get(stage, 1)
-        known = self._known.work_s.get(_key(plan, stage)) or {NOMINAL_PIXELS: [prior_s]}
+        known = self._known.work_s.get(_key(info.name, info.preset, stage))
+        known = known or {NOMINAL_PIXELS: [info.stages[stage].prior_s]}
         nearest = min(list(known), key=lambda size: abs(math.log(size / pixels)))
         return statistics.median(known[nearest]) * pixels / nearest
 
@@ -109,8 +127,8 @@ def _remembered(times: list[float] | None, latest_s: float) -> list[float]:
     return [*(times or ()), round(latest_s, 5)][-REMEMBERED:]
 
 
-def _key(plan: Plan, stage: Stage) -> str:
-    return f"{plan.engine}/{plan.preset}/{stage}"
+def _key(engine: EngineName, preset: str, stage: Stage) -> str:
+    return f"{engine}/{preset}/{stage}"
 
 
 def _size(stage: Stage, pixels: int) -> int:

@@ -60,6 +60,7 @@ class Job(BaseModel):
     steps: tuple[Annotated[int, Field(ge=1, le=3)], ...]
     """None where nothing is known of what was asked for."""
     plan: Plan | None = None
+    """None where no worker has told yet what its engine does."""
     expected: dict[Stage, Estimate] = Field(default_factory=dict[Stage, Estimate])
     """What each stage of the plan should take."""
 
@@ -128,7 +129,9 @@ class Job(BaseModel):
             return f"loading_{self.loading}"
         if self.stage is None:
             return "starting"
-        return f"{STAGES[self.stage].labels.get(self.engine, self.stage)} ({self.done}/{self.total})"
+        planned = self.plan.stages if self.plan else ()
+        label = next((one.label for one in planned if one.stage is self.stage), "")
+        return f"{label or self.stage} ({self.done}/{self.total})"
 
     @property
     def current_step(self) -> str | None:
@@ -163,24 +166,28 @@ def share_of(job: Job, step: int) -> tuple[float, float]:
     return (float(low), float(high))
 
 
-def start(job: Job, plan: Plan, expected: dict[Stage, Estimate], *, at: float, owner: str) -> Job:
-    """The job as it goes to the worker with `plan`. Its percentage stays where it was, or goes up."""
+def start(job: Job, plan: Plan | None, expected: dict[Stage, Estimate], *, at: float, owner: str) -> Job:
+    """The job as it goes to the worker with `plan`, or waits for one that says what it does: then there is no plan.
+
+    Its percentage stays where it was, or goes up.
+    """
     remaining = job.remaining_steps
     low = share_of(job, remaining[0])[0] if remaining else 0.0
-    first_step = STAGES[plan.stages[0].stage].step if plan.stages else 0
+    first_step = STAGES[plan.stages[0].stage].step if plan and plan.stages else 0
     return job.model_copy(
         update={
             "status": JobState.RUNNING,
             "waiting_for": None,
-            "engine": plan.engine,
             "plan": plan,
             "expected": expected,
             "stage": None,
             "loading": None,
             "percent": max(job.percent, low),
             "stage_since": at,
-            "ends_at": at + sum(stage.whole_s for stage in expected.values()),
-            "step_ends_at": at + sum(expected[stage].whole_s for stage in expected if STAGES[stage].step == first_step),
+            "ends_at": at + sum(stage.whole_s for stage in expected.values()) if plan else None,
+            "step_ends_at": at + sum(expected[stage].whole_s for stage in expected if STAGES[stage].step == first_step)
+            if plan
+            else None,
             "error": None,
             "running_since": at,
             "owner": owner,

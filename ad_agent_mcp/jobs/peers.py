@@ -178,7 +178,8 @@ class Peers:
             return None
         ran = job.status is JobState.RUNNING
         is_retry = ran and bool(_SERVER_ID.fullmatch(job.owner)) and self._lock_path(job.owner).exists()
-        is_young = job.plan is None or time.time() - job.asked_at <= self._resume_max_age_s
+        never_ran = job.plan is None and not ran
+        is_young = never_ran or time.time() - job.asked_at <= self._resume_max_age_s
         job = self._with_told_steps(job)
         at = time.time()
         if is_young and not (is_retry and job.retries):
@@ -197,11 +198,11 @@ class Peers:
 
     def _with_told_steps(self, job: Job) -> Job:
         """A step is finished when its document says so, even if the server died before it could hear of it."""
-        layout = self._store.layout(job.id)
-        if layout is None or layout.job_id != job.id:
+        document = self._store.document(job.id)
+        if document is None or document.job_id != job.id:
             return job
-        told = {step: files for step, files in layout.finished.items() if step in job.steps}
-        return job.model_copy(update={"finished": {**job.finished, **told}, "checks": layout.checks or job.checks})
+        told = {step: files for step, files in document.finished.items() if step in job.steps}
+        return job.model_copy(update={"finished": {**job.finished, **told}, "checks": document.checks or job.checks})
 
     def _lock_path(self, owner: str) -> Path:
         return self._store.locks / f"server-{owner}.lock"

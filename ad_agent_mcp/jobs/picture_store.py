@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from ..contract.document import Document, read_document
 from ..contract.errors import AdAgentError, ErrorCode, Fix, invalid
-from ..contract.layout import Layout
 from ..contract.messages import Inputs
 from ..contract.schemas import LAYER_NAMES
 from ..contract.texts import say
@@ -19,7 +19,7 @@ from .data_folder import DataFolder, telling_trouble
 
 logger = logging.getLogger(__name__)
 
-STEP1_LAYERS = ("product", "cutout", "background", "shadow", "step1")
+STEP1_LAYERS = ("product", "cutout", "background", "shadow", "step1", "matte")
 MAX_DOCUMENT_BYTES = 8 << 20
 """More than any job's state or layout: larger files are not read."""
 JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -75,11 +75,11 @@ class PictureStore(DataFolder):
             has_step1_layers=first_step > 1 and not is_given and None not in (step1, self.layer(job_id, "cutout")),
         )
 
-    def layout(self, job_id: str) -> Layout | None:
-        """What the job's layers show, or None before its first step is finished, or when it cannot be read."""
+    def document(self, job_id: str) -> Document | None:
+        """The job's ad as a document, or None before its first step is finished, or when it cannot be read."""
         try:
             path = self.folder(job_id) / "layout.json"
-            return Layout.model_validate_json(read_small(path, max_bytes=MAX_DOCUMENT_BYTES))
+            return read_document(read_small(path, max_bytes=MAX_DOCUMENT_BYTES))
         except (OSError, ValidationError):
             return None
 
@@ -90,11 +90,11 @@ class PictureStore(DataFolder):
         Raises:
             DataFolderError: the disk is full, or the data folder gone or not writable.
         """
-        layout = self.layout(job_id)
-        if layout is not None and step in layout.finished:
-            finished = {done: files for done, files in layout.finished.items() if done != step}
-            document = layout.model_copy(update={"finished": finished}).model_dump_json(by_alias=True, indent=1)
-            write_atomically(self.folder(job_id) / "layout.json", document.encode())
+        document = self.document(job_id)
+        if document is not None and step in document.finished:
+            finished = {done: files for done, files in document.finished.items() if done != step}
+            changed = document.model_copy(update={"finished": finished}).model_dump_json(by_alias=True, indent=1)
+            write_atomically(self.folder(job_id) / "layout.json", changed.encode())
 
     def step1_files(self, job_id: str) -> dict[str, Path]:
         """What another job needs to take over this one's step 1, by file name."""

@@ -1,6 +1,6 @@
 """How a job would run as things are: on which engine, with which stages, until when; or why it cannot.
 
-Looks at what the worker says and at measured times; changes nothing.
+Looks at what the worker says, or said last on this machine, and at measured times; changes nothing.
 """
 
 import time
@@ -10,7 +10,7 @@ from typing import Any
 from ..config import EngineChoice, Settings
 from ..contract.call import GenerateRequest
 from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo, Fix
-from ..contract.stages import EngineName
+from ..contract.stages import EngineInfo, EngineName
 from ..contract.texts import say
 from ..supervisor.supervisor import Supervisor
 from .admission import small
@@ -39,11 +39,12 @@ class Planner:
     def refusal(self, engine: EngineName, arguments: dict[str, Any]) -> AdAgentError | None:
         """The error for a job that `engine` cannot run as things are, if that is known; `arguments` make it anew."""
         ready = self._worker.ready
-        if ready is None or ready.refusal is None or engine is not ready.engine:
+        is_refused = ready is not None and ready.refusal is not None and engine is ready.engine
+        if ready is None or not (is_refused or self._info(engine) is None):
             return None
         return AdAgentError(
             ErrorCode.MODEL_UNAVAILABLE,
-            say("jobs.refused", refusal=ready.refusal),
+            say("jobs.refused", refusal=ready.refusal or ready.note),
             fix=Fix(tool="generate", arguments={**arguments, "test_mode": True}),
         )
 
@@ -53,13 +54,16 @@ class Planner:
         return refused.info if refused else None
 
     def planned(self, job: Job, found: LoadState, at: float) -> Job:
-        """The job as it starts at `at`, in seconds since the epoch, with what the worker says it can do, if it has."""
+        """The job as it starts at `at`, seconds since the epoch; without a plan while its engine is unknown."""
         if found is LoadState.STARTING and not job.finished:
             job = job.model_copy(update={"engine": self.engine_for(job.request)})
-        job = with_preset_values(job, self._worker.ready)
-        plan, notices = plan_segment(job, preset=self._settings.preset, ready=self._worker.ready)
-        expected = self._times.expect(plan, pixels=job.request.width * job.request.height, found=found)
-        job = job.model_copy(update={"warnings": tuple(dict.fromkeys((*job.warnings, *notices)))})
+        if (info := self._info(job.engine)) is None:
+            return start(job, None, {}, at=at, owner=self._server_id)
+        job = with_preset_values(job, info)
+        plan, notices = plan_segment(job, info)
+        expected = self._times.expect(plan, info, pixels=job.request.width * job.request.height, found=found)
+        if self._worker.ready is not None:  # before, its engine and all that follows from it is a guess
+            job = job.model_copy(update={"warnings": tuple(dict.fromkeys((*job.warnings, *notices)))})
         return start(job, plan, expected, at=at, owner=self._server_id)
 
     def with_turn(self, job: Job, current: Job | None, queue: Sequence[Job]) -> Job:
@@ -73,3 +77,9 @@ class Planner:
                 return job.model_copy(update={"ends_at": planned.ends_at, "step_ends_at": planned.step_ends_at})
             at = planned.ends_at
         return job
+
+    def _info(self, engine: EngineName) -> EngineInfo | None:
+        """What the worker says of the engine, else what one said last."""
+        told = self._worker.ready.engines if self._worker.ready is not None else ()
+        preset = "draft" if engine is EngineName.DRAFT else self._settings.preset
+        return next((info for info in told if info.name is engine), None) or self._times.engine(engine, preset)

@@ -122,6 +122,8 @@ class Slot:
 
     async def on_ready(self) -> None:
         """A worker lives."""
+        if self._worker.ready is not None:
+            self._times.introduce(self._worker.ready.engines)
         self._post(states.WorkerReady())
 
     async def on_event(self, event: Event) -> None:

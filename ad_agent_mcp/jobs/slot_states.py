@@ -199,7 +199,8 @@ def step(state: State, event: SlotEvent, *, at: float) -> Step:
         case Reserved(job), WorkerReady():
             return state, (Gather(job),)
         case Reserved(job), Gathered(planned, command) if planned.id == job.id:
-            return Reserved(planned), (Send(command, planned),)
+            anew = (Keep(planned, is_durable=True),) if planned != job else ()
+            return Reserved(planned), (*anew, Send(command, planned))
         case Reserved(job), Given(given) if given.id == job.id:
             return Running(given), (Keep(given, is_saved=False),)
         case Reserved(job), Died(how, was_ready=False):

@@ -48,7 +48,7 @@ def add_resources(server: MCPServer[Any], app: AppContext) -> None:
     @server.resource("ad://jobs/{job_id}/layout.json", mime_type="application/json")
     async def layout(job_id: str) -> str:  # pyright: ignore[reportUnusedFunction]
         """What a job's layers show and where."""
-        found = await anyio.to_thread.run_sync(app.store.layout, job_id)
+        found = await anyio.to_thread.run_sync(app.store.document, job_id)
         if found is None:
             raise ResourceNotFoundError(f"Job {job_id} has no layout yet: its first step is not finished.")
         return found.model_dump_json()

@@ -6,7 +6,6 @@ from typing import Literal
 from PIL import Image
 
 PictureFormat = Literal["jpeg", "png", "webp"]
-_PAPER = (255, 255, 255)
 
 
 def encode_picture(image: Image.Image, picture_format: PictureFormat, quality: int = 0) -> bytes:
@@ -24,13 +23,14 @@ def encode_picture(image: Image.Image, picture_format: PictureFormat, quality: i
         case "webp":
             image.save(buffer, "WEBP", quality=quality, method=2)
         case "jpeg":
-            _flattened(image).save(buffer, "JPEG", quality=quality, optimize=True)
+            on_white(image).save(buffer, "JPEG", quality=quality, optimize=True)
     return buffer.getvalue()
 
 
-def _flattened(image: Image.Image) -> Image.Image:
+def on_white(image: Image.Image) -> Image.Image:
+    """`image` in RGB; where it is transparent, white shows through."""
     if image.mode != "RGBA":
         return image.convert("RGB")
-    paper = Image.new("RGB", image.size, _PAPER)
+    paper = Image.new("RGB", image.size, "white")
     paper.paste(image, mask=image.getchannel("A"))
     return paper

@@ -15,8 +15,8 @@ from typing import Any
 from ..contract.errors import AdAgentError, ErrorCode
 from ..contract.texts import Text, say
 from ..files import is_disk_full
-from .catalog import Component, Preset
 from .library import INSTALL, UNFINISHED, Location, ModelLibrary, unavailable, wanted_files
+from .preset import Component, Preset
 
 Progress = Callable[[int, int], None]
 """Told the bytes that are here, which never become fewer, and the bytes wanted."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import platformdirs
@@ -19,7 +19,7 @@ from ..config import Settings, own_folder
 from ..contract.errors import AdAgentError, ErrorCode
 from ..contract.texts import Text, TextError, say
 from ..files import write_atomically
-from .catalog import GIB, Component, Preset, Source
+from .preset import GIB, Component, Preset, Source
 
 FORMAT = 1
 """Of the prepared files; a component prepared in another format is stale."""
@@ -30,8 +30,7 @@ UNFINISHED = ".incomplete"
 ROLES = ("flux", "sdxl", "controlnet", "segmentation")
 _HUB_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*?)(?:@([\w./-]+))?")
 _COPIED = (".json", ".txt", ".model")
-_WEIGHTS = re.compile(r"(?:diffusion_pytorch_)?model(\.fp16)?(?:-\d{5}-of-\d{5})?\.safetensors")
-_SHARDS = re.compile(r"-of-(\d{5})\.")
+_WEIGHTS = re.compile(r"(?:diffusion_pytorch_)?model(\.fp16)?(?:-\d{5}-of-(\d{5}))?\.safetensors")
 
 
 class State(StrEnum):
@@ -175,6 +174,14 @@ class ModelLibrary:
             raise unavailable(say("models.not_prepared", name=name, preset=preset.name, state=state, remedy=do))
         return self.locate(preset, component.role).prepared / name
 
+    def config(self, preset: Preset, name: str) -> dict[str, Any]:
+        """The configuration of a prepared network.
+
+        Raises:
+            AdAgentError: `model_unavailable`; it is not prepared.
+        """
+        return _read_json(self.prepared(preset, name) / "config.json")
+
     def manifest(self, location: Location) -> dict[str, Any]:
         """What is prepared of a source: by component `format`, `files` (sizes) and `sources` (size, time)."""
         return _read_json(location.prepared / "manifest.json").get("components", {})
@@ -225,8 +232,7 @@ def wanted_files(names: Iterable[str], component: Component) -> list[str]:
         MissingFilesError: some are missing; says which.
     """
     prefix = f"{component.subfolder}/" if component.subfolder else ""
-    here = sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix))
-    here = [name for name in here if "/" not in name]
+    here = sorted(path.name for path in map(PurePosixPath, names) if path.parent == PurePosixPath(component.subfolder))
     if not component.network:
         if found := [name for name in here if name.endswith(_COPIED)]:
             return [prefix + name for name in found]
@@ -234,14 +240,11 @@ def wanted_files(names: Iterable[str], component: Component) -> list[str]:
     config = [name for name in here if name == "config.json"]
     if not config and component.network != "BiRefNet":
         raise MissingFilesError(say("models.file_missing", file=f"{prefix}config.json"))
-    variants: dict[str, list[str]] = {}
-    for name in here:
-        if match := _WEIGHTS.fullmatch(name):
-            variants.setdefault(match[1] or "", []).append(name)
-    for variant in (".fp16", "") if component.dtype == "float16" else ("", ".fp16"):
-        shards = variants.get(variant, [])
-        if shards and (len(shards) == 1 if (of := _SHARDS.search(shards[0])) is None else len(shards) == int(of[1])):
-            return [prefix + name for name in (*config, *shards)]
+    weights = [match for name in here if (match := _WEIGHTS.fullmatch(name))]
+    for variant in (".fp16", None) if component.dtype == "float16" else (None, ".fp16"):
+        shards = [match for match in weights if match[1] == variant]
+        if shards and len(shards) == int(shards[0][2] or 1):
+            return [prefix + name for name in (*config, *(shard[0] for shard in shards))]
     pickled = any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in here)
     raise MissingFilesError(
         say("models.pickled_weights" if pickled else "models.no_whole_weights", where=prefix or component.name)

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ..contract.stages import Stage
 from ..contract.texts import Text, say
-from .catalog import GIB, MEGAPIXEL, STAGES, Preset
+from .preset import GIB, MEGAPIXEL, Preset
 from .schedule import Part, Schedule, Step
 
 CONTEXT_BYTES = int(0.75 * GIB)
@@ -80,7 +81,7 @@ def plan_memory(
         for component in preset.components
         for index, size in enumerate(sizes.get(component.name, ()))
     ]
-    uses = [preset.use(stage, pixels) for stage in STAGES]
+    uses = preset.uses(tuple(Stage), pixels)
     schedule = Schedule(parts, uses, budget_bytes=vram_budget)
     steps = schedule.simulate(is_jit=is_jit)[-len(uses) :]
     for step in steps:

@@ -1,4 +1,4 @@
-"""Which engine a machine gets, and why. Imports no model library; whoever asks says what memory is free."""
+"""Which engine a machine gets, and why. Imports no model library."""
 
 import os
 import shutil
@@ -8,11 +8,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..config import EngineChoice, Settings
+from ..contract.errors import AdAgentError
 from ..contract.stages import EngineName
 from ..contract.texts import Text, say
-from .catalog import Preset, preset_named
+from ..hardware import Machine
+from .catalog import preset_named
 from .library import INSTALL, ModelLibrary, State, remedy
 from .memory_plan import MemoryPlan, host_budget, plan_memory, vram_budget
+from .preset import Preset
 
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "safetensors")
 
@@ -31,13 +34,19 @@ class Choice:
     is_ready: bool = True
 
 
-def choose_engine(settings: Settings, *, free_vram_bytes: int | None, free_ram_bytes: int) -> Choice:
-    """The engine for `settings` on this machine.
+def engine_here(settings: Settings, machine: Machine) -> Choice:
+    """`choose_engine`, for settings that make no sense too: they are the reason."""
+    try:
+        return choose_engine(settings, machine)
+    except (AdAgentError, ValueError) as error:
+        is_auto = settings.engine is EngineChoice.AUTO
+        return Choice(
+            EngineName.DRAFT if is_auto else EngineName.DIFFUSION, say("models.refused", reason=error), is_ready=is_auto
+        )
 
-    Args:
-        settings: `auto` falls back to draft where something is missing; `diffusion` does not.
-        free_vram_bytes: of the GPU to use; None where none is visible.
-        free_ram_bytes: of the host.
+
+def choose_engine(settings: Settings, machine: Machine) -> Choice:
+    """The engine for `settings` on `machine`: `auto` falls back to draft where something is missing.
 
     Raises:
         AdAgentError: `invalid_request`; the preset is unknown.
@@ -49,37 +58,31 @@ def choose_engine(settings: Settings, *, free_vram_bytes: int | None, free_ram_b
     library = ModelLibrary(settings)
     if absent := [name for name in LIBRARIES if find_spec(name) is None]:
         obstacle = say("models.not_installed", names=absent, install=INSTALL)
-    elif free_vram_bytes is None and settings.engine is EngineChoice.AUTO:
+    elif machine.gpu is None and settings.engine is EngineChoice.AUTO:
         obstacle = say("models.no_gpu")
     elif lacking := {name: state for name, state in library.states(preset).items() if state is not State.PREPARED}:
         do = remedy(preset, lacking.values())
         obstacle = say("models.models_not_prepared", count=len(lacking), preset=preset.name, remedy=do)
     else:
-        plan = plan_for(settings, preset, library, free_vram_bytes=free_vram_bytes, free_ram_bytes=free_ram_bytes)
+        plan = plan_for(settings, preset, library, machine)
         obstacle = say("models.does_not_fit", why=plan.why) if plan.verdict == "does_not_fit" else None
     if obstacle is None:
-        return Choice(
-            EngineName.DIFFUSION,
-            say(
-                "models.chosen_diffusion_on_cpu" if free_vram_bytes is None else "models.chosen_diffusion",
-                preset=preset.name,
-            ),
-        )
+        on_cpu = machine.gpu is None
+        reason = say("models.chosen_diffusion_on_cpu" if on_cpu else "models.chosen_diffusion", preset=preset.name)
+        return Choice(EngineName.DIFFUSION, reason)
     if settings.engine is EngineChoice.AUTO:
         return Choice(EngineName.DRAFT, say("models.draft_because", obstacle=obstacle))
     return Choice(EngineName.DIFFUSION, say("models.diffusion_but", obstacle=obstacle), is_ready=False)
 
 
-def plan_for(
-    settings: Settings, preset: Preset, library: ModelLibrary, *, free_vram_bytes: int | None, free_ram_bytes: int
-) -> MemoryPlan:
+def plan_for(settings: Settings, preset: Preset, library: ModelLibrary, machine: Machine) -> MemoryPlan:
     """The memory plan of a whole job of one megapixel; without a GPU, of the host's memory."""
-    on_host = host_budget(settings.host_budget_gb, free_ram_bytes)
+    on_host = host_budget(settings.host_budget_gb, machine.free_host_bytes)
     return plan_memory(
         preset,
         library.sizes(preset),
-        vram_budget=on_host if free_vram_bytes is None else vram_budget(settings.vram_budget_gb, free_vram_bytes),
-        host_budget=0 if free_vram_bytes is None else on_host,  # on the CPU a copy would gain nothing
+        vram_budget=vram_budget(settings.vram_budget_gb, machine.gpu.free_bytes) if machine.gpu else on_host,
+        host_budget=on_host if machine.gpu else 0,  # on the CPU a copy would gain nothing
         is_jit=settings.residency == "jit",
     )
 

@@ -1,9 +1,11 @@
 """Step 1: the product cut out, a scene painted, and the product placed in it."""
 
+import numpy as np
 from PIL import Image
 
+from ..contract import document
+from ..contract.document import Box, Layer, Product
 from ..contract.errors import invalid
-from ..contract.layout import Box, ProductLayout
 from ..contract.stages import Stage
 from ..engines.base import CutOut, Picture, Scene
 from ..files import sha256_of
@@ -13,6 +15,7 @@ from ..imaging.placement import words_side
 from ..imaging.shadow import product_shadow
 from ..media.decode import decode_picture
 from . import checks
+from .render import render
 from .workspace import Workspace, crop, pad, padded_size
 
 MAX_PRODUCT_SIDE_PX = 2048
@@ -20,7 +23,7 @@ _NOTICED_UPSCALE = 2.0
 
 
 def make_background(workspace: Workspace) -> None:
-    """Run step 1: writes `product cutout background shadow step1`.
+    """Run step 1: writes `product cutout background shadow step1` and the matte.
 
     Raises:
         AdAgentError: the photo cannot be used; `check_failed` when the placed product differs from it.
@@ -48,7 +51,7 @@ def make_background(workspace: Workspace) -> None:
         seed=workspace.seed_for(Stage.BACKGROUND),
         report=report,
     )
-    background = crop(scene.image, workspace.canvas)
+    workspace.pictures["background.png"] = crop(scene.image, workspace.canvas)
 
     report = workspace.events.open_stage(Stage.COMPOSITE)
     placed = _place(workspace, original, cut, scene)
@@ -60,27 +63,30 @@ def make_background(workspace: Workspace) -> None:
     )
     if scene.gloss > 0:
         shadow = merged(shadow, product_reflection(cutout, product=placed.placed_box, gloss=scene.gloss))
-    step1 = alpha_over(background, shadow, cutout)
+    error = checks.source_error(original, placed, cutout)
+    workspace.pictures |= {"product.png": product, "cutout.png": cutout, "shadow.png": shadow}
+    workspace.describe(
+        scene=_described(workspace, scene),
+        product=placed.model_copy(update={"source_error": error}),
+        inputs={**workspace.document.inputs, "product_image": sha256_of(data)},
+    )
+    step1 = render(workspace.document, workspace.pictures)
     report.iteration(1, 1)
 
     if workspace.is_planned(Stage.REFINE):
         step1 = _refine(workspace, step1, cutout)
-    error = checks.source_error(original, placed, cutout)
-    placed = placed.model_copy(update={"source_error": error})
-    workspace.step1, workspace.cutout = step1, cutout
-    workspace.layout = workspace.layout.model_copy(
-        update={
-            "product": placed,
-            "scene": scene.name,
-            "light_x": scene.light_x,
-            "inputs": {**workspace.layout.inputs, "product_image": sha256_of(data)},
-        }
-    )
+        workspace.describe(step1=workspace.document.whole("step1"))
     checks.require_identity(checks.product_core_identity(step1, cutout, workspace.promised_product))
-    workspace.write({"product": product, "cutout": cutout, "background": background, "shadow": shadow, "step1": step1})
+    workspace.write({**workspace.pictures, "matte.png": _cropped(cut), "step1.png": step1})
 
 
-def _place(workspace: Workspace, original: Image.Image, cut: CutOut, scene: Scene) -> ProductLayout:
+def _described(workspace: Workspace, scene: Scene) -> document.Scene:
+    told = {name: value for name, value in vars(scene).items() if name != "image"}
+    drawn = {"background": workspace.document.whole("background"), "seed": workspace.seed_for(Stage.BACKGROUND)}
+    return document.Scene.model_validate({**told, **drawn})
+
+
+def _place(workspace: Workspace, original: Image.Image, cut: CutOut, scene: Scene) -> Product:
     source_box = _scaled(cut.box, original.width / cut.rgba.shape[1], (original.width, original.height))
     side = words_side(workspace.request)
     placed_box = product_box((source_box[2], source_box[3]), workspace.canvas, floor_y=scene.floor_y, side=side)
@@ -90,12 +96,16 @@ def _place(workspace: Workspace, original: Image.Image, cut: CutOut, scene: Scen
             f"The product has {source_box[2]} x {source_box[3]} pixels in its photo and is enlarged to {placed_box[2]} "
             f"x {placed_box[3]}; a larger photo gives a sharper ad.",
         )
-    return ProductLayout(
+    whole = workspace.document.whole
+    return Product(
         source_box=source_box,
         placed_box=placed_box,
         route=cut.route,
         confidence=cut.confidence,
         side=None if side is None else str(side),
+        cutout=whole("cutout"),
+        shadow=whole("shadow"),
+        matte=Layer(file="matte.png", box=cut.box),
     )
 
 
@@ -104,6 +114,11 @@ def _refine(workspace: Workspace, image: Picture, cutout: Picture) -> Picture:
     painted = workspace.engine.refine(pad(image), seed=workspace.seed_for(Stage.REFINE), report=report)
     refined = crop(painted, workspace.canvas)
     return alpha_over(refined, cutout) if workspace.request.product_lock else refined
+
+
+def _cropped(cut: CutOut) -> Picture:
+    x, y, width, height = cut.box
+    return np.ascontiguousarray(cut.rgba[y : y + height, x : x + width])
 
 
 def _scaled(box: Box, scale: float, limits: tuple[int, int] | None = None) -> Box:

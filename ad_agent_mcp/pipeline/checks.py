@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..contract.document import Box, Product, Words
 from ..contract.errors import AdAgentError, ErrorCode, Fix
-from ..contract.layout import Box, ProductLayout, TextLayout
 from ..contract.schemas import Check
 from ..engines.base import Matte, Picture
 from ..imaging.composite import resized_crop
@@ -27,7 +27,7 @@ _OVERLAP_LIMIT = 0.30
 _RING_PX = 16
 
 
-def source_error(original: Image.Image, placed: ProductLayout, cutout: Picture) -> float:
+def source_error(original: Image.Image, placed: Product, cutout: Picture) -> float:
     """Largest difference, in levels, of the placed core from a plain resize of the original."""
     x, y, width, height = placed.placed_box
     left, top = max(0, x), max(0, y)
@@ -38,7 +38,7 @@ def source_error(original: Image.Image, placed: ProductLayout, cutout: Picture) 
 
 
 def product_core_identity(
-    picture: Picture, cutout: Picture | None, product: ProductLayout | None, *, covered: Flags | None = None
+    picture: Picture, cutout: Picture | None, product: Product | None, *, covered: Flags | None = None
 ) -> Check:
     """Whether the product's core in `picture` is the cut-out's, and the cut-out's the original's.
 
@@ -68,7 +68,7 @@ def require_identity(check: Check) -> None:
         )
 
 
-def wordless_checks(picture: Picture, cutout: Picture | None, product: ProductLayout | None) -> tuple[Check, ...]:
+def wordless_checks(picture: Picture, cutout: Picture | None, product: Product | None) -> tuple[Check, ...]:
     """Every check of an ad without words; see `product_core_identity`."""
     names = ("glyph_overlap", "text_contrast", "text_product_overlap", "safe_margins", "text_size")
     return (product_core_identity(picture, cutout, product), *(Check(name=name, passed=None) for name in names))
@@ -78,10 +78,10 @@ def all_checks(
     final: Picture,
     placed: Placed,
     cutout: Picture | None,
-    product: ProductLayout | None,
+    product: Product | None,
     *,
     job_id: str,
-    text: TextLayout | None,
+    words: Words | None,
     fonts: FontCatalog,
 ) -> tuple[Check, ...]:
     """Every check of a finished ad; the first is the product's identity.
@@ -92,7 +92,7 @@ def all_checks(
         cutout: RGBA on the canvas, or None.
         product: how the product was placed, where its identity was promised and can be known.
         job_id: whose picture it is.
-        text: its words, where it is known which they are.
+        words: where it is known which they are.
         fonts: to set them anew.
     """
     matte = matte_of(cutout)
@@ -109,7 +109,7 @@ def all_checks(
         _judged("text_contrast", None if seen is None else seen.worst, MIN_RATIO, elsewhere, digits=2),
         _judged("text_product_overlap", hidden, most_hidden, elsewhere, digits=4, is_most=True),
         _judged("safe_margins", _margin(placed, final), 1.0, anew),
-        _text_size(final, placed, text, fonts, matte, job_id=job_id),
+        _text_size(final, placed, words, fonts, matte, job_id=job_id),
     )
 
 
@@ -188,15 +188,15 @@ def _margin(placed: Placed, final: Picture) -> float:
 
 
 def _text_size(
-    final: Picture, placed: Placed, text: TextLayout | None, fonts: FontCatalog, product: Matte | None, *, job_id: str
+    final: Picture, placed: Placed, words: Words | None, fonts: FontCatalog, product: Matte | None, *, job_id: str
 ) -> Check:
     """Height of the letters as a share of the canvas's shorter side."""
-    if placed.glyphs is None or text is None:
+    if placed.glyphs is None or words is None:
         return _judged("text_size", None, MIN_LETTER_SHARE, None)
     share = placed.glyphs.letter_px * placed.where.scale / min(final.shape[:2])
     fix = None
     if round(share, 4) < MIN_LETTER_SHARE:
-        fix = larger_setting(text.content, Typesetter(fonts, text.font_name), final, product, job_id=job_id)
+        fix = larger_setting(words.content, Typesetter(fonts, words.font_name), final, product, job_id=job_id)
     return _judged("text_size", share, MIN_LETTER_SHARE, fix, digits=4)
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..contract.ad import TextPosition
-from ..contract.layout import Box, LettersLayout, TextLayout
+from ..contract.document import Box, Words
 from ..engines.base import Matte, Picture
 from ..imaging.contrast import Legibility, legibility
 from ..imaging.picture import Flags, Window, box_of, coverage, floats, tinted
-from ..imaging.placement import clear_of, find_spots, ink_of, is_banner, letters_at, text_area
+from ..imaging.placement import Spot, clear_of, find_spots, ink_of, is_banner, letters_at, text_area
 from ..imaging.typesetting import SetText, Typesetter
 from ..media.fonts import FontCatalog
 
@@ -63,7 +63,7 @@ class Placed:
     faces: Flags | None
     cells: tuple[Box, ...]
     font_size_px: float
-    where: LettersLayout
+    where: Spot
 
     def in_front_of(self, product: Matte | None) -> Picture:
         """The letters as they are laid over the picture: their glow passes behind a product that they do not touch."""
@@ -158,33 +158,33 @@ def larger_setting(
     return None
 
 
-def glyphs_of(text: TextLayout, fonts: FontCatalog, shape: tuple[int, int]) -> Glyphs:
-    """The words of `text` set anew in a lettering picture of `shape` (rows, columns)."""
-    typesetter = Typesetter(fonts, text.font_name)
-    lines = [line.text for line in text.lines]
-    anew = typesetter.draw(lines, text.font_size_px, padding_px=0).mask > 0.5
-    left, top = min(line.box[0] for line in text.lines), min(line.box[1] for line in text.lines)
+def glyphs_of(words: Words, fonts: FontCatalog, shape: tuple[int, int]) -> Glyphs:
+    """`words` set anew in a lettering picture of `shape` (rows, columns)."""
+    typesetter = Typesetter(fonts, words.font_name)
+    lines = [line.text for line in words.lines]
+    anew = typesetter.draw(lines, words.font_size_px, padding_px=0).mask > 0.5
+    left, top = min(line.box[0] for line in words.lines), min(line.box[1] for line in words.lines)
     mask = np.zeros(shape, np.bool_)
     part = mask[top : top + anew.shape[0], left : left + anew.shape[1]]
     part[:] = anew[: part.shape[0], : part.shape[1]]
     cells: list[Box] = []
-    for line in text.lines:
+    for line in words.lines:
         x, y, width, height = line.box
-        words = line.text
+        text = line.text
         ends = [
-            typesetter.draw([words[:end]], _MEASURE_PX, padding_px=0).mask.shape[1] for end in range(1, len(words) + 1)
+            typesetter.draw([text[:end]], _MEASURE_PX, padding_px=0).mask.shape[1] for end in range(1, len(text) + 1)
         ]
         start = 0
         for end in ends:
             from_x, to_x = (round(x + width * edge / ends[-1]) for edge in (start, end))
-            if to_x - from_x >= _MIN_CELL_SHARE * text.font_size_px or (end == ends[-1] and to_x > from_x):
+            if to_x - from_x >= _MIN_CELL_SHARE * words.font_size_px or (end == ends[-1] and to_x > from_x):
                 cells.append((from_x, y, to_x - from_x, height))
                 start = end
-    letter_px = letter_height("".join(lines), typesetter, text.font_size_px)
-    return Glyphs(mask, tuple(cells), text.font_size_px, letter_px)
+    letter_px = letter_height("".join(lines), typesetter, words.font_size_px)
+    return Glyphs(mask, tuple(cells), words.font_size_px, letter_px)
 
 
-def placed_letters(picture: Picture, where: LettersLayout, canvas: tuple[int, int], glyphs: Glyphs | None) -> Placed:
+def placed_letters(picture: Picture, where: Spot, canvas: tuple[int, int], glyphs: Glyphs | None) -> Placed:
     """RGBA `picture` of letters on the canvas; `glyphs` when it is known which words they are."""
     ink = ink_of(picture)
     faces, cells, size_px = None, (where.box,), 0.6 * where.box[3]

@@ -1,8 +1,8 @@
 """Step 2: the words set in their font, and the letters painted."""
 
 from ..contract.ad import CompositionMode
+from ..contract.document import Lettering, Words
 from ..contract.errors import invalid
-from ..contract.layout import TextLayout
 from ..contract.stages import Stage
 from ..engines.draft.lettering import paint_letters
 from ..imaging.picture import Picture
@@ -36,12 +36,11 @@ def make_text_asset(workspace: Workspace, text: str) -> None:
     report.iteration(1, 1)
 
     size = (words.mask.shape[1], words.mask.shape[0])
-    layout = TextLayout(
+    told = Words(
         content=text,
         font_name=workspace.request.font_name,
         font_size_px=words.font_size_px,
         lines=words.lines,
-        size=size,
     )
     mask, seed = pad(words.mask, is_empty=True), workspace.seed_for(Stage.TEXT_PAINT)
     report = workspace.events.open_stage(Stage.TEXT_PAINT)
@@ -49,18 +48,17 @@ def make_text_asset(workspace: Workspace, text: str) -> None:
     if workspace.is_planned(Stage.TEXT_CUT_OUT):
         report = workspace.events.open_stage(Stage.TEXT_CUT_OUT)
         painted = workspace.engine.cut_out_text(painted, mask, report=report)
-        if not _is_whole(workspace, crop(painted, size), layout):
+        if not _is_whole(workspace, crop(painted, size), told):
             painted = paint_letters(mask, workspace.request.text_model_prompt, seed=seed)
-    workspace.letters = crop(painted, size)
-    workspace.write({"step2": workspace.letters})
-    layout = layout.model_copy(update={"sha256": workspace.written["step2"]})
-    workspace.layout = workspace.layout.model_copy(update={"text": layout})
+    workspace.write({"step2.png": crop(painted, size)})
+    lettering = Lettering(words=told, size=size, sha256=workspace.written["step2"])
+    workspace.document = workspace.document.with_words(lettering)
     workspace.finish_step(2)
 
 
-def _is_whole(workspace: Workspace, letters: Picture, layout: TextLayout) -> bool:
+def _is_whole(workspace: Workspace, letters: Picture, words: Words) -> bool:
     """Whether painted letters are still the words; warns when they are not."""
-    overlap = checks.glyph_overlap(letters, glyphs_of(layout, workspace.fonts, letters.shape[:2]))
+    overlap = checks.glyph_overlap(letters, glyphs_of(words, workspace.fonts, letters.shape[:2]))
     if overlap >= checks.GLYPH_LIMIT:
         return True
     workspace.events.notice(

@@ -5,14 +5,16 @@ from pathlib import Path
 from PIL import Image
 from pydantic import ValidationError
 
+from ..contract.document import PRODUCT_Z, Document, read_document
 from ..contract.errors import invalid
-from ..contract.layout import Layout
 from ..contract.schemas import Check
-from ..imaging.picture import Picture, from_image
+from ..imaging.picture import Picture, box_of, from_image
+from ..imaging.placement import Spot
 from ..media.decode import decode_picture
 from ..media.fonts import FontCatalog
 from . import checks
 from .lettering import glyphs_of, placed_letters
+from .render import render, stack
 
 
 def job_folder(name: str, data_dir: Path) -> Path:
@@ -39,28 +41,67 @@ def verify_job(folder: Path, fonts: FontCatalog) -> tuple[Check, ...]:
         AdAgentError: `invalid_request`; a file is missing or damaged.
         OSError: a file cannot be read.
     """
-    try:
-        layout = Layout.model_validate_json((folder / "layout.json").read_bytes())
-    except ValidationError as error:
-        raise invalid(f"{folder / 'layout.json'} is damaged.", field="job") from error
+    document = _document(folder)
     final = _picture(folder / "final.png", "RGB")
     cutout = _picture(folder / "cutout.png", "RGBA") if (folder / "cutout.png").is_file() else None
     for picture in (final, cutout):
-        if picture is not None and picture.shape[1::-1] != layout.canvas:
+        if picture is not None and picture.shape[1::-1] != document.canvas:
             raise invalid(f"A picture in {folder} has another size than the job's canvas.", field="job")
-    was_judged = {check.name for check in layout.checks if check.passed is not None}
-    product = layout.product if "product_core_identity" in was_judged else None
+    was_judged = {check.name for check in document.checks if check.passed is not None}
+    product = document.product if "product_core_identity" in was_judged else None
     source = folder / "inputs" / "product_image"
     if cutout is not None and product is not None and source.is_file():
         error_now = checks.source_error(decode_picture(source.read_bytes()), product, cutout)
         product = product.model_copy(update={"source_error": error_now})
-    if layout.letters is None or not (folder / "step2.png").is_file():
+    drawn = document.lettering
+    if drawn is None or drawn.box is None or not (folder / "step2.png").is_file():
         return checks.wordless_checks(final, cutout, product)
     lettering = _picture(folder / "step2.png", "RGBA")
-    text = layout.text if "glyph_overlap" in was_judged else None
-    glyphs = None if text is None else glyphs_of(text, fonts, (lettering.shape[0], lettering.shape[1]))
-    placed = placed_letters(lettering, layout.letters, layout.canvas, glyphs)
-    return checks.all_checks(final, placed, cutout, product, job_id=layout.job_id, text=text, fonts=fonts)
+    words = drawn.words if "glyph_overlap" in was_judged else None
+    glyphs = None if words is None else glyphs_of(words, fonts, (lettering.shape[0], lettering.shape[1]))
+    where = Spot(drawn.box, drawn.scale, is_behind=drawn.z < PRODUCT_Z)
+    placed = placed_letters(lettering, where, document.canvas, glyphs)
+    return checks.all_checks(final, placed, cutout, product, job_id=document.job_id, words=words, fonts=fonts)
+
+
+def rendering_trouble(folder: Path) -> str | None:
+    """Why the finished picture in `folder` is not the rendering of its document, in a sentence.
+
+    Returns:
+        None where it is, or where that cannot be known: version 0.1 kept no layers of its letters.
+
+    Raises:
+        AdAgentError: `invalid_request`; the document is damaged.
+        OSError: `final.png` cannot be read.
+    """
+    document = _document(folder)
+    if not document.is_drawn:
+        return None
+    final = _picture(folder / "final.png", "RGB")
+    try:
+        rendered = render(document, {layer.file: _layer(folder / layer.file) for layer in stack(document)})
+    except ValueError as error:
+        return f"final.png cannot be rendered again: {error}."
+    if rendered.shape != final.shape:
+        return "final.png has another size than its layers."
+    changed = (rendered != final).any(axis=2)
+    if not changed.any():
+        return None
+    return f"final.png is not what its layers show: {changed.sum():,} pixels differ, in the box {box_of(changed)}."
+
+
+def _layer(path: Path) -> Picture:
+    try:
+        return _picture(path, "RGBA")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"its layer {path.name} is missing or damaged") from error
+
+
+def _document(folder: Path) -> Document:
+    try:
+        return read_document((folder / "layout.json").read_bytes())
+    except ValidationError as error:
+        raise invalid(f"{folder / 'layout.json'} is damaged.", field="job") from error
 
 
 def _picture(path: Path, mode: str) -> Picture:

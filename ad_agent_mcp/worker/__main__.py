@@ -14,19 +14,17 @@ import sys
 import threading
 from pathlib import Path
 
-from ..config import EngineChoice, Settings
+from ..config import Settings
 from ..contract.errors import AdAgentError, Cancelled, ErrorCode, ErrorInfo
 from ..contract.messages import EVERY_MODEL, JobDone, JobFailed, ModelMoved, Ready, StartJob, UnloadModels
 from ..contract.stages import EngineName
-from ..contract.texts import say
-from ..engines import create_engine, import_engine
+from ..engines import create_engine, describe_engine, import_engine
 from ..engines.base import Engine
 from ..files import folder_trouble, is_disk_full, is_out_of_files
-from ..hardware import free_host_bytes, visible_gpu
+from ..hardware import this_machine
 from ..logs import configure_logging, current_job_id
 from ..media.fonts import FontCatalog
-from ..models.catalog import PRESETS
-from ..models.selection import Choice, choose_engine
+from ..models.selection import engine_here
 from ..pipeline.run import run_job
 from .context import JobContext, PreloadReport, Wire
 from .inbox import Inbox
@@ -131,28 +129,20 @@ class _Engines:
 
 
 def _introduction(settings: Settings) -> Ready:
-    """Which engine this machine gets."""
-    gpu = visible_gpu(settings.device_lock)
-    free_ram = free_host_bytes()
-    try:
-        choice = choose_engine(settings, free_vram_bytes=gpu and gpu.free_bytes, free_ram_bytes=free_ram)
-    except (AdAgentError, ValueError) as error:
-        is_auto = settings.engine is EngineChoice.AUTO
-        choice = Choice(
-            EngineName.DRAFT if is_auto else EngineName.DIFFUSION, say("models.refused", reason=error), is_ready=is_auto
-        )
-    ready = Ready(pid=os.getpid(), engine=choice.engine, device="cpu", presets=("draft",), note=str(choice.reason))
-    if choice.engine is EngineName.DRAFT:
-        return ready
-    preset = PRESETS.get(settings.preset)
-    steps: dict[str, object] = (
-        {"steps": preset.steps, "text_steps": preset.text_steps, "preset_values": dict(preset.preset_values)}
-        if preset
-        else {}
+    """Which engine this machine gets, and what can be had."""
+    machine = this_machine(settings.device_lock)
+    choice = engine_here(settings, machine)
+    is_draft = choice.engine is EngineName.DRAFT
+    names = dict.fromkeys((EngineName.DRAFT, choice.engine) if choice.is_ready else (EngineName.DRAFT,))
+    return Ready(
+        pid=os.getpid(),
+        engine=choice.engine,
+        device="cpu" if is_draft or machine.gpu is None else machine.gpu.name,
+        presets=("draft" if is_draft else settings.preset,),
+        note=str(choice.reason),
+        refusal=None if choice.is_ready else str(choice.reason),
+        engines=tuple(describe_engine(name, settings) for name in names),
     )
-    refusal = None if choice.is_ready else str(choice.reason)
-    device = gpu.name if gpu else "cpu"
-    return ready.model_copy(update={"device": device, "presets": (settings.preset,), "refusal": refusal, **steps})
 
 
 def _run(job: StartJob, engines: _Engines, fonts: FontCatalog, context: JobContext) -> JobDone | JobFailed:
@@ -176,37 +166,30 @@ def _run(job: StartJob, engines: _Engines, fonts: FontCatalog, context: JobConte
 
 
 def _describe(failure: Exception, data_dir: Path) -> ErrorInfo:
-    if isinstance(failure, OSError) and is_disk_full(failure):
-        return ErrorInfo(
-            code=ErrorCode.STORAGE_FULL,
-            message="The disk that holds AD_AGENT_DATA_DIR is full. Free some space, then resume this job.",
-        )
-    if isinstance(failure, OSError) and is_out_of_files(failure):
-        return ErrorInfo(
-            code=ErrorCode.ENGINE_FAILED,
-            message="The worker has run out of file descriptors. Raise the server's limit (ulimit -n) and start it "
-            "again; finished steps are kept.",
-        )
-    if isinstance(failure, OSError) and str(failure.filename).startswith(str(data_dir)):
-        return ErrorInfo(
-            code=ErrorCode.ENGINE_FAILED, message=f"{folder_trouble(data_dir, failure)} Then resume this job."
-        )
-    if isinstance(failure, MemoryError):
-        return ErrorInfo(
-            code=ErrorCode.OUT_OF_MEMORY,
-            message="The machine ran out of memory. Ask for a smaller width and height, then resume this job.",
-        )
-    if "CUDA error" in str(failure):
-        return ErrorInfo(
-            code=ErrorCode.ENGINE_FAILED,
-            message=f"The GPU reported an error ({str(failure).splitlines()[0][:200]}), and the worker starts afresh. "
-            "Finished steps are kept: resume this job. If it happens again, look at the GPU with nvidia-smi.",
-        )
-    return ErrorInfo(
-        code=ErrorCode.ENGINE_FAILED,
-        message=f"The engine failed with {type(failure).__name__}. The server's log has the details; finished steps "
-        "are kept, so the job can be resumed.",
+    code = ErrorCode.ENGINE_FAILED
+    message = (
+        f"The engine failed with {type(failure).__name__}. The server's log has the details; finished steps are kept, "
+        "so the job can be resumed."
     )
+    if isinstance(failure, OSError) and is_disk_full(failure):
+        code = ErrorCode.STORAGE_FULL
+        message = "The disk that holds AD_AGENT_DATA_DIR is full. Free some space, then resume this job."
+    elif isinstance(failure, OSError) and is_out_of_files(failure):
+        message = (
+            "The worker has run out of file descriptors. Raise the server's limit (ulimit -n) and start it again; "
+            "finished steps are kept."
+        )
+    elif isinstance(failure, OSError) and str(failure.filename).startswith(str(data_dir)):
+        message = f"{folder_trouble(data_dir, failure)} Then resume this job."
+    elif isinstance(failure, MemoryError):
+        code = ErrorCode.OUT_OF_MEMORY
+        message = "The machine ran out of memory. Ask for a smaller width and height, then resume this job."
+    elif "CUDA error" in str(failure):
+        message = (
+            f"The GPU reported an error ({str(failure).splitlines()[0][:200]}), and the worker starts afresh. "
+            "Finished steps are kept: resume this job. If it happens again, look at the GPU with nvidia-smi."
+        )
+    return ErrorInfo(code=code, message=message)
 
 
 def _leave_signals_to_server() -> None:

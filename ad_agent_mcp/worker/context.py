@@ -5,12 +5,12 @@ import os
 import sys
 import threading
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Self
 
 from ..contract.errors import Cancelled
 from ..contract.messages import JobNotice, Message, ModelMoved, StageProgress, StartJob, StepResult, encode
 from ..contract.stages import Stage
-from ..engines.base import StageReport
+from ..engines.base import MoveState, StageReport
 from .inbox import Inbox
 
 logger = logging.getLogger(__name__)
@@ -81,9 +81,7 @@ class _StageReport:
     def notice(self, code: str, message: str) -> None:
         self.wire.send(JobNotice(job_id=self.job_id, code=code, message=message))
 
-    def model_moved(
-        self, model: str, state: Literal["loading", "loaded", "unloaded"], *, size_bytes: int = 0, seconds: float = 0.0
-    ) -> None:
+    def model_moved(self, model: str, state: MoveState, *, size_bytes: int = 0, seconds: float = 0.0) -> None:
         if state != "loading":
             logger.info("model %s %s: %d bytes in %.2f s", model, state, size_bytes, seconds)
         self.wire.send(ModelMoved(model=model, state=state, bytes=size_bytes, seconds=seconds))
@@ -93,9 +91,7 @@ class _StageReport:
 class PreloadReport(_StageReport):
     """Tells what is loaded before there is a job; one that comes meanwhile ends it."""
 
-    def model_moved(
-        self, model: str, state: Literal["loading", "loaded", "unloaded"], *, size_bytes: int = 0, seconds: float = 0.0
-    ) -> None:
+    def model_moved(self, model: str, state: MoveState, *, size_bytes: int = 0, seconds: float = 0.0) -> None:
         super().model_moved(model, state, size_bytes=size_bytes, seconds=seconds)
         if self.inbox.has_work:
             raise Cancelled

@@ -11,7 +11,7 @@ import pytest
 from ad_agent_mcp.commands import doctor
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.files import FileLock
-from ad_agent_mcp.hardware import Gpu
+from ad_agent_mcp.hardware import Gpu, Machine
 
 from ..engines.hub import COMMIT, serve
 from ..test_hardware import FakeNvml
@@ -135,7 +135,7 @@ def test_doctor_tells_models_and_memory_and_fails_when_diffusion_is_asked_for(tm
 def test_doctor_says_that_a_preset_will_not_be_compiled(
     gpu: Gpu | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(doctor, "visible_gpu", lambda lock: gpu)
+    monkeypatch.setattr(doctor, "this_machine", lambda lock: Machine(gpu, 30 << 30))
     monkeypatch.setenv("CC", "no-such-compiler")
     settings = Settings(data_dir=tmp_path, models_dir=tmp_path)
     told = [str(finding.text) for finding in doctor.examine(settings) if str(finding.what) == "C compiler"]
@@ -149,7 +149,7 @@ def test_doctor_says_that_another_order_of_gpus_is_not_followed(
     order: str, gpus: int, is_told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(*[24] * gpus))
-    monkeypatch.setattr(doctor, "visible_gpu", lambda lock: None)
+    monkeypatch.setattr(doctor, "this_machine", lambda lock: Machine(None, 30 << 30))
     monkeypatch.setenv("CUDA_DEVICE_ORDER", order)
     findings = doctor.examine(Settings(data_dir=tmp_path, models_dir=tmp_path))
     assert bool([finding for finding in findings if str(finding.what) == "GPU order"]) is is_told

@@ -28,10 +28,21 @@ from ad_agent_mcp.contract.messages import (
     encode,
 )
 from ad_agent_mcp.contract.schemas import Check
-from ad_agent_mcp.contract.stages import EngineName, Plan, PlannedStage, Stage
+from ad_agent_mcp.contract.stages import EngineInfo, EngineName, Plan, PlannedStage, Stage, StageInfo
 
 PLAN = Plan(
-    engine=EngineName.DRAFT, preset="draft", steps=(1,), stages=(PlannedStage(stage=Stage.CUT_OUT, iterations=1),)
+    engine=EngineName.DRAFT,
+    preset="draft",
+    steps=(1,),
+    stages=(PlannedStage(stage=Stage.CUT_OUT, label="draft_cut_out", iterations=1),),
+)
+INFO = EngineInfo(
+    name=EngineName.DRAFT,
+    preset="draft",
+    stages={Stage.CUT_OUT: StageInfo(label="draft_cut_out", prior_s=1, iterations=2, load_s=0.5)},
+    unused=("strength",),
+    preset_values={"composition_steps": 4},
+    reads_hangul=True,
 )
 REQUEST = GenerateRequest(text_content="가", seed=1)
 COMMANDS: list[tuple[Message, str]] = [
@@ -44,7 +55,8 @@ COMMANDS: list[tuple[Message, str]] = [
             out_dir=Path("/o"),
         ),
         f'{{"type":"start_job","job_id":"j","request":{REQUEST.model_dump_json()},"plan":{{"engine":"draft","preset":'
-        '"draft","steps":[1],"stages":[{"stage":"cut_out","iterations":1}]},"inputs":{"product":"/p","step1":null,'
+        '"draft","steps":[1],"stages":[{"stage":"cut_out","label":"draft_cut_out","iterations":1}]},'
+        '"inputs":{"product":"/p","step1":null,'
         '"step2":null,"has_step1_layers":false},"out_dir":"/o"}',
     ),
     (CancelJob(job_id="j"), '{"type":"cancel_job","job_id":"j"}'),
@@ -53,9 +65,11 @@ COMMANDS: list[tuple[Message, str]] = [
 ]
 EVENTS: list[tuple[Message, str]] = [
     (
-        Ready(pid=1, engine=EngineName.DRAFT, device="cpu", presets=("draft",)),
-        '{"type":"ready","protocol":1,"pid":1,"engine":"draft","device":"cpu","presets":["draft"],"note":"",'
-        '"refusal":null,"steps":28,"text_steps":28,"preset_values":{}}',
+        Ready(pid=1, engine=EngineName.DRAFT, device="cpu", presets=("draft",), engines=(INFO,)),
+        '{"type":"ready","protocol":2,"pid":1,"engine":"draft","device":"cpu","presets":["draft"],"note":"",'
+        '"refusal":null,"engines":[{"name":"draft","preset":"draft","stages":{"cut_out":{"label":"draft_cut_out",'
+        '"prior_s":1.0,"iterations":2,"load_s":0.5}},"unused":["strength"],"preset_values":{"composition_steps":4},'
+        '"reads_hangul":true}]}',
     ),
     (
         StageProgress(job_id="j", stage=Stage.BLEND, done=1, total=2),

@@ -10,12 +10,15 @@ from PIL import Image
 from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.messages import Inputs, StartJob
 from ad_agent_mcp.contract.schemas import Check
-from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
+from ad_agent_mcp.contract.stages import Stage
 from ad_agent_mcp.engines.base import Engine
+from ad_agent_mcp.engines.diffusion.info import describe
+from ad_agent_mcp.models.catalog import PRESETS
 from ad_agent_mcp.pipeline.run import run_job
 
 from ..imaging.products import bottle, file_bytes
 
+INFO = describe(PRESETS["exact"], {"guidance_embeds": True})
 STEPS = 3
 REQUEST: dict[str, Any] = {
     "text_content": "Sale",
@@ -112,7 +115,7 @@ def make(
             given.write_bytes(file_bytes(picture or bottle(400)))
         inputs = Inputs(product=given, has_step1_layers=1 not in steps)
     asked = asked_for(**request)
-    plan = plan_stages(engine=EngineName.DIFFUSION, preset="exact", steps=steps, iterations={}, skip=skip)
+    plan = INFO.plan(steps, dict.fromkeys(skip, 0))
     events = events or Events()
     job = StartJob(job_id="job-1", request=asked, plan=plan, inputs=inputs, out_dir=out_dir)
     checks = run_job(job, engine, events)

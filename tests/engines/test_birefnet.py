@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ad_agent_mcp.engines.cutout import birefnet
 from ad_agent_mcp.engines.cutout.birefnet import BiRefNet, BiRefNetConfig, deform_conv, matte, to_input
+from ad_agent_mcp.engines.cutout.swin import relative_positions, strangers
 
 OFFICIAL = json.loads((Path(__file__).parent.parent / "data" / "birefnet_state.json").read_text("utf-8"))
 TINY = BiRefNetConfig(
@@ -236,8 +237,8 @@ def test_a_block_is_the_attention_that_its_definition_says(height: int, width: i
     block, device = swin.layers[1].blocks[place], torch.device("cpu")
     x = noise("map", [2, height, width, 32])
     tall, wide = -(-height // 4) * 4, -(-width // 4) * 4
-    strangers = birefnet._strangers(tall, wide, 4, device).repeat(2, 1, 1, 1)
-    result = block(x, birefnet._relative_positions(4, device), strangers)
+    apart = strangers(tall, wide, 4, device).repeat(2, 1, 1, 1)
+    result = block(x, relative_positions(4, device), apart)
     for one, found in zip(x, result, strict=True):
         torch.testing.assert_close(found, plain_block(block, one, window=4, shift=2 * place), rtol=0, atol=1e-12)
 

@@ -1,7 +1,6 @@
 # pyright: basic
 """Whole jobs of the diffusion engine in this process, with tiny models, on the CPU."""
 
-import dataclasses
 import os
 import re
 import shutil
@@ -18,24 +17,31 @@ from PIL import Image
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.ad import CompositionMode
 from ad_agent_mcp.contract.call import GenerateRequest
+from ad_agent_mcp.contract.document import read_document
 from ad_agent_mcp.contract.errors import AdAgentError, Cancelled, ErrorCode
-from ad_agent_mcp.contract.layout import Layout
-from ad_agent_mcp.contract.messages import Inputs, Ready
-from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
+from ad_agent_mcp.contract.messages import Inputs
+from ad_agent_mcp.contract.stages import EngineName, Stage
+from ad_agent_mcp.engines import describe_engine
+from ad_agent_mcp.engines.cutout import birefnet
 from ad_agent_mcp.engines.diffusion import engine as engine_module
 from ad_agent_mcp.engines.diffusion import text
-from ad_agent_mcp.engines.diffusion.engine import COMPILING, DiffusionEngine, open_engine, sdxl_size
+from ad_agent_mcp.engines.diffusion.engine import COMPILING, DiffusionEngine, open_engine
+from ad_agent_mcp.engines.diffusion.families.sdxl import sized
 from ad_agent_mcp.engines.diffusion.prepare import prepare
 from ad_agent_mcp.imaging import contrast
 from ad_agent_mcp.imaging.picture import alpha_over, core_of, dilate
 from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.jobs.plan import plan_segment, with_preset_values
-from ad_agent_mcp.models.catalog import ENCODE, TABLE, preset_named
+from ad_agent_mcp.models.catalog import preset_named
+from ad_agent_mcp.models.families.flux1 import TABLE
 from ad_agent_mcp.models.library import ModelLibrary
+from ad_agent_mcp.models.preset import ENCODE
 from ad_agent_mcp.models.schedule import Schedule
+from ad_agent_mcp.pipeline.verify import rendering_trouble
 
 from ..imaging.products import bottle, file_bytes, photo, product_corner
-from .jobs import STEPS, Events, asked_for, make, pixels
+from ..pipeline.stored import rendered_again
+from .jobs import INFO, STEPS, Events, asked_for, make, pixels
 from .simulated import SimulatedDevice
 
 pytestmark = [
@@ -96,7 +102,7 @@ def truth(height: int, size: tuple[int, int]) -> np.ndarray:
 
 
 def assert_complete(out_dir: Path, events: Events, checks: dict) -> None:
-    plan = plan_stages(engine=EngineName.DIFFUSION, preset="", steps=(1, 2, 3), iterations={})
+    plan = INFO.plan((1, 2, 3))
     assert [stage for stage, done, total in events.progress if done == total] == [one.stage for one in plan.stages]
     # diffusers begins img2img at step n - n * strength, rounded down
     counts = {Stage.BACKGROUND: STEPS, Stage.REFINE: 2, Stage.TEXT_PAINT: TEXT_STEPS, Stage.BLEND: 2}
@@ -137,15 +143,16 @@ def test_schnell_takes_its_own_number_of_steps_and_says_that_guidance_has_no_eff
     engine = open_engine(tiny_settings("schnell"))
     asked = {"num_inference_steps": None, "composition_steps": None, "guidance_scale": 2.0}
     job = Job(id="j", request=asked_for(**asked), engine=EngineName.DIFFUSION, steps=(1, 2, 3), created_at=0.0)
-    own = preset_named("schnell").preset_values
-    ready = Ready(pid=1, engine=job.engine, device="", presets=("schnell",), steps=4, text_steps=28, preset_values=own)
-    job = with_preset_values(job, ready)
-    events, _ = make(engine, tmp_path, **{**asked, **own})
-    planned = {one.stage: one.iterations for one in plan_segment(job, preset="schnell", ready=ready)[0].stages}
+    info = describe_engine(EngineName.DIFFUSION, tiny_settings("schnell"))
+    job = with_preset_values(job, info)
+    plan, notices = plan_segment(job, info)
+    events, _ = make(engine, tmp_path, **{**asked, **info.preset_values})
+    planned = {one.stage: one.iterations for one in plan.stages}
     assert {stage: len(events.of(stage)) for stage in GENERATIVE} == {stage: planned[stage] for stage in GENERATIVE}
     assert [planned[stage] for stage in GENERATIVE] == [4, 3, 28, 4]
-    assert "guidance_scale" in events.text_of("not_supported")
-    assert "composition_guidance_scale" not in events.text_of("not_supported")
+    assert [notice.code for notice in notices] == ["preset_steps", "not_supported"]
+    assert "guidance_scale" in notices[1].message
+    assert "composition_guidance_scale" not in notices[1].message
 
 
 def test_the_same_seed_gives_the_same_pictures_and_another_one_others(engine, whole, tmp_path: Path):
@@ -199,6 +206,52 @@ def test_skipped_passes_leave_the_pictures_before_them(engine, whole, tmp_path: 
     assert checks["product_core_identity"].passed
 
 
+RENDERED: dict[str, dict] = {
+    "overlay": {},
+    "blend": {"composition_mode": "blend"},
+    "behind": {"composition_mode": "behind"},
+    "unlocked": {"product_lock": False},
+    "unlocked behind": {"product_lock": False, "composition_mode": "behind"},
+    "not refined": {"skip": frozenset({Stage.REFINE})},
+    "not refined, behind": {"skip": frozenset({Stage.REFINE}), "composition_mode": "behind"},
+    "not blended": {"skip": frozenset({Stage.BLEND})},
+    "an odd canvas": {"width": 330, "height": 261},
+    "no words": {"steps": (1,), "text_content": None},
+    "no words, not refined": {"steps": (1,), "text_content": None, "skip": frozenset({Stage.REFINE})},
+}
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_a_stored_ad_is_rendered_again_to_the_byte(engine, tmp_path: Path, name: str):
+    make(engine, tmp_path, **RENDERED[name])
+    assert rendered_again(tmp_path) == (tmp_path / "final.png").read_bytes()
+    assert rendering_trouble(tmp_path) is None
+
+
+@pytest.mark.parametrize("skip", [frozenset(), frozenset({Stage.REFINE})])
+def test_a_resumed_ad_is_rendered_again_to_the_byte(engine, tmp_path: Path, skip: frozenset[Stage]):
+    for steps in ((1,), (2,), (3,)):
+        make(engine, tmp_path, steps=steps, skip=skip, composition_mode="behind")
+    assert rendered_again(tmp_path) == (tmp_path / "final.png").read_bytes()
+
+
+@pytest.mark.parametrize("mode", ["overlay", "behind"])
+def test_an_ad_on_a_foreign_step_1_is_rendered_again_to_the_byte(engine, tmp_path: Path, mode: str):
+    given = tmp_path / "edited.png"
+    given.write_bytes(file_bytes(photo(bottle(200), "gradient", (300, 270))))
+    make(engine, tmp_path, steps=(2, 3), inputs=Inputs(step1=given), composition_mode=mode)
+    assert rendered_again(tmp_path) == (tmp_path / "final.png").read_bytes()
+
+
+def test_a_blend_that_the_engine_painted_is_a_layer_and_its_damage_is_told(whole, tmp_path: Path):
+    folder = Path(shutil.copytree(whole[0], tmp_path / "job"))
+    patch = np.array(Image.open(folder / "blend.png"))
+    assert set(np.unique(patch[..., 3])) == {0, 255}
+    patch[..., :3] ^= 1
+    Image.fromarray(patch).save(folder / "blend.png")
+    assert f"{(patch[..., 3] > 0).sum():,} pixels differ" in (rendering_trouble(folder) or "")
+
+
 @pytest.mark.parametrize("mode", ["blend", "behind"])
 def test_every_mode_keeps_the_product_and_the_words(engine, started: Path, mode: str):
     _, checks = make(engine, started, steps=(3,), composition_mode=mode)
@@ -207,7 +260,7 @@ def test_every_mode_keeps_the_product_and_the_words(engine, started: Path, mode:
     changed = np.abs(pixels(started / "final.png").astype(int) - pixels(started / "step1.png")).max(axis=2) > 0
     assert changed.any()
     assert not changed[200:, :40].any()  # far from the words
-    assert Layout.model_validate_json((started / "layout.json").read_bytes()).text.mode in (mode, "overlay")
+    assert read_document((started / "layout.json").read_bytes()).lettering.mode in (mode, "overlay")
 
 
 def test_what_is_preloaded_is_not_loaded_again(engine, whole, started: Path):
@@ -229,7 +282,7 @@ def test_a_photo_is_cut_out_by_the_model_within_the_box(engine, tmp_path: Path, 
         seen.append(part.shape)
         return truth(400, (700, 800))[: part.shape[0], -part.shape[1] :]
 
-    monkeypatch.setattr(engine._models, "matte", matte)
+    monkeypatch.setattr(birefnet, "matte", lambda _, part: matte(part))
     events, checks = make(
         engine,
         tmp_path,
@@ -239,7 +292,7 @@ def test_a_photo_is_cut_out_by_the_model_within_the_box(engine, tmp_path: Path, 
         product_box=(200, 0, 500, 800),
     )
     assert seen == [(800, 548, 3)]
-    assert Layout.model_validate_json((tmp_path / "layout.json").read_bytes()).product.route == "model"
+    assert read_document((tmp_path / "layout.json").read_bytes()).product.route == "model"
     assert checks["product_core_identity"].passed
     assert core(tmp_path).sum() > 500
     assert "cutout_uncertain" not in events.codes
@@ -248,7 +301,7 @@ def test_a_photo_is_cut_out_by_the_model_within_the_box(engine, tmp_path: Path, 
 def test_a_photo_in_which_the_model_sees_nothing_is_cut_out_without_it(
     engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(engine._models, "matte", lambda part: np.zeros(part.shape[:2], np.float32))
+    monkeypatch.setattr(birefnet, "matte", lambda _, part: np.zeros(part.shape[:2], np.float32))
     picture = photo(bottle(400), size=(420, 500))
     events, checks = make(engine, tmp_path, steps=(1,), text_content=None, picture=picture)
     assert "cutout_uncertain" in events.codes
@@ -283,7 +336,7 @@ def test_foreign_pictures_start_step_3(engine, started: Path):
 
 def begin(engine: DiffusionEngine, *steps: int, **fields: object) -> GenerateRequest:
     request = asked_for(**fields)
-    engine.prepare(plan_stages(engine=EngineName.DIFFUSION, preset="exact", steps=steps, iterations={}), request)
+    engine.prepare(INFO.plan(steps), request)
     return request
 
 
@@ -305,34 +358,16 @@ def word_mask() -> np.ndarray:
 
 
 def test_a_negative_prompt_acts_on_the_letters(engine):
-    events = Events()
-    plain, other = (lettering(engine, events, negative_prompt=words) for words in ("dust", "green leaves and moss"))
+    plain, other = (lettering(engine, Events(), negative_prompt=words) for words in ("dust", "green leaves and moss"))
     assert plain.shape == (96, 240, 4)
     assert (plain != other).any()
-    assert "not_supported" not in events.codes
+    assert "negative_prompt" not in INFO.unused
 
 
-def test_a_negative_prompt_without_effect_on_flux_is_told_once_and_only_if_it_was_set(engine):
-    silent, told = Events(), Events()
-    plain = scene(engine, silent)
-    other = scene(engine, told, bg_negative_prompt="green leaves")
+def test_a_negative_prompt_has_no_effect_on_flux_and_its_description_says_so(engine):
+    plain, other = (scene(engine, Events(), bg_negative_prompt=words) for words in ("dust", "green leaves and moss"))
     assert (plain == other).all()
-    assert "not_supported" not in silent.codes
-    assert told.codes.count("not_supported") == 1
-    assert "bg_negative_prompt" in told.text_of("not_supported")
-
-
-def test_a_negative_prompt_acts_on_flux_with_true_guidance(tiny_settings, engine, monkeypatch: pytest.MonkeyPatch):
-    settings = tiny_settings("exact")
-    preset = dataclasses.replace(engine._preset, true_cfg_scale=4.0)
-    monkeypatch.setattr(engine_module, "preset_named", lambda name: preset)
-    guided = open_engine(settings)
-    events = Events()
-    plain, other = (scene(guided, events, bg_negative_prompt=words) for words in ("dust", "green leaves and moss"))
-    assert (plain != other).any()
-    assert "not_supported" not in events.codes
-    assert guided._models.modulation.calls_made == 2 * STEPS
-    assert events.of(Stage.BACKGROUND) == [(done, STEPS) for done in range(1, STEPS + 1)] * 2
+    assert {"bg_negative_prompt", "bg_composition_negative_prompt", "composition_negative_prompt"} == set(INFO.unused)
 
 
 # long prompts
@@ -406,11 +441,11 @@ class CarelessPipeline:
 def test_no_pipeline_that_swallows_exceptions_of_a_callback_swallows_a_stop(
     stage: Stage, engine, device, whole, tmp_path: Path, monkeypatch
 ):
-    models = engine._models
+    painter = engine._painters[stage]
     if stage is Stage.TEXT_PAINT:
-        monkeypatch.setattr(models, "sdxl", CarelessPipeline(models.sdxl))
+        monkeypatch.setattr(painter, "pipeline", CarelessPipeline(painter.pipeline))
     else:
-        monkeypatch.setitem(models.flux, stage, CarelessPipeline(models.flux[stage]))
+        monkeypatch.setitem(painter.pipelines, stage, CarelessPipeline(painter.pipelines[stage]))
     step = {Stage.TEXT_PAINT: 2, Stage.BLEND: 3}.get(stage, 1)
     for layer in LAYERS if step > 1 else ():
         shutil.copy(whole[0] / f"{layer}.png", tmp_path)
@@ -498,7 +533,7 @@ FAILING = (ENCODE, TABLE, Stage.BACKGROUND, Stage.REFINE, Stage.TEXT_PAINT, Stag
 def test_every_stage_that_runs_out_of_memory_goes_down_the_ladder_and_the_ad_is_the_same(
     engine, device, whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    shutil.rmtree(engine._models.flux_text._cache._folder)
+    shutil.rmtree(engine._models._cache._folder)
     engine.unload()
     monkeypatch.setattr(engine._residency, "run", RunsOut(engine, dict.fromkeys(FAILING, 4) | {ENCODE: 5}))
     events, checks = make(engine, tmp_path)
@@ -516,7 +551,7 @@ def test_every_stage_that_runs_out_of_memory_goes_down_the_ladder_and_the_ad_is_
 def test_a_stage_that_never_has_enough_memory_fails_the_job_and_nothing_stays(
     engine, device, whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    shutil.rmtree(engine._models.flux_text._cache._folder)
+    shutil.rmtree(engine._models._cache._folder)
     engine.unload()
     left = (1, 2, 3)
     for stage in FAILING:
@@ -528,7 +563,7 @@ def test_a_stage_that_never_has_enough_memory_fails_the_job_and_nothing_stays(
         assert caught.value.info.code is ErrorCode.OUT_OF_MEMORY
         assert events.codes.count("memory_rung") >= 2
         assert device.used == 0
-        assert engine._models.modulation._outputs.is_meta
+        assert engine._painters[Stage.BLEND].modulation._outputs.is_meta
         left = tuple(step for step in left if step not in events.steps)
     make(engine, tmp_path, steps=left)
     assert_same(tmp_path, whole[0], LAYERS)
@@ -558,7 +593,7 @@ def test_flux_that_cannot_be_compiled_paints_the_same_uncompiled_and_says_so_onc
     def broken(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]):
         raise RuntimeError("Failed to find C compiler")
 
-    engine._models._transformer.compile_repeated_blocks(fullgraph=True, backend=broken)
+    engine._models.transformer.compile_repeated_blocks(fullgraph=True, backend=broken)
     events = Events()
     try:
         with pytest.MonkeyPatch.context() as patch:
@@ -568,7 +603,7 @@ def test_flux_that_cannot_be_compiled_paints_the_same_uncompiled_and_says_so_onc
         assert "not_compiled" not in events.codes
         events, _ = make(engine, started, steps=(3,))
     finally:
-        assert not engine._models.interpret()
+        assert not engine._compiling.give_up()
     assert events.codes.count("not_compiled") == 1
     assert_same(started, whole[0])
 
@@ -583,18 +618,18 @@ def test_only_what_compilers_raise_makes_flux_run_uncompiled(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    engine._models._transformer._compiled_call_impl = fail
+    engine._models.transformer._compiled_call_impl = fail
     events = Events()
     try:
         with nullcontext() if is_of_compiling else pytest.raises(KeyError):
             make(engine, started, steps=(3,), events=events)
     finally:
-        assert engine._models.interpret() is not is_of_compiling
+        assert engine._compiling.give_up() is not is_of_compiling
     assert ("not_compiled" in events.codes) is is_of_compiling
 
 
 def test_compiling_is_told_as_loading_until_the_first_step_is_there(engine, started: Path):
-    engine._models._transformer.compile_repeated_blocks(fullgraph=True, backend="eager")
+    engine._models.transformer.compile_repeated_blocks(fullgraph=True, backend="eager")
     told: list[str | int] = []
     blending = Events(lambda stage, done: told.append(done) if stage is Stage.BLEND else None, told.append)
     try:
@@ -604,7 +639,7 @@ def test_compiling_is_told_as_loading_until_the_first_step_is_there(engine, star
         assert told[-3:] == [0, 1, 2]
         assert told.count(COMPILING) == 1
     finally:
-        engine._models.interpret()
+        engine._compiling.give_up()
 
 
 # letters
@@ -618,7 +653,7 @@ def letters_job(engine: DiffusionEngine) -> GenerateRequest:
 def test_letters_are_cut_within_their_widened_mask(engine, letters_job, monkeypatch: pytest.MonkeyPatch):
     mask = word_mask()
     painting = np.full((*mask.shape, 4), 200, np.uint8)
-    monkeypatch.setattr(engine._models, "matte", lambda part: np.ones(part.shape[:2], np.float32))
+    monkeypatch.setattr(birefnet, "matte", lambda _, part: np.ones(part.shape[:2], np.float32))
     letters = engine.cut_out_text(painting, mask, report=Events().open_stage(Stage.TEXT_CUT_OUT))
     assert (letters[mask > 0.5][:, 3] == 255).all()
     assert not letters[..., 3][~dilate(mask > 0.5, 5)].any()
@@ -636,7 +671,7 @@ def test_letters_that_the_model_kept_are_delivered_as_painted(
         return painted[-1][0]
 
     monkeypatch.setattr(engine, "paint_text", paint_text)
-    monkeypatch.setattr(engine._models, "matte", lambda part: painted[-1][1])
+    monkeypatch.setattr(birefnet, "matte", lambda _, part: painted[-1][1])
     events, _ = make(engine, started, steps=(2,))
     letters, (painting, _) = pixels(started / "step2.png", "RGBA"), painted[0]
     assert "text_drawn" not in events.codes
@@ -653,7 +688,7 @@ def test_letters_that_the_model_lost_are_drawn_with_a_warning(whole):
 
 def test_letters_larger_than_their_painting_are_smooth(engine, monkeypatch: pytest.MonkeyPatch):
     ramp = np.zeros((8, 8, 3), np.uint8) + np.arange(0, 256, 32, dtype=np.uint8)[None, :, None]
-    monkeypatch.setattr(engine._models, "sdxl_picture", lambda latents: ramp)
+    monkeypatch.setattr(engine._painters[Stage.TEXT_PAINT], "_picture", lambda latents: ramp)
     painted = lettering(engine, Events())
     assert painted.shape[1] > 60
     assert np.abs(np.diff(painted[..., 0].astype(int), axis=1)).max() <= np.ceil(256 / painted.shape[1]) + 1
@@ -692,7 +727,7 @@ def test_blended_letters_take_the_scenes_light_and_stay_themselves_for_the_most_
 def test_a_painter_that_changes_nothing_leaves_letters_and_their_glow_as_laid(
     engine, letters_job, monkeypatch: pytest.MonkeyPatch, mode: CompositionMode
 ):
-    monkeypatch.setattr(engine, "_flux", lambda *_, image, mask_image: np.asarray(image))
+    monkeypatch.setattr(engine, "_paint", lambda *_, image, mask_image: np.asarray(image))
     image, letters, blended = blend(engine, mode, glow=120)
     assert np.abs(blended.astype(int) - alpha_over(image, letters)).max() <= 1
 
@@ -701,7 +736,7 @@ def test_the_finished_ad_differs_from_step_1_only_near_letters_that_need_no_scri
     monkeypatch.setattr(contrast, "MIN_RATIO", 0)
     events, _ = make(engine, started, steps=(3,))
     assert "text_contrast_remedy" not in dict(events.notices)
-    x, y, width, height = Layout.model_validate_json((started / "layout.json").read_bytes()).text.placed_box
+    x, y, width, height = read_document((started / "layout.json").read_bytes()).lettering.box
     changed = (pixels(started / "final.png") != pixels(started / "step1.png")).any(axis=2)
     assert changed.any()
     reach = 60  # shadow and feather
@@ -712,7 +747,7 @@ def test_the_finished_ad_differs_from_step_1_only_near_letters_that_need_no_scri
 def test_a_scrim_fades_towards_the_other_side_of_the_picture(whole):
     out_dir, events, _ = whole
     assert "scrim" in events.text_of("text_contrast_remedy")
-    _, y, _, height = Layout.model_validate_json((out_dir / "layout.json").read_bytes()).text.placed_box
+    _, y, _, height = read_document((out_dir / "layout.json").read_bytes()).lettering.box
     changed = (pixels(out_dir / "final.png") != pixels(out_dir / "step1.png")).any(axis=2)
     assert not changed[y + height + round(0.45 * len(changed)) :].any()
 
@@ -721,7 +756,7 @@ def test_a_scrim_fades_towards_the_other_side_of_the_picture(whole):
     ("aspect", "size"), [(1, (1024, 1024)), (4, (2048, 512)), (40, (2048, 512)), (0.01, (512, 2048))]
 )
 def test_letters_are_painted_at_sdxls_number_of_pixels(aspect: float, size: tuple[int, int]):
-    assert sdxl_size(aspect, 1024) == size
+    assert sized(aspect, 1024) == size
 
 
 # embeddings
@@ -730,7 +765,7 @@ def test_letters_are_painted_at_sdxls_number_of_pixels(aspect: float, size: tupl
 def encoders(engine: DiffusionEngine, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The texts of every time that an encoder runs."""
     asked: list[list[str]] = []
-    for encoder in (engine._models.flux_text, engine._models.sdxl_text):
+    for encoder in (engine._painters[stage].text for stage in (Stage.BLEND, Stage.TEXT_PAINT)):
         encode = encoder._encode
         monkeypatch.setattr(encoder, "_encode", lambda texts, encode=encode: asked.append([*texts]) or encode(texts))
     return asked
@@ -754,7 +789,7 @@ def test_words_are_encoded_once_and_survive_a_restart(
 def test_damaged_embeddings_are_made_again(engine, monkeypatch: pytest.MonkeyPatch):
     events = Events()
     plain = scene(engine, events, bg_prompt="a blue door")
-    folder = engine._models.flux_text._cache._folder
+    folder = engine._models._cache._folder
     for path in folder.glob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:200])
     engine.unload()
@@ -773,13 +808,16 @@ def test_embeddings_are_kept_for_the_text_encoders_that_made_them(engine, tiny_s
     def key(chosen: Settings) -> str:
         for component in engine._preset.components:
             prepare(ModelLibrary(chosen), engine._preset, component, progress=lambda done, total: None)
-        return open_engine(chosen)._models.flux_text._key("words")
+        return open_engine(chosen)._painters[Stage.BLEND].text._key("words")
 
-    mine, other = engine._models.flux_text._key("words"), settings.model_copy(update={"flux_model": str(moved)})
+    mine, other = (
+        engine._painters[Stage.BLEND].text._key("words"),
+        settings.model_copy(update={"flux_model": str(moved)}),
+    )
     before = key(other)
     config.write_text(config.read_text("utf-8") + "\n", "utf-8")
     assert len({mine, before, key(other)}) == 3
-    assert open_engine(tiny_settings("fast"))._models.flux_text._key("words") == mine
+    assert open_engine(tiny_settings("fast"))._painters[Stage.BLEND].text._key("words") == mine
 
 
 def test_only_so_many_embeddings_are_kept_the_latest_used_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

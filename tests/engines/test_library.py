@@ -10,7 +10,7 @@ import pytest
 
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
-from ad_agent_mcp.models.catalog import COMPONENTS, PRESETS
+from ad_agent_mcp.models.catalog import PRESETS
 from ad_agent_mcp.models.download import fetch
 from ad_agent_mcp.models.library import ModelLibrary, State, wanted_files
 
@@ -275,7 +275,7 @@ def test_a_setting_that_is_no_model_is_named(tmp_path: Path):
 
 
 def test_shards_count_only_when_all_are_there():
-    transformer = next(component for component in COMPONENTS if component.name == "transformer-bf16")
+    transformer = next(component for component in PRESETS["exact"].components if component.name == "transformer-bf16")
     names = ["transformer/config.json", "transformer/diffusion_pytorch_model-00001-of-00002.safetensors"]
     with pytest.raises(FileNotFoundError):
         wanted_files(names, transformer)

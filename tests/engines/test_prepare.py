@@ -22,8 +22,9 @@ from ad_agent_mcp.engines.diffusion.flat import FlatFile
 from ad_agent_mcp.engines.diffusion.fp8 import multiply_emulated, quantise_rows, replace_linears
 from ad_agent_mcp.engines.diffusion.networks import empty_network, weights_of
 from ad_agent_mcp.engines.diffusion.prepare import prepare
-from ad_agent_mcp.models.catalog import COMPONENTS, PRESETS, Component, Preset
+from ad_agent_mcp.models.catalog import PRESETS
 from ad_agent_mcp.models.library import ModelLibrary, State
+from ad_agent_mcp.models.preset import Component, Preset
 
 EXACT, FAST = PRESETS["exact"], PRESETS["fast"]
 BIREFNET = BiRefNetConfig(embed_dim=16, depths=(2, 2, 2, 2), heads=(1, 2, 4, 8), window=4, decoder_dim=8, aspp_dim=12)
@@ -53,7 +54,7 @@ def make_library(folder: Path, sources: dict[str, Path]) -> ModelLibrary:
 
 
 def component(name: str) -> Component:
-    return next(component for component in COMPONENTS if component.name == name)
+    return next(one for preset in PRESETS.values() for one in preset.components if one.name == name)
 
 
 def prepared(library: ModelLibrary, name: str, preset: Preset = EXACT) -> Path:

@@ -4,9 +4,10 @@ import pytest
 
 from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.stages import Stage
-from ad_agent_mcp.engines.diffusion.prompts import FLUX_STAGES, prompts_of, unused_fields
+from ad_agent_mcp.engines.diffusion.prompts import prompts_of
 
-GENERATIVE = (*FLUX_STAGES, Stage.TEXT_PAINT)
+SCENES = (Stage.BACKGROUND, Stage.REFINE, Stage.BLEND)
+GENERATIVE = (*SCENES, Stage.TEXT_PAINT)
 
 
 def request(**fields: object) -> GenerateRequest:
@@ -24,7 +25,7 @@ def test_every_stage_is_given_the_words_meant_for_it():
         negative_prompt="n3",
         composition_negative_prompt="n4",
     )
-    prompts = {stage: [*texts.values()] for stage, texts in prompts_of(asked, has_negative=False).items()}
+    prompts = {stage: [*texts.values()] for stage, texts in prompts_of(asked).items()}
     assert set(prompts) == set(GENERATIVE)
     assert "a wooden table" in prompts[Stage.BACKGROUND][0]
     assert "a jar in morning light" in prompts[Stage.REFINE][0]
@@ -32,15 +33,13 @@ def test_every_stage_is_given_the_words_meant_for_it():
     assert "dusty pastel" in prompts[Stage.BLEND][0]
     assert "chrome letters" in prompts[Stage.BLEND][0]
     assert [prompts[stage][1:] for stage in GENERATIVE] == [[], [], [], ["n3"]]
-    guided = prompts_of(asked, has_negative=True)
-    assert [[*guided[stage].values()][1:] for stage in GENERATIVE] == [["n1"], ["n2"], ["n4"], ["n3"]]
 
 
 def test_words_that_are_missing_come_from_the_scene_and_an_empty_scene_is_a_studio():
-    prompts = prompts_of(request(bg_prompt="a sandy beach", bg_composition_prompt=" "), has_negative=False)
-    assert all("a sandy beach" in "".join(prompts[stage].values()) for stage in FLUX_STAGES)
-    empty = prompts_of(request(bg_prompt="  "), has_negative=False)
-    assert all("studio" in "".join(empty[stage].values()) for stage in FLUX_STAGES)
+    prompts = prompts_of(request(bg_prompt="a sandy beach", bg_composition_prompt=" "))
+    assert all("a sandy beach" in "".join(prompts[stage].values()) for stage in SCENES)
+    empty = prompts_of(request(bg_prompt="  "))
+    assert all("studio" in "".join(empty[stage].values()) for stage in SCENES)
 
 
 @pytest.mark.parametrize(
@@ -55,33 +54,10 @@ def test_words_that_are_missing_come_from_the_scene_and_an_empty_scene_is_a_stud
     ],
 )
 def test_a_prompt_names_the_fields_that_it_is_made_of(fields: dict[str, str], sources: list[str]):
-    prompts = prompts_of(request(**fields), has_negative=False)
+    prompts = prompts_of(request(**fields))
     assert [next(iter(prompts[stage])) for stage in GENERATIVE] == sources
 
 
 def test_the_ads_words_are_in_no_prompt():
-    prompts = prompts_of(
-        request(text_content="MEGASALE", bg_prompt="a table", composition_prompt="soft"), has_negative=True
-    )
+    prompts = prompts_of(request(text_content="MEGASALE", bg_prompt="a table", composition_prompt="soft"))
     assert not [texts for texts in prompts.values() if "MEGASALE" in "".join(texts.values())]
-
-
-@pytest.mark.parametrize(
-    ("has_negative", "has_guidance", "unused"),
-    [
-        (False, True, ["bg_negative_prompt"]),
-        (True, True, []),
-        (False, False, ["bg_negative_prompt", "guidance_scale"]),
-    ],
-)
-def test_only_what_was_set_and_is_not_heeded_is_unused(has_negative: bool, has_guidance: bool, unused: list[str]):
-    asked = request(bg_negative_prompt="people", negative_prompt="dust", guidance_scale=5, seed=1)
-    assert unused_fields(asked, GENERATIVE, has_negative=has_negative, has_guidance=has_guidance) == unused
-
-
-def test_fields_of_stages_that_do_not_run_are_not_called_unused():
-    asked = request(bg_negative_prompt="people", composition_negative_prompt="dust", guidance_scale=5)
-    words = (Stage.TEXT_PAINT, Stage.TEXT_CUT_OUT)
-    assert unused_fields(asked, words, has_negative=False, has_guidance=False) == []
-    blend = (*words, Stage.BLEND)
-    assert unused_fields(asked, blend, has_negative=False, has_guidance=True) == ["composition_negative_prompt"]

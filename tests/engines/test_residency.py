@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ad_agent_mcp.contract.errors import AdAgentError, Cancelled, ErrorCode
-from ad_agent_mcp.engines.diffusion import residency as residency_module
 from ad_agent_mcp.engines.diffusion.devices import Device
 from ad_agent_mcp.engines.diffusion.flat import FlatFile, write_flat
+from ad_agent_mcp.engines.diffusion.loading import Teller
 from ad_agent_mcp.engines.diffusion.residency import Residency
 from ad_agent_mcp.models.schedule import Part, Schedule, Use
 
@@ -26,7 +26,7 @@ FOREVER = 1 << 40
 
 @pytest.fixture(autouse=True)
 def _tells_everything(monkeypatch):
-    monkeypatch.setattr(residency_module._Teller, "interval_s", 0)
+    monkeypatch.setattr(Teller, "interval_s", 0)
 
 
 @pytest.fixture(scope="module")
@@ -614,7 +614,7 @@ def test_weights_without_a_module_are_read_on_the_host(tmp_path):
 
 
 def test_reading_from_the_disk_tells_how_far_it_is_and_stops_when_it_is_to(tmp_path, monkeypatch):
-    monkeypatch.setattr("ad_agent_mcp.engines.diffusion.residency._Teller.interval_s", 0)
+    monkeypatch.setattr(Teller, "interval_s", 0)
     _, files, _ = real_net(tmp_path, split=False)
     residency = Residency(SimulatedDevice(), budget_bytes=0, host_budget_bytes=0)
     residency.add("table", None, files, stream="tensors")

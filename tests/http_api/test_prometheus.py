@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.stages import STAGES, EngineName
+from ad_agent_mcp.engines.draft.info import INFO
 from ad_agent_mcp.hardware import GpuInfo
 from ad_agent_mcp.http_api.prometheus import expose
 from ad_agent_mcp.jobs.counters import BOUNDS_S, Counters
@@ -77,7 +78,7 @@ async def test_every_finished_stage_is_timed_by_its_name(settings: Settings, req
             await run(app, request_, "complete")
         samples = scrape(app)
         counted = {labels for name, labels in samples if name == "ad_agent_stage_seconds_count"}
-        assert counted == {("draft", str(stage)) for stage, row in STAGES.items() if EngineName.DRAFT in row.labels}
+        assert counted == {("draft", str(stage)) for stage in INFO.stages}
         for engine, stage in counted:
             assert samples["ad_agent_stage_seconds_count", (engine, stage)] == 2
             buckets = [

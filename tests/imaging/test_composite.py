@@ -147,3 +147,12 @@ def test_auto_keeps_off_the_product_and_the_clutter():
 def test_png_layers_are_lossless():
     picture = np.random.default_rng(4).integers(0, 256, (40, 30, 4), np.uint8)
     assert (np.asarray(Image.open(io.BytesIO(encode_png(picture)))) == picture).all()
+
+
+def test_laying_over_rounds_each_mixed_level_to_the_nearest():
+    ground, layer = np.mgrid[0:256, 0:256].astype(np.uint8)
+    for alpha in range(256):
+        over = np.dstack([layer, layer, layer, np.full_like(layer, alpha)])
+        mixed = alpha_over(np.dstack([ground] * 3), over)[..., 0]
+        exact = (ground.astype(np.int64) * (255 - alpha) + layer.astype(np.int64) * alpha) / 255
+        assert (np.abs(mixed - exact) <= 0.5).all()

@@ -14,20 +14,37 @@ from mcp import Client
 from ad_agent_mcp.config import EngineChoice, Settings
 from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
-from ad_agent_mcp.contract.messages import Ready
 from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.contract.stages import EngineName, Stage
+from ad_agent_mcp.engines.diffusion.info import describe
+from ad_agent_mcp.engines.draft.info import INFO
 from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.jobs.plan import plan_segment
 from ad_agent_mcp.mcp_api.server import App
-from ad_agent_mcp.models.catalog import preset_named
+from ad_agent_mcp.models.catalog import PRESETS, preset_named
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND
 
 from ..in_process import app_with, settled
 
 pytestmark = pytest.mark.anyio
-GPU = {"engine": "diffusion", "device": "Fake L4", "presets": ["schnell"], "note": "diffusion, preset schnell."}
+INFOS = {name: describe(preset, {"guidance_embeds": name != "schnell"}) for name, preset in PRESETS.items()}
 REFUSAL = {"engine": "diffusion", "presets": ["exact"], "refusal": "Its models are not prepared."}
+
+
+def engines(**changes: Any) -> list[Any]:
+    """What a worker with `schnell` says, here with a number of SDXL's steps that is nobody's default."""
+    told = INFOS["schnell"].model_copy(update=changes).model_dump(mode="json")
+    told["stages"]["text_paint"]["iterations"] = 20
+    return [INFO.model_dump(mode="json"), told]
+
+
+GPU = {
+    "engine": "diffusion",
+    "device": "Fake L4",
+    "presets": ["schnell"],
+    "note": "diffusion, preset schnell.",
+    "engines": engines(preset_values={}),
+}
 
 
 def introduced(*gate: Path, **words: Any) -> tuple[str, ...]:
@@ -61,7 +78,7 @@ def iterations(job: Job) -> dict[Stage, int]:
 async def test_a_job_runs_on_the_engine_and_with_the_steps_of_the_worker_even_if_it_came_first(
     is_early: bool, settings: Settings, request_: GenerateRequest, gate: Path
 ):
-    async with app_with(settings, introduced(gate, **GPU, steps=4, text_steps=20), preset="schnell") as app:
+    async with app_with(settings, introduced(gate, **GPU), preset="schnell") as app:
         if not is_early:
             await pass_through(gate)
             await ready(app)
@@ -77,6 +94,42 @@ async def test_a_job_runs_on_the_engine_and_with_the_steps_of_the_worker_even_if
         assert {stage: iterations(job)[stage] for stage in wanted} == wanted
         drafted = await settled(app, await app.service.generate(request_.model_copy(update={"test_mode": True})))
         assert drafted.engine is EngineName.DRAFT
+
+
+async def test_a_job_before_any_worker_ever_told_of_itself_starts_without_an_estimate_and_is_planned_after(
+    settings: Settings, request_: GenerateRequest, gate: Path
+):
+    async with app_with(settings, introduced(gate)) as app:
+        job = await app.service.generate(request_.model_copy(update={"strength": 0.3}))
+        assert (job.status, job.sub_step, job.plan, job.ends_at) == (JobState.RUNNING, "starting", None, None)
+        await pass_through(gate)
+        job = await settled(app, job)
+        assert job.status is JobState.COMPLETED
+        assert [notice.code for notice in job.warnings].count("not_supported") == 1
+        with anyio.fail_after(20):
+            while not (app.service.store.root / "stage_times.json").exists():
+                await anyio.sleep(0.01)
+    async with app_with(settings, introduced(gate)) as app:
+        job = await app.service.generate(request_.model_copy(update={"strength": 0.3}))
+        assert (job.status, job.sub_step, job.warnings) == (JobState.RUNNING, "starting", ())
+        assert job.plan is not None
+        assert job.ends_at is not None
+        await pass_through(gate)
+        job = await settled(app, job)
+        assert [notice.code for notice in job.warnings].count("not_supported") == 1
+
+
+async def test_a_job_of_an_engine_that_is_not_here_and_never_was_is_refused_not_left_waiting(
+    settings: Settings, request_: GenerateRequest
+):
+    async with app_with(settings, WORKER_COMMAND) as app:
+        job = await settled(app, await app.service.generate(request_.model_copy(update={"pause_after_step": 1})))
+    app.service.store.save(job.model_copy(update={"engine": EngineName.DIFFUSION}))
+    async with app_with(settings, introduced(note="draft, because the GPU is gone.")) as app:
+        await ready(app)
+        with pytest.raises(AdAgentError, match="the GPU is gone") as refusal:
+            await app.service.approve(job.id, action="approve", changes={})
+        assert refusal.value.info.code is ErrorCode.MODEL_UNAVAILABLE
 
 
 async def test_a_job_that_the_engine_cannot_run_is_refused_with_the_draft_engine_as_the_way_on(
@@ -182,7 +235,7 @@ def test_a_pass_over_a_picture_is_planned_with_the_iterations_that_diffusers_run
 ):
     request = GenerateRequest(num_inference_steps=steps, strength=strength)
     job = Job(id="j", request=request, engine=EngineName.DIFFUSION, steps=(1,), created_at=0.0)
-    plan, notices = plan_segment(job, preset="exact")
+    plan, notices = plan_segment(job, INFOS["exact"])
     planned = {stage.stage: stage.iterations for stage in plan.stages}
     assert planned.get(Stage.REFINE, 0) == runs
     assert bool(notices) is (runs == 0)
@@ -191,16 +244,12 @@ def test_a_pass_over_a_picture_is_planned_with_the_iterations_that_diffusers_run
 def test_the_number_of_steps_is_that_of_the_scenes_model_and_not_of_the_letters():
     request = GenerateRequest(num_inference_steps=4, text_content="Sale")
     job = Job(id="j", request=request, engine=EngineName.DIFFUSION, steps=(1, 2, 3), created_at=0.0)
-    for ready, text_steps in (
-        (None, 28),
-        (Ready(pid=1, engine=job.engine, device="", presets=("exact",), steps=28, text_steps=20), 20),
-    ):
-        plan, _ = plan_segment(job, preset="exact", ready=ready)
-        planned = {stage.stage: stage.iterations for stage in plan.stages}
-        assert (planned[Stage.BACKGROUND], planned[Stage.TEXT_PAINT]) == (4, text_steps)
+    plan, _ = plan_segment(job, INFOS["exact"])
+    planned = {stage.stage: stage.iterations for stage in plan.stages}
+    assert (planned[Stage.BACKGROUND], planned[Stage.TEXT_PAINT]) == (4, 28)
 
 
-FEW = {**GPU, "steps": 4, "text_steps": 20, "preset_values": {"num_inference_steps": 4, "composition_steps": 10}}
+FEW = {**GPU, "engines": engines()}
 
 
 @pytest.mark.parametrize(
@@ -268,8 +317,8 @@ def test_hangul_in_a_prompt_is_pointed_out_where_models_read_it():
     request = GenerateRequest(
         bg_prompt="나무 탁자", negative_prompt="먼지", text_content="안녕", composition_prompt="warm"
     )
-    for engine, fields in ((EngineName.DIFFUSION, ["bg_prompt", "negative_prompt"]), (EngineName.DRAFT, [])):
-        job = Job(id="j", request=request, engine=engine, steps=(1, 2, 3), created_at=0.0)
-        notices = [notice.message for notice in plan_segment(job, preset="exact")[1]]
+    for info, fields in ((INFOS["exact"], ["bg_prompt", "negative_prompt"]), (INFO, [])):
+        job = Job(id="j", request=request, engine=info.name, steps=(1, 2, 3), created_at=0.0)
+        notices = [one.message for one in plan_segment(job, info)[1] if one.code == "prompt_not_english"]
         names = ("bg_prompt", "negative_prompt", "text_content", "composition_prompt")
         assert [name for name in names if any(name in notice for notice in notices)] == fields

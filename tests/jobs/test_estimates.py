@@ -12,6 +12,7 @@ from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import ErrorCode, ErrorInfo
 from ad_agent_mcp.contract.messages import JobFailed, ModelMoved, StageProgress
 from ad_agent_mcp.contract.stages import STAGES, EngineName, Plan, Stage
+from ad_agent_mcp.engines.draft.info import INFO
 from ad_agent_mcp.jobs.estimates import LoadState, StageTimes
 from ad_agent_mcp.jobs.job import Job, advance, move_model, share_of, start
 from ad_agent_mcp.jobs.plan import plan_segment
@@ -19,7 +20,7 @@ from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.mcp_api import views
 from ad_agent_mcp.mcp_api.views import JobStatus
 
-from .traces import BEGAN, DRAFT, ID, Trace, diffusion_trace, replay
+from .traces import BEGAN, DRAFT, EXACT, ID, Trace, diffusion_trace, replay
 
 WORDS = GenerateRequest(text_content="Summer Sale")
 MEGAPIXEL = 1024 * 1024
@@ -142,14 +143,14 @@ def test_the_estimate_counts_down_between_updates_goes_negative_and_is_null_when
 
 def plan_of(request: GenerateRequest, engine: EngineName = EngineName.DIFFUSION) -> Plan:
     job = Job(id=ID, request=request, engine=engine, steps=(1, 2, 3), created_at=0.0)
-    return plan_segment(job, preset="exact")[0]
+    return plan_segment(job, EXACT)[0]
 
 
 def test_an_unseen_size_is_expected_from_the_nearest_one_that_is_known(times: StageTimes):
     for side in (1024, 2048):
         replay(made_up((WARM,), width=side, height=side)[0], times)
     square, portrait, large, huge = (
-        times.expect(plan_of(WORDS), pixels=pixels, found=WARM)
+        times.expect(plan_of(WORDS), EXACT, pixels=pixels, found=WARM)
         for pixels in (MEGAPIXEL, 1080 * 1350, 2048 * 2048, 2048 * 1900)
     )
     assert portrait[Stage.BACKGROUND].work_s / square[Stage.BACKGROUND].work_s == pytest.approx(1080 * 1350 / MEGAPIXEL)
@@ -172,7 +173,8 @@ def test_fewer_iterations_take_less_time_also_where_models_had_to_be_loaded(tmp_
     replay(made_up((COLD,))[0], known)
     for times in (unknown, known):
         less, more = (
-            times.expect(plan_of(request), pixels=MEGAPIXEL, found=COLD)[Stage.BACKGROUND] for request in (few, WORDS)
+            times.expect(plan_of(request), EXACT, pixels=MEGAPIXEL, found=COLD)[Stage.BACKGROUND]
+            for request in (few, WORDS)
         )
         assert more.work_s / less.work_s == pytest.approx(7)
         assert more.lead_s == less.lead_s > 0
@@ -192,7 +194,7 @@ def test_one_cold_job_teaches_what_a_warm_one_takes(times: StageTimes):
 def test_a_load_that_takes_longer_than_ever_moves_the_end_when_it_is_over(times: StageTimes):
     plan = plan_of(WORDS)
     job = Job(id=ID, request=WORDS, engine=EngineName.DIFFUSION, steps=(1, 2, 3), created_at=BEGAN)
-    job = start(job, plan, times.expect(plan, pixels=MEGAPIXEL, found=WARM), at=BEGAN, owner="a")
+    job = start(job, plan, times.expect(plan, EXACT, pixels=MEGAPIXEL, found=WARM), at=BEGAN, owner="a")
     job = advance(job, StageProgress(job_id=ID, stage=Stage.CUT_OUT, done=0, total=1), at=BEGAN)
     at_first = told_total_s(job)
     job = move_model(job, ModelMoved(model="birefnet", state="loading"), at=BEGAN)
@@ -204,23 +206,23 @@ def test_a_load_that_takes_longer_than_ever_moves_the_end_when_it_is_over(times:
 def test_what_stages_took_is_kept_for_the_next_server_and_a_broken_file_is_not_believed(tmp_path: Path):
     path = tmp_path / "times.json"
     times, plan = StageTimes(path), plan_of(WORDS)
-    shipped = times.expect(plan, pixels=MEGAPIXEL, found=COLD)
+    shipped = times.expect(plan, EXACT, pixels=MEGAPIXEL, found=COLD)
     replay(made_up((COLD,))[0], times)
     times.save()
-    learned = StageTimes(path).expect(plan, pixels=MEGAPIXEL, found=COLD)
-    assert learned == times.expect(plan, pixels=MEGAPIXEL, found=COLD) != shipped
+    learned = StageTimes(path).expect(plan, EXACT, pixels=MEGAPIXEL, found=COLD)
+    assert learned == times.expect(plan, EXACT, pixels=MEGAPIXEL, found=COLD) != shipped
     for broken in ('{"not json', "[]", '{"work_s": {"a": {"0": [1]}}}', '{"work_s": {"a": {"9": []}}}'):
         path.write_text(broken)
-        assert StageTimes(path).expect(plan, pixels=MEGAPIXEL, found=COLD) == shipped
+        assert StageTimes(path).expect(plan, EXACT, pixels=MEGAPIXEL, found=COLD) == shipped
 
 
 def test_one_slow_job_among_many_changes_no_expectation_much(times: StageTimes):
     for trace in made_up((WARM, WARM, WARM)):
         replay(trace, times)
-    before = times.expect(plan_of(WORDS), pixels=MEGAPIXEL, found=WARM)[Stage.BACKGROUND].work_s
+    before = times.expect(plan_of(WORDS), EXACT, pixels=MEGAPIXEL, found=WARM)[Stage.BACKGROUND].work_s
     slow = diffusion_trace(WORDS, found=WARM, seed=1)
     replay(Trace(slow.engine, slow.request, WARM, tuple((at * 20, event) for at, event in slow.events)), times)
-    after = times.expect(plan_of(WORDS), pixels=MEGAPIXEL, found=WARM)[Stage.BACKGROUND].work_s
+    after = times.expect(plan_of(WORDS), EXACT, pixels=MEGAPIXEL, found=WARM)[Stage.BACKGROUND].work_s
     assert after == pytest.approx(before, rel=0.1)
 
 
@@ -235,23 +237,38 @@ def test_what_is_remembered_stays_small_however_many_sizes_are_asked_for(tmp_pat
 
 
 def test_a_clock_that_is_set_back_teaches_nothing(times: StageTimes):
-    shipped = times.expect(plan_of(WORDS), pixels=MEGAPIXEL, found=WARM)
+    shipped = times.expect(plan_of(WORDS), EXACT, pixels=MEGAPIXEL, found=WARM)
     job = Job(id=ID, request=WORDS, engine=EngineName.DIFFUSION, steps=(1, 2, 3), created_at=BEGAN)
     job = start(job, plan_of(WORDS), shipped, at=BEGAN, owner="a")
     for at, stage in ((BEGAN, Stage.CUT_OUT), (BEGAN - 3600, Stage.BACKGROUND)):
         after = advance(job, StageProgress(job_id=ID, stage=stage, done=0, total=1), at=at)
         assert times.learn(job, after, at=at, found=WARM) is None
         job = after
-    assert times.expect(plan_of(WORDS), pixels=MEGAPIXEL, found=WARM) == shipped
+    assert times.expect(plan_of(WORDS), EXACT, pixels=MEGAPIXEL, found=WARM) == shipped
 
 
 @pytest.mark.parametrize("code", [ErrorCode.CANCELLED, ErrorCode.ENGINE_FAILED])
 def test_a_stage_that_was_cut_short_teaches_nothing(code: ErrorCode, times: StageTimes):
-    shipped = times.expect(plan_of(WORDS), pixels=MEGAPIXEL, found=WARM)
+    shipped = times.expect(plan_of(WORDS), EXACT, pixels=MEGAPIXEL, found=WARM)
     trace = made_up((WARM,))[0]
     end = JobFailed(job_id=ID, error=ErrorInfo(code=code, message=""))
     cut = next(
         number for number, (_, event) in enumerate(trace.events) if isinstance(event, StageProgress) and event.done
     )
     replay(Trace(trace.engine, trace.request, WARM, (*trace.events[:cut], (0.5, end))), times)
-    assert times.expect(plan_of(WORDS), pixels=MEGAPIXEL, found=WARM) == shipped
+    assert times.expect(plan_of(WORDS), EXACT, pixels=MEGAPIXEL, found=WARM) == shipped
+
+
+def test_what_engines_say_of_themselves_is_kept_for_the_next_server(tmp_path: Path):
+    path = tmp_path / "times.json"
+    times = StageTimes(path)
+    assert times.engine(EngineName.DIFFUSION, "exact") is None
+    times.introduce((INFO, EXACT))
+    times.save()
+    again = StageTimes(path)
+    assert again.engine(EngineName.DIFFUSION, "exact") == EXACT
+    assert again.engine(EngineName.DRAFT, "draft") == INFO
+    assert again.engine(EngineName.DIFFUSION, "fast") is None
+    faster = EXACT.model_copy(update={"unused": ()})
+    again.introduce((faster,))
+    assert again.engine(EngineName.DIFFUSION, "exact") == faster

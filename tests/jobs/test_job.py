@@ -13,6 +13,8 @@ from ad_agent_mcp.contract.stages import EngineName, Stage
 from ad_agent_mcp.jobs.job import Estimate, Job, advance, new_job_id, requeue, start, steps_to_run
 from ad_agent_mcp.jobs.plan import plan_segment
 
+from .traces import EXACT
+
 ID = "00000000-0000-7000-8000-000000000000"
 
 
@@ -21,7 +23,7 @@ def running_job(request: GenerateRequest, *, percent: float = 0.0) -> Job:
     job = Job(
         id=ID, request=request, engine=engine, steps=steps_to_run(request), created_at=0.0, percent=percent, owner="a"
     )
-    plan, _ = plan_segment(job, preset="exact")
+    plan, _ = plan_segment(job, EXACT)
     expected = {planned.stage: Estimate(0.0, float(planned.iterations)) for planned in plan.stages}
     return start(job, plan, expected, at=0.0, owner="a")
 
@@ -126,7 +128,7 @@ def test_a_requeued_job_keeps_its_percent_when_it_starts_again():
     job = advance(job, StepResult(job_id=ID, step=1, files={}, width=1, height=1), at=1.0)
     job = advance(job, StageProgress(job_id=ID, stage=Stage.TEXT_PAINT, done=20, total=28), at=2.0)
     again = requeue(job, at=3.0, owner="b", is_retry=True)
-    plan, _ = plan_segment(again, preset="exact")
+    plan, _ = plan_segment(again, EXACT)
     assert plan.steps == (2, 3)
     restarted = start(again, plan, {planned.stage: Estimate(0.0, 1.0) for planned in plan.stages}, at=4.0, owner="b")
     assert restarted.percent == job.percent > 33
@@ -136,7 +138,7 @@ def test_a_requeued_job_keeps_its_percent_when_it_starts_again():
 def test_a_pass_of_less_than_one_iteration_is_skipped_and_said():
     request = GenerateRequest(text_content="words", strength=0.01, composition_strength=0.0)
     job = Job(id=ID, request=request, engine=EngineName.DIFFUSION, steps=(1, 2, 3), created_at=0.0)
-    plan, notices = plan_segment(job, preset="exact")
+    plan, notices = plan_segment(job, EXACT)
     stages = [planned.stage for planned in plan.stages]
     assert Stage.REFINE not in stages
     assert Stage.BLEND not in stages

@@ -12,7 +12,8 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import ErrorCode
 from ad_agent_mcp.contract.schemas import JobState
-from ad_agent_mcp.contract.stages import STAGES, EngineName
+from ad_agent_mcp.contract.stages import STAGES
+from ad_agent_mcp.engines.draft.info import INFO
 from ad_agent_mcp.jobs.job import Job
 from ad_agent_mcp.jobs.store import JobStore
 
@@ -21,11 +22,11 @@ from ..in_process import app_with, settled
 pytestmark = pytest.mark.anyio
 
 BOUNDARIES = [
-    *(stage.value for stage, row in STAGES.items() if EngineName.DRAFT in row.labels and row.step == 1),
+    *(stage.value for stage, row in STAGES.items() if stage in INFO.stages and row.step == 1),
     "step1",
-    *(stage.value for stage, row in STAGES.items() if EngineName.DRAFT in row.labels and row.step == 2),
+    *(stage.value for stage, row in STAGES.items() if stage in INFO.stages and row.step == 2),
     "step2",
-    *(stage.value for stage, row in STAGES.items() if EngineName.DRAFT in row.labels and row.step == 3),
+    *(stage.value for stage, row in STAGES.items() if stage in INFO.stages and row.step == 3),
     "step3",
 ]
 

@@ -171,6 +171,9 @@ async def test_the_first_answer_tells_how_long_it_will_take_and_a_waiting_job_co
     settings: Settings, request_: GenerateRequest
 ):
     async with app_with(settings, fake("slow"), queue_size=2) as app, Client(app.server) as client:
+        with anyio.fail_after(20):
+            while app.service.worker.ready is None:  # before the first one ever, nothing is known of its engine
+                await anyio.sleep(0.01)
         arguments = request_.model_dump(mode="json", exclude_unset=True)
         told = [(await client.call_tool("generate", arguments)).structured_content or {} for _ in range(3)]
         assert [status["status"] for status in told] == ["running", "pending", "pending"]

@@ -24,6 +24,7 @@ from ad_agent_mcp.contract.messages import (
 )
 from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.contract.stages import STAGES, EngineName, Stage
+from ad_agent_mcp.engines.draft.info import INFO
 from ad_agent_mcp.jobs.job import Estimate, Job, start
 from ad_agent_mcp.jobs.plan import plan_segment
 from ad_agent_mcp.jobs.slot_states import (
@@ -63,7 +64,7 @@ CANCELLED = ErrorInfo(code=ErrorCode.CANCELLED, message="stopped")
 def job_of(request: GenerateRequest, job_id: str) -> Job:
     """A job as a slot takes it."""
     job = Job(id=job_id, request=request, engine=EngineName.DRAFT, steps=(1, 2, 3), created_at=0.0)
-    plan, _ = plan_segment(job, preset="draft")
+    plan, _ = plan_segment(job, INFO)
     return start(job, plan, {planned.stage: Estimate(0.0, 1.0) for planned in plan.stages}, at=0.0, owner="me")
 
 
@@ -248,6 +249,15 @@ def test_a_worker_that_dies_while_it_is_to_stop_has_stopped():
     slot.take(StopAsked("job", 9.0))
     slot.take(Died("signal 11", was_ready=True))
     assert ends_as(slot) == (JobState.STOPPED, None)
+
+
+def test_a_job_that_is_planned_when_the_worker_is_there_is_written_with_its_plan():
+    slot, job = Slot(), job_of(GenerateRequest(text_content="a"), "job")
+    slot.take(Chosen(start(job, None, {}, at=0.0, owner="me")))
+    kept, sent = slot.take(Gathered(job, command_of(job)))
+    assert kept == Keep(job, is_durable=True)
+    assert isinstance(sent, Send)
+    assert slot.state == Running(job)
 
 
 def test_a_job_that_is_stopped_before_the_worker_has_it_never_reaches_it():

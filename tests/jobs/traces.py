@@ -13,11 +13,15 @@ from typing import Any
 from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.messages import JobDone, JobEvent, ModelMoved, StageProgress, StepResult
 from ad_agent_mcp.contract.stages import STAGES, EngineName, Stage
+from ad_agent_mcp.engines.diffusion.info import describe
+from ad_agent_mcp.engines.draft.info import INFO
 from ad_agent_mcp.jobs.estimates import LoadState, StageTimes
 from ad_agent_mcp.jobs.job import Job, advance, move_model, start, steps_to_run
 from ad_agent_mcp.jobs.plan import plan_segment
+from ad_agent_mcp.models.catalog import PRESETS
 
 ID = "00000000-0000-7000-8000-000000000000"
+EXACT = describe(PRESETS["exact"], {"guidance_embeds": True})
 BEGAN = 1_000_000.0
 """Seconds since the epoch, on the clock of the replay."""
 
@@ -94,7 +98,7 @@ def diffusion_trace(request: GenerateRequest, *, found: LoadState, seed: int, no
         nonlocal at
         at += seconds * chance.lognormvariate(0.0, noise)
 
-    stages = plan_segment(job, preset="exact")[0].stages
+    stages = plan_segment(job, EXACT)[0].stages
     for planned, following in zip(stages, (*stages[1:], None), strict=True):
         stage, count = planned.stage, planned.iterations
         events.append((at, StageProgress(job_id=ID, stage=stage, done=0, total=count)))
@@ -123,9 +127,10 @@ def replay(trace: Trace, times: StageTimes) -> list[tuple[float, Job]]:
         created_at=BEGAN,
         owner="a",
     )
-    plan, _ = plan_segment(job, preset="draft" if trace.engine is EngineName.DRAFT else "exact")
+    info = INFO if trace.engine is EngineName.DRAFT else EXACT
+    plan, _ = plan_segment(job, info)
     pixels = trace.request.width * trace.request.height
-    job = start(job, plan, times.expect(plan, pixels=pixels, found=trace.found), at=BEGAN, owner="a")
+    job = start(job, plan, times.expect(plan, info, pixels=pixels, found=trace.found), at=BEGAN, owner="a")
     told = [(0.0, job)]
     for at, event in trace.events:
         if isinstance(event, ModelMoved):

@@ -13,8 +13,6 @@ from pydantic import RootModel
 
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.call import GenerateRequest
-from ad_agent_mcp.contract.stages import STAGES, Stage
-from ad_agent_mcp.contract.texts import say
 from ad_agent_mcp.mcp_api.responses import MAX_MESSAGE_BYTES, data_result, within_budget
 from ad_agent_mcp.mcp_api.server import INSTRUCTIONS, LISTS_FRESH_MS
 from ad_agent_mcp.supervisor.process import WORKER_COMMAND
@@ -163,8 +161,3 @@ async def test_tools_answer_in_korean_where_that_is_set(settings: Settings):
         texts = [result.content[0].text for result in told]
         assert all(re.search("[가-힣]", text) for text in texts), texts
         assert "다음: list_jobs를 다음 인수로 실행하세요: {}" in texts[-1]
-
-
-@pytest.mark.parametrize("stage", Stage)
-def test_every_stage_is_told_in_both_languages(stage: Stage):
-    assert STAGES[stage].message + "..." == say(f"stages.{stage}").en

@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 
 from ad_agent_mcp.contract.stages import Stage
-from ad_agent_mcp.models.catalog import ENCODE, GIB, MEGAPIXEL, PRESETS, STAGES, TABLE, Preset
+from ad_agent_mcp.models.catalog import PRESETS
+from ad_agent_mcp.models.families.flux1 import TABLE
 from ad_agent_mcp.models.memory_plan import MemoryPlan, host_budget, plan_memory, rows, vram_budget
+from ad_agent_mcp.models.preset import ENCODE, GIB, MEGAPIXEL, Preset
 
 
 def sizes(preset: Preset) -> dict[str, tuple[int, ...]]:
@@ -91,7 +93,17 @@ def test_what_finds_no_room_in_host_memory_is_told_by_name(host_gib: float, copi
 
 def test_the_table_has_a_row_for_each_stage_that_runs_models():
     table = [*rows(plan("fast", 40))]
-    assert [row[0] for row in table] == ["stage", *STAGES]
+    assert [row[0] for row in table] == [
+        "stage",
+        Stage.CUT_OUT,
+        ENCODE,
+        TABLE,
+        Stage.BACKGROUND,
+        Stage.REFINE,
+        Stage.TEXT_PAINT,
+        Stage.TEXT_CUT_OUT,
+        Stage.BLEND,
+    ]
     assert all(len(row) == 5 for row in table)
 
 

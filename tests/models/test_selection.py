@@ -9,10 +9,12 @@ import pytest
 from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.errors import AdAgentError
 from ad_agent_mcp.contract.stages import EngineName
+from ad_agent_mcp.hardware import Gpu, Machine
 from ad_agent_mcp.models import selection as choice
-from ad_agent_mcp.models.catalog import GIB, PRESETS
+from ad_agent_mcp.models.catalog import PRESETS
 from ad_agent_mcp.models.library import ModelLibrary
-from ad_agent_mcp.models.selection import Choice, choose_engine
+from ad_agent_mcp.models.preset import GIB
+from ad_agent_mcp.models.selection import Choice, choose_engine, engine_here
 
 
 @pytest.fixture
@@ -37,9 +39,12 @@ def gib(sizes: tuple[float, ...]) -> tuple[int, ...]:
 
 
 def chosen(models_dir: Path, *, vram_gib: float | None = 22.25, **settings: Any) -> Choice:
-    free = None if vram_gib is None else int(vram_gib * GIB)
     given = Settings(**{"preset": "fast", "models_dir": models_dir, **settings})
-    return choose_engine(given, free_vram_bytes=free, free_ram_bytes=30 * GIB)
+    return choose_engine(given, machine(vram_gib))
+
+
+def machine(vram_gib: float | None = None) -> Machine:
+    return Machine(None if vram_gib is None else Gpu("Fake L4", int(vram_gib * GIB)), 30 * GIB)
 
 
 def test_auto_takes_diffusion_where_everything_is_there(models: Path):
@@ -78,9 +83,7 @@ def test_diffusion_asked_for_runs_on_the_cpu_with_a_warning(models: Path):
     assert (taken.engine, taken.is_ready) == (EngineName.DIFFUSION, True)
     assert "CPU" in taken.reason.en
     settings = Settings(preset="fast", models_dir=models)
-    plan = choice.plan_for(
-        settings, PRESETS["fast"], ModelLibrary(settings), free_vram_bytes=None, free_ram_bytes=30 * GIB
-    )
+    plan = choice.plan_for(settings, PRESETS["fast"], ModelLibrary(settings), machine())
     assert plan.host_bytes == 0
 
 
@@ -93,6 +96,10 @@ def test_diffusion_asked_for_stays_diffusion_when_models_are_missing(models: Pat
 def test_an_unknown_preset_is_refused_with_the_known_ones(models: Path):
     with pytest.raises(AdAgentError, match="exact, fast, schnell"):
         chosen(models, preset="exakt")
+    for engine, name in (("auto", EngineName.DRAFT), ("diffusion", EngineName.DIFFUSION)):
+        mistaken = engine_here(Settings(preset="exakt", engine=engine, models_dir=models), machine(22.25))
+        assert (mistaken.engine, mistaken.is_ready) == (name, engine == "auto")
+        assert "exact, fast, schnell" in str(mistaken.reason)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from ad_agent_mcp.files import sha256_of
+from ad_agent_mcp.pipeline.render import stack
 
 from ..power_cut import Disk
+from .stored import document_of
 from .test_run_job import Events, make
 
 
@@ -22,6 +24,10 @@ class Witness(Events):
             content = self.disk.content(self.out_dir / f"{name}.png")
             assert content is not None, f"{name}.png would be lost"
             assert sha256_of(content) == sha256
+        document = document_of(self.out_dir)
+        for layer in (*stack(document), document.product.matte):
+            path = self.out_dir / layer.file
+            assert self.disk.content(path) == path.read_bytes(), f"{layer.file} would be lost"
         assert self.disk.content(self.out_dir / "layout.json") == (self.out_dir / "layout.json").read_bytes()
         super().step_finished(step, files, size)
 

@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from ad_agent_mcp.contract.call import GenerateRequest
+from ad_agent_mcp.contract.document import read_document
 from ad_agent_mcp.contract.errors import AdAgentError, Cancelled, ErrorCode
-from ad_agent_mcp.contract.layout import Layout
 from ad_agent_mcp.contract.messages import Inputs, StartJob
-from ad_agent_mcp.contract.stages import EngineName, Stage, plan_stages
+from ad_agent_mcp.contract.stages import Stage
 from ad_agent_mcp.engines.draft.engine import DraftEngine
+from ad_agent_mcp.engines.draft.info import INFO
 from ad_agent_mcp.files import sha256_of
 from ad_agent_mcp.imaging.picture import core_of
 from ad_agent_mcp.pipeline import run
@@ -85,7 +86,7 @@ def make(
         source.write_bytes(file_bytes(picture or photo(bottle(400), "gradient", (420, 500))))
         inputs = Inputs(product=source)
     asked = GenerateRequest.model_validate({"text_content": "여름 세일", "seed": 5, **SIZE, **request})
-    plan = plan_stages(engine=EngineName.DRAFT, preset="draft", steps=steps, iterations={}, skip=skip)
+    plan = INFO.plan(steps, dict.fromkeys(skip, 0))
     job = StartJob(job_id="job-1", request=asked, plan=plan, inputs=inputs, out_dir=out_dir)
     events = events or Events(out_dir)
     checks = run_job(job, engine or DraftEngine(), events)
@@ -127,12 +128,12 @@ def test_layers_have_the_canvas_size_and_the_document_describes_them(whole):
     out_dir, _, _ = whole
     for name in ("cutout", "background", "shadow", "step1", "final"):
         assert size_of(out_dir / f"{name}.png") == (400, 384)
-    layout = Layout.model_validate_json((out_dir / "layout.json").read_bytes())
-    assert layout.text is not None
-    assert layout.product is not None
-    assert layout.text.content == "여름 세일"
-    assert layout.text.size == size_of(out_dir / "step2.png")
-    x, y, width, height = layout.text.placed_box
+    document = read_document((out_dir / "layout.json").read_bytes())
+    assert document.lettering is not None
+    assert document.product is not None
+    assert document.lettering.words.content == "여름 세일"
+    assert document.lettering.size == size_of(out_dir / "step2.png")
+    x, y, width, height = document.lettering.box
     change = pixels(out_dir / "final.png").astype(int) - pixels(out_dir / "step1.png")
     # Letters have edges; a scrim has none but where it passes behind the product.
     edges = (np.abs(np.diff(change, axis=1, prepend=change[:, :1])) > 60).any(axis=2)
@@ -159,7 +160,7 @@ def test_no_old_ground_shines_round_a_dark_product_on_a_darkened_ground(tmp_path
 
 def test_every_planned_stage_is_closed_in_order(whole):
     _, events, _ = whole
-    plan = plan_stages(engine=EngineName.DRAFT, preset="draft", steps=(1, 2, 3), iterations={})
+    plan = INFO.plan((1, 2, 3))
     closed = [stage for stage, done, total in events.progress if done == total]
     assert closed == [planned.stage for planned in plan.stages]
 
@@ -167,12 +168,12 @@ def test_every_planned_stage_is_closed_in_order(whole):
 def test_the_product_stays_the_product(whole):
     out_dir, _, checks = whole
     assert checks["product_core_identity"].passed
-    layout = Layout.model_validate_json((out_dir / "layout.json").read_bytes())
+    document = read_document((out_dir / "layout.json").read_bytes())
     inside = core(out_dir)
     assert inside.sum() > 3000
     assert (pixels(out_dir / "final.png")[inside] == pixels(out_dir / "cutout.png", "RGBA")[inside][:, :3]).all()
-    x, y, width, height = layout.product.source_box
-    left, top, placed_width, placed_height = layout.product.placed_box
+    x, y, width, height = document.product.source_box
+    left, top, placed_width, placed_height = document.product.placed_box
     wanted = Image.open(out_dir / "given.png").resize(
         (placed_width, placed_height), Image.Resampling.LANCZOS, box=(x, y, x + width, y + height)
     )
@@ -328,9 +329,9 @@ def test_a_job_that_drops_the_words_of_an_earlier_one_describes_none(whole, tmp_
     for name in ("step1.png", "cutout.png", "layout.json"):
         shutil.copy(whole[0] / name, tmp_path / name)
     _, checks = make(tmp_path, steps=(), text_content=None, inputs=Inputs(has_step1_layers=True))
-    layout = Layout.model_validate_json((tmp_path / "layout.json").read_bytes())
-    assert layout.product is not None
-    assert (layout.text, layout.letters) == (None, None)
+    document = read_document((tmp_path / "layout.json").read_bytes())
+    assert document.product is not None
+    assert (document.objects, document.under) == ((), ())
     assert checks["product_core_identity"].passed
 
 
@@ -351,8 +352,8 @@ def test_every_mode_and_position_keeps_product_and_margins(tmp_path, mode, posit
 
 def test_behind_brings_the_product_to_the_front(tmp_path):
     make(tmp_path, composition_mode="behind", text_content="SUMMER")
-    layout = Layout.model_validate_json((tmp_path / "layout.json").read_bytes())
-    assert layout.text.mode == "behind"
+    document = read_document((tmp_path / "layout.json").read_bytes())
+    assert document.lettering.mode == "behind"
     inside = core(tmp_path)
     assert (pixels(tmp_path / "final.png")[inside] == pixels(tmp_path / "cutout.png", "RGBA")[inside][:, :3]).all()
 
@@ -360,7 +361,7 @@ def test_behind_brings_the_product_to_the_front(tmp_path):
 def test_real_alpha_is_used_as_it_is(tmp_path):
     _, checks = make(tmp_path, picture=bottle(500), steps=(1,), text_content=None)
     assert checks["product_core_identity"].passed
-    assert Layout.model_validate_json((tmp_path / "layout.json").read_bytes()).product.route == "alpha"
+    assert read_document((tmp_path / "layout.json").read_bytes()).product.route == "alpha"
 
 
 def test_a_photo_over_the_working_size_keeps_the_identity_promise(tmp_path):
@@ -415,7 +416,7 @@ def test_translucent_foreign_letters_stand_where_they_were_wanted(tmp_path):
     given.write_bytes(file_bytes(letters))
     make(tmp_path, steps=(1,))
     make(tmp_path, steps=(3,), inputs=Inputs(step2=given, has_step1_layers=True), text_position="top")
-    x, y, width, height = Layout.model_validate_json((tmp_path / "layout.json").read_bytes()).letters.box
+    x, y, width, height = read_document((tmp_path / "layout.json").read_bytes()).lettering.box
     assert abs(x + width / 2 - 200) <= 2
     assert y + height < 192
 
@@ -486,7 +487,7 @@ def test_a_changed_product_fails_the_job_before_it_is_delivered(tmp_path, monkey
     composed = run.make_composition
 
     def tamper(workspace):
-        workspace.step1 = np.clip(workspace.step1.astype(int) + 1, 0, 255).astype(np.uint8)
+        workspace.pictures["step1.png"] = np.clip(workspace.step1.astype(int) + 1, 0, 255).astype(np.uint8)
         return composed(workspace)
 
     monkeypatch.setattr(run, "make_composition", tamper)
@@ -502,23 +503,6 @@ def test_skipped_passes_are_left_out(tmp_path):
     assert checks["product_core_identity"].passed
 
 
-def test_settings_without_effect_are_named_once(tmp_path):
-    events, _ = make(tmp_path, guidance_scale=7.0, composition_prompt="x", negative_prompt="low quality")
-    messages = [message for code, message in events.notices if code == "not_supported"]
-    assert len(messages) == 1
-    for name in ("guidance_scale", "composition_prompt", "negative_prompt"):
-        assert name in messages[0]
-    assert "composition_strength" not in messages[0]
-
-
-def test_settings_without_effect_are_named_for_a_foreign_step_1_too(tmp_path):
-    given = tmp_path / "edited.png"
-    given.write_bytes(file_bytes(photo(bottle(300), "stripes", (400, 384))))
-    events, _ = make(tmp_path, steps=(2, 3), inputs=Inputs(step1=given), negative_prompt="x")
-    assert events.codes.count("not_supported") == 1
-    assert "cutout_uncertain" not in events.codes
-
-
 def test_characters_without_a_glyph_are_refused(tmp_path):
     with pytest.raises(AdAgentError) as caught:
         make(tmp_path, text_content="hot \U0001fae0")
@@ -530,8 +514,8 @@ def test_a_product_box_hint_is_followed_in_the_photo(tmp_path):
     for left in (100, 700):
         picture.paste(bottle(400), (left, 50), bottle(400))
     make(tmp_path, picture=picture, product_box=(690, 40, 190, 430), steps=(1,))
-    layout = Layout.model_validate_json((tmp_path / "layout.json").read_bytes())
-    assert layout.product.source_box[0] > 650
+    document = read_document((tmp_path / "layout.json").read_bytes())
+    assert document.product.source_box[0] > 650
 
 
 def test_without_a_shaping_library_korean_is_set_with_a_notice_and_arabic_is_refused(

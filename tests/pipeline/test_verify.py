@@ -9,14 +9,15 @@ from PIL import Image
 
 from ad_agent_mcp.commands import cli
 from ad_agent_mcp.contract.ad import CompositionMode
-from ad_agent_mcp.contract.layout import Layout
+from ad_agent_mcp.contract.document import read_document
 from ad_agent_mcp.contract.messages import Inputs
 from ad_agent_mcp.imaging.picture import core_of
 from ad_agent_mcp.media.fonts import FontCatalog
 from ad_agent_mcp.pipeline import checks
-from ad_agent_mcp.pipeline.verify import verify_job
+from ad_agent_mcp.pipeline.verify import rendering_trouble, verify_job
 
 from ..imaging.products import bottle, file_bytes, photo
+from .stored import document_of, jobs_of_version_1, rendered_again
 from .test_run_job import make
 
 WORDS = "봄을 담은 세럼"
@@ -53,7 +54,7 @@ def change(path: Path, where: object, value: object) -> None:
 
 def glyph(folder: Path, index: int) -> tuple[slice, slice]:
     """The pixels of one syllable on the canvas, as the words are about equally wide."""
-    x, y, width, height = Layout.model_validate_json((folder / "layout.json").read_bytes()).letters.box
+    x, y, width, height = read_document((folder / "layout.json").read_bytes()).lettering.box
     cell = width / len(WORDS)
     return np.s_[y : y + height, round(x + index * cell) : round(x + (index + 1) * cell)]
 
@@ -62,14 +63,14 @@ def glyph(folder: Path, index: int) -> tuple[slice, slice]:
 def test_a_finished_job_measures_the_same_again(tmp_path: Path, mode: CompositionMode):
     folder = job(tmp_path / "job", composition_mode=mode)
     results = verify_job(folder, FontCatalog())
-    assert results == Layout.model_validate_json((folder / "layout.json").read_bytes()).checks
+    assert results == read_document((folder / "layout.json").read_bytes()).checks
     assert all(check.passed for check in results)
 
 
 def test_letters_too_small_to_read_are_found_again_with_the_same_call(tmp_path: Path):
     folder = job(tmp_path / "job", text_content="\n".join("가나다라마바사아자차" * 5))
     assert "text_size" in failed(folder)
-    assert verify_job(folder, FontCatalog()) == Layout.model_validate_json((folder / "layout.json").read_bytes()).checks
+    assert verify_job(folder, FontCatalog()) == read_document((folder / "layout.json").read_bytes()).checks
 
 
 @pytest.mark.parametrize("words", [WORDS, "SALE", "여름"])
@@ -127,10 +128,10 @@ def test_words_as_light_as_their_ground_are_found(copy: Path):
 
 
 def test_words_outside_the_margins_are_found(copy: Path):
-    document = Layout.model_validate_json((copy / "layout.json").read_bytes())
-    x, _, width, height = document.letters.box
-    moved = document.letters.model_copy(update={"box": (x, 2, width, height)})
-    (copy / "layout.json").write_text(document.model_copy(update={"letters": moved}).model_dump_json(by_alias=True))
+    document = read_document((copy / "layout.json").read_bytes())
+    x, _, width, height = document.lettering.box
+    moved = document.lettering.model_copy(update={"box": (x, 2, width, height)})
+    (copy / "layout.json").write_text(document.model_copy(update={"objects": (moved,)}).model_dump_json(by_alias=True))
     assert "safe_margins" in failed(copy)
 
 
@@ -143,6 +144,58 @@ def test_a_failed_check_names_the_call_that_helps(copy: Path):
     assert fixes["glyph_overlap"].arguments == {"resume_job_id": "job-1", "start_step": 2}
 
 
+def test_the_command_says_when_an_ad_that_passes_its_checks_is_not_what_its_layers_show(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+):
+    change(copy / "final.png", np.s_[2, 2], 0)
+    assert failed(copy) == []
+    assert cli.run(["verify", str(copy)]) == 1
+    assert "final.png is not what its layers show: 1 pixels differ" in capsys.readouterr().out
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> dict[str, Path]:
+    """The jobs that version 0.1 stored."""
+    return jobs_of_version_1(tmp_path / "data")
+
+
+def test_jobs_of_0_1_measure_the_same_again_and_are_not_blamed_for_layers_that_they_never_had(earlier: dict[str, Path]):
+    finished = [folder for folder in earlier.values() if (folder / "final.png").is_file()]
+    assert len(finished) >= 3
+    for folder in finished:
+        assert verify_job(folder, FontCatalog()) == document_of(folder).checks
+        assert rendering_trouble(folder) is None
+        assert cli.run(["verify", str(folder)]) == 0
+
+
+def test_an_ad_of_0_1_without_words_is_rendered_again_to_the_byte(earlier: dict[str, Path]):
+    wordless = [folder for folder in earlier.values() if (folder / "final.png").is_file() and is_wordless(folder)]
+    assert wordless
+    for folder in wordless:
+        assert rendered_again(folder) == (folder / "final.png").read_bytes()
+        change(folder / "final.png", np.s_[2, 2], 0)
+        assert "1 pixels differ" in (rendering_trouble(folder) or "")
+
+
+@pytest.mark.parametrize("steps", [(2, 3), (3,)])
+def test_a_job_of_0_1_goes_on_and_leaves_a_document_of_today(earlier: dict[str, Path], steps: tuple[int, ...]):
+    paused = [folder for folder in earlier.values() if steps[0] - 1 in document_of(folder).finished]
+    paused = [folder for folder in paused if not is_wordless(folder)]
+    assert paused
+    for folder in paused:
+        content = document_of(folder).lettering.words.content
+        events, results = make(folder, steps=steps, inputs=Inputs(has_step1_layers=True), text_content=content)
+        assert not {"text_unverified", "product_unverified"} & {*events.codes}
+        assert results["product_core_identity"].passed
+        assert b'"version": 2' in (folder / "layout.json").read_bytes()
+        assert rendered_again(folder) == (folder / "final.png").read_bytes()
+        assert rendering_trouble(folder) is None
+
+
+def is_wordless(folder: Path) -> bool:
+    return document_of(folder).lettering is None
+
+
 def test_the_command_says_by_its_exit_code_how_it_went(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -152,7 +205,9 @@ def test_the_command_says_by_its_exit_code_how_it_went(
     monkeypatch.setenv("AD_AGENT_DATA_DIR", str(data))
     assert cli.run(["verify", job_id]) == 0
     assert cli.run(["verify", str(copy)]) == 0
-    assert "text_contrast" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "text_contrast" in shown
+    assert "FAIL" not in shown
     change(copy / "final.png", glyph(copy, 3), 0)
     assert cli.run(["verify", str(copy / "final.png")]) == 1
     assert "FAIL" in capsys.readouterr().out

@@ -28,7 +28,7 @@ from ad_agent_mcp.contract.messages import (
     UnloadModels,
     encode,
 )
-from ad_agent_mcp.contract.stages import EngineName, plan_stages
+from ad_agent_mcp.engines.draft.info import INFO
 
 
 class Worker:
@@ -82,7 +82,7 @@ def started(data: Path, *command: str) -> Generator[Worker]:
 
 
 def job(job_id: str, folder: Path, pictures: Path) -> StartJob:
-    plan = plan_stages(engine=EngineName.DRAFT, preset="draft", steps=(1,), iterations={})
+    plan = INFO.plan((1,))
     out_dir = folder / job_id
     out_dir.mkdir()
     return StartJob(

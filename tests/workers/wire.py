@@ -17,6 +17,7 @@ from ad_agent_mcp.contract.messages import (
     encode,
 )
 from ad_agent_mcp.contract.stages import STAGES, EngineName
+from ad_agent_mcp.engines.draft.info import INFO
 
 
 def send(message: Message) -> None:
@@ -38,7 +39,7 @@ def next_job() -> StartJob:
 
 
 def ready(**fields: Any) -> None:
-    told = {"pid": os.getpid(), "engine": EngineName.DRAFT, "device": "cpu", "presets": ("draft",)}
+    told = {"pid": os.getpid(), "engine": EngineName.DRAFT, "device": "cpu", "presets": ("draft",), "engines": (INFO,)}
     send(Ready.model_validate({**told, **fields}))
 
 

@@ -1,14 +1,14 @@
 # pyright: basic
-"""The engine with models: FLUX paints, refines and blends, SDXL with a ControlNet paints letters, BiRefNet cuts out.
+"""The engine with models: one family paints, refines and blends, another paints letters, BiRefNet cuts out.
 
-Knows what is painted with what, and in which order; what is on the device when is residency's affair.
+Knows what is painted in which order; how a model paints is its family's affair, what is on the device when residency's.
 """
 
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from subprocess import SubprocessError
-from typing import Any, NamedTuple
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -20,25 +20,28 @@ from torch._dynamo.exc import FailOnRecompileLimitHit
 from ...config import Settings
 from ...contract.ad import CompositionMode
 from ...contract.call import GenerateRequest
+from ...contract.document import Box
 from ...contract.errors import AdAgentError
-from ...contract.layout import Box
 from ...contract.stages import EngineName, Plan, Stage
 from ...hardware import free_host_bytes
 from ...imaging import cutout
 from ...imaging.edges import canny_map
 from ...imaging.picture import Matte, Picture, alpha_over, blur, dilate, floats, mix, resize, to_bytes
 from ...imaging.transparency import settled
-from ...models.catalog import ENCODE, MEGAPIXEL, TABLE, preset_named
+from ...models.catalog import preset_named
 from ...models.library import ModelLibrary, unavailable
 from ...models.memory_plan import host_budget, vram_budget
-from ...models.schedule import Use
+from ...models.preset import ENCODE, MEGAPIXEL
 from ..base import CutOut, Scene, StageReport
+from ..cutout import birefnet
+from .compiling import Compiling
 from .devices import CudaDevice, Device
+from .families import open_painters
 from .models import Models
-from .modulation import Row, flux_rows
-from .prompts import FLUX_STAGES, prompts_of, unused_fields
+from .painter import Painter, Pass, Work
+from .prompts import prompts_of
 from .residency import Residency
-from .text import Embedding, PromptCache, PromptEncoder
+from .text import PromptCache
 
 logger = logging.getLogger(__name__)
 
@@ -46,31 +49,19 @@ COMPILING = "flux_compile"
 """Told as a model that is loading, because a step waits for it."""
 ROUNDING_BYTES = 256 << 20
 """What torch may reserve above what is asked of it."""
-_SDXL_MULTIPLE = 64
 _FLOOR_Y = 0.7
 _LETTER_REACH = 0.02
 _BLEND_REACH = 0.03
 _CORE_SHARE = 0.6
 
 
-class _Pass(NamedTuple):
-    """One run of FLUX in this job."""
-
-    steps: int
-    guidance: float
-    strength: float | None = None
-
-
 @dataclass
 class _JobState:
-    """What is known of the running job."""
+    """What is known of the running job: what is painted, from which fields its prompts are made, and what was cut."""
 
-    passes: Mapping[Stage, _Pass]
+    passes: Mapping[Stage, Pass]
     prompts: Mapping[Stage, Mapping[str, str]]
-    unused: list[str]
     cut: set[tuple[str, str]] = field(default_factory=set)
-    table_size: tuple[int, int] | None = None
-    rows: dict[Stage, range] = field(default_factory=dict)
 
 
 class DiffusionEngine:
@@ -82,38 +73,35 @@ class DiffusionEngine:
         self._models = models
         self._residency = residency
         self._preset = models.preset
-        self._job: _JobState | None = None
+        self._painters = open_painters(models)
+        self._birefnet = models.shell("birefnet")
+        self._compiling = Compiling(models.transformer, models.device)
+        self._job = _JobState({}, {})
 
     def prepare(self, plan: Plan, request: GenerateRequest) -> None:
         """See `Engine`."""
         stages = tuple(planned.stage for planned in plan.stages)
-        has_negative = self._preset.true_cfg_scale > 1
-        prompts = prompts_of(request, has_negative=has_negative)
+        prompts = prompts_of(request)
         steps = request.num_inference_steps or self._preset.steps
-        passes = {
-            Stage.BACKGROUND: _Pass(steps, request.guidance_scale),
-            Stage.REFINE: _Pass(steps, request.guidance_scale, request.strength),
-            Stage.BLEND: _Pass(
-                request.composition_steps, request.composition_guidance_scale, request.composition_strength
-            ),
+        numbers = {
+            Stage.BACKGROUND: (steps, request.guidance_scale),
+            Stage.REFINE: (steps, request.guidance_scale, request.strength),
+            Stage.TEXT_PAINT: (self._preset.text_steps, self._preset.text_guidance),
+            Stage.BLEND: (request.composition_steps, request.composition_guidance_scale, request.composition_strength),
         }
-        self._job = _JobState(
-            {stage: run for stage, run in passes.items() if stage in stages},
-            prompts,
-            unused_fields(request, stages, has_negative=has_negative, has_guidance=self._models.has_guidance),
-        )
-        for encoder, its_stages in (
-            (self._models.flux_text, FLUX_STAGES),
-            (self._models.sdxl_text, (Stage.TEXT_PAINT,)),
-        ):
-            encoder.recall([text for stage in stages if stage in its_stages for text in prompts[stage].values()])
+        passes = {stage: Pass(tuple(prompts[stage].values()), *numbers[stage]) for stage in stages if stage in numbers}
+        self._job = _JobState(passes, prompts)
         self._models.begin_job()
-        uses = self._uses(stages, request.width * request.height, has_new_words=self._has_new_words())
-        self._residency.plan(uses)
+        self._compiling.begin_job()
+        for painter in self._each_painter:
+            its = {stage: run for stage, run in passes.items() if self._painters[stage] is painter}
+            painter.begin(its)
+            painter.text.recall([text for run in its.values() for text in run.prompts])
+        pixels = request.width * request.height
+        self._residency.plan(self._preset.uses(stages, pixels, has_new_words=self._has_new_words()))
 
     def cut_out(self, photo: Picture, *, product_box: Box | None, report: StageReport) -> CutOut:
         """See `Engine`."""
-        self._report_unused(report)
         photo = settled(photo)
         if photo.shape[2] == 4:
             report.iteration(0, 1)
@@ -121,7 +109,7 @@ class DiffusionEngine:
         else:
             cut = cutout.from_model(
                 photo,
-                lambda part: self._run(Stage.CUT_OUT, lambda: self._models.matte(part), report),
+                lambda part: self._matte(Stage.CUT_OUT, part, report),
                 product_box=product_box,
             )
             if cut.confidence < 0.5 or cut.route != "model":
@@ -137,46 +125,24 @@ class DiffusionEngine:
         self, request: GenerateRequest, *, size: tuple[int, int], product: CutOut, seed: int, report: StageReport
     ) -> Scene:
         """See `Engine`."""
-        image = self._flux(Stage.BACKGROUND, size, seed, report)
+        image = self._paint(Stage.BACKGROUND, size, seed, report)
         return Scene(image, "flux", _FLOOR_Y, _light_x(image))
 
     def refine(self, image: Picture, *, seed: int, report: StageReport) -> Picture:
         """See `Engine`."""
-        return self._flux(Stage.REFINE, _size(image), seed, report, image=Image.fromarray(image))
+        return self._paint(Stage.REFINE, _size(image), seed, report, image=Image.fromarray(image))
 
     def paint_text(self, mask: Matte, *, request: GenerateRequest, seed: int, report: StageReport) -> Picture:
         """See `Engine`: SDXL over the mask's edges; nothing is transparent yet."""
-        self._read(Stage.TEXT_PAINT, report)
-        width, height = sdxl_size(mask.shape[1] / mask.shape[0], self._models.sdxl_side)
-        edges = Image.fromarray(canny_map(mask, (width, height)))
-        steps = self._preset.text_steps
-
-        def body() -> Picture:
-            positive, negative = self._embeddings(Stage.TEXT_PAINT)
-            result = self._models.sdxl(
-                prompt_embeds=positive["embeds"],
-                pooled_prompt_embeds=positive["pooled"],
-                negative_prompt_embeds=negative["embeds"],
-                negative_pooled_prompt_embeds=negative["pooled"],
-                image=edges,
-                width=width,
-                height=height,
-                num_inference_steps=steps,
-                guidance_scale=self._preset.text_guidance,
-                controlnet_conditioning_scale=self._preset.edge_scale,
-                generator=_generator(seed),
-                callback_on_step_end=_step_callback(report, steps, self._models.device),
-                output_type="latent",
-            )
-            return self._models.sdxl_picture(result.images)
-
-        painted = self._run(Stage.TEXT_PAINT, body, report)
+        size = self._painters[Stage.TEXT_PAINT].painted_size((mask.shape[1], mask.shape[0]))
+        edges = Image.fromarray(canny_map(mask, size))
+        painted = self._paint(Stage.TEXT_PAINT, size, seed, report, image=edges)
         rgb = to_bytes(resize(floats(floats(painted) / 255), (mask.shape[1], mask.shape[0])))
         return np.dstack([rgb, np.full(mask.shape, 255, np.uint8)])
 
     def cut_out_text(self, painting: Picture, mask: Matte, *, report: StageReport) -> Picture:
         """See `Engine`."""
-        matte = self._run(Stage.TEXT_CUT_OUT, lambda: self._models.matte(painting[..., :3]), report)
+        matte = self._matte(Stage.TEXT_CUT_OUT, painting[..., :3], report)
         reach = max(2, round(_LETTER_REACH * min(mask.shape)))
         near = np.clip(blur(floats(dilate(mask > 0.5, reach)), reach / 3), 0, 1)
         letters = painting.copy()
@@ -193,7 +159,7 @@ class DiffusionEngine:
         covered = letters[..., 3] > 0
         reach = max(4, round(_BLEND_REACH * min(covered.shape)))
         region = dilate(covered, reach)
-        painted = self._flux(
+        painted = self._paint(
             Stage.BLEND,
             _size(image),
             seed,
@@ -209,12 +175,12 @@ class DiffusionEngine:
 
     def unload(self) -> None:
         """See `Engine`."""
-        self._models.forget()
+        self._forget()
         self._residency.unload()
 
     def preload(self, report: StageReport) -> None:
         """See `Engine`: what cuts out, then what paints."""
-        self._residency.plan(self._uses(tuple(Stage), MEGAPIXEL, has_new_words=True))
+        self._residency.plan(self._preset.uses(tuple(Stage), MEGAPIXEL))
         for stage in (Stage.CUT_OUT, Stage.BACKGROUND):
             with self._residency.use(stage, report):
                 pass
@@ -236,35 +202,16 @@ class DiffusionEngine:
     # how
 
     @property
-    def _state(self) -> _JobState:
-        assert self._job is not None  # noqa: S101  # the pipeline prepares first
-        return self._job
-
-    def _encoder(self, stage: Stage) -> PromptEncoder:
-        return self._models.sdxl_text if stage is Stage.TEXT_PAINT else self._models.flux_text
-
-    def _embeddings(self, stage: Stage) -> list[Embedding]:
-        """Of the stage's prompts, on the device."""
-        texts = self._state.prompts[stage].values()
-        return [self._encoder(stage).embedding(text, self._models.device) for text in texts]
+    def _each_painter(self) -> list[Painter]:
+        return list(dict.fromkeys(self._painters.values()))
 
     def _has_new_words(self) -> bool:
         """Whether the job has prompts that no earlier one had."""
-        return bool(self._models.flux_text.missing or self._models.sdxl_text.missing)
+        return any(painter.text.missing for painter in self._each_painter)
 
-    def _uses(self, stages: tuple[Stage, ...], pixels: int, *, has_new_words: bool) -> list[Use]:
-        # Without step 1 the product may have to be found in the picture that is there.
-        uses = [] if Stage.CUT_OUT in stages else [self._preset.use(Stage.CUT_OUT, pixels)]
-        told: set[str] = set() if has_new_words else {ENCODE}
-        for stage in stages:
-            if stage in (*FLUX_STAGES, Stage.TEXT_PAINT) and ENCODE not in told:
-                told.add(ENCODE)
-                uses.append(self._preset.use(ENCODE, pixels))
-            if stage in FLUX_STAGES and TABLE not in told:
-                told.add(TABLE)
-                uses.append(self._preset.use(TABLE, pixels))
-            uses.append(self._preset.use(stage, pixels))
-        return [use for use in uses if use.models]
+    def _forget(self) -> None:
+        for painter in self._each_painter:
+            painter.forget()
 
     def _run(self, stage: str, body: Callable[[], Any], report: StageReport) -> Any:
         def inferring() -> Any:
@@ -274,17 +221,19 @@ class DiffusionEngine:
         try:
             return self._residency.run(stage, inferring, report, shrink=self._models.smaller_tiles)
         except AdAgentError:  # out of memory: nothing of this job is needed any more
-            self._models.forget()
+            self._forget()
             raise
+
+    def _matte(self, stage: Stage, picture: Picture, report: StageReport) -> Matte:
+        return self._run(stage, lambda: birefnet.matte(self._birefnet, picture), report)
 
     def _read(self, stage: Stage, report: StageReport) -> None:
         """Have the embeddings of a stage's prompts: of every prompt of the job that is not known yet, in one go."""
-        self._report_unused(report)
-        encoder, what = self._encoder(stage), "letters" if stage is Stage.TEXT_PAINT else "pictures"
-        for source, text in self._state.prompts[stage].items():
-            words = encoder.words_read(text)
-            if words is not None and (source, what) not in self._state.cut:
-                self._state.cut.add((source, what))
+        what = "letters" if stage is Stage.TEXT_PAINT else "pictures"
+        for source, text in self._job.prompts[stage].items():
+            words = self._painters[stage].text.words_read(text)
+            if words is not None and (source, what) not in self._job.cut:
+                self._job.cut.add((source, what))
                 report.notice(
                     "prompt_truncated",
                     f"{source} is too long: the model that paints {what} reads about its first {words} words and "
@@ -292,84 +241,35 @@ class DiffusionEngine:
                 )
 
         def body() -> None:
-            self._models.flux_text.encode()
-            self._models.sdxl_text.encode()
+            for painter in self._each_painter:
+                painter.text.encode()
 
         if self._has_new_words():
             self._run(ENCODE, body, report)
 
-    def _tabulate(self, size: tuple[int, int], report: StageReport) -> None:
-        """The modulation of every step of every FLUX pass of the job."""
-        state = self._state
-        if state.table_size == size:
-            return
-
-        def body() -> None:
-            rows: list[Row] = []
-            for stage, run in state.passes.items():
-                words, *negative = self._embeddings(stage)
-                made = flux_rows(
-                    self._models.flux_scheduler_config,
-                    steps=run.steps,
-                    strength=run.strength,
-                    image_tokens=self._models.image_tokens(size),
-                    guidance=run.guidance if self._models.has_guidance else None,
-                    pooled=words["pooled"],
-                    negative_pooled=negative[0]["pooled"] if negative else None,
-                )
-                state.rows[stage] = range(len(rows), len(rows) + len(made))
-                rows += made
-            self._models.fill_table(rows, report)
-
-        self._run(TABLE, body, report)
-        state.table_size = size
-
-    def _flux(
+    def _paint(
         self, stage: Stage, size: tuple[int, int], seed: int, report: StageReport, **pictures: Image.Image
     ) -> Picture:
+        """One pass: RGB of `size`. Where compiling fails, once more and from then on without."""
         self._read(stage, report)
-        self._tabulate(size, report)
-        state = self._state
-        run, rows = state.passes[stage], state.rows[stage]
-        steps = len(rows) // len(state.prompts[stage])
-        strength = {} if run.strength is None else {"strength": run.strength}
+        painter, steps = self._painters[stage], self._job.passes[stage].iterations
+        may_be_compiled = painter is self._painters[Stage.BACKGROUND]
+        if (preparation := painter.preparation(size)) is not None:
+            its_stage, prepare = preparation
+            self._run(its_stage, lambda: prepare(report), report)
 
         def body() -> Picture:
             report.iteration(0, steps)  # nothing is loading any more
-            if self._models.begins_compiling(size):
+            if may_be_compiled and self._compiling.begins(size):
                 report.model_moved(COMPILING, "loading")  # until the first step is told
-            words, *negative = self._embeddings(stage)
-            guided = (
-                {
-                    "true_cfg_scale": self._preset.true_cfg_scale,
-                    "negative_prompt_embeds": negative[0]["embeds"],
-                    "negative_pooled_prompt_embeds": negative[0]["pooled"],
-                }
-                if negative
-                else {}
-            )
-            with self._models.modulation.reading(rows):
-                result = self._models.flux[stage](
-                    prompt_embeds=words["embeds"],
-                    pooled_prompt_embeds=words["pooled"],
-                    width=size[0],
-                    height=size[1],
-                    num_inference_steps=run.steps,
-                    guidance_scale=run.guidance,
-                    generator=_generator(seed),
-                    callback_on_step_end=_step_callback(report, steps, self._models.device),
-                    output_type="np",
-                    **guided,
-                    **strength,
-                    **pictures,
-                )
-            return to_bytes(result.images[0])
+            on_step = _step_callback(report, steps, self._models.device)
+            return painter.paint(Work(stage, size, _generator(seed), on_step, pictures))
 
         try:
             return self._run(stage, body, report)
         except (RuntimeError, OSError, SubprocessError, FailOnRecompileLimitHit) as error:
             # What torch's compilers raise, or let through of triton's: no C compiler, no headers, one that fails.
-            if not self.is_usable() or not self._models.interpret():
+            if not may_be_compiled or not self.is_usable() or not self._compiling.give_up():
                 raise
             kind = type(error).__name__
             logger.warning("compiled FLUX failed with %s: %s", kind, str(error)[:500])
@@ -379,26 +279,6 @@ class DiffusionEngine:
             "needs a C compiler and Python's headers: install gcc and python3-dev (the server's log has the details).",
         )
         return self._run(stage, body, report)
-
-    def _report_unused(self, report: StageReport) -> None:
-        names, self._state.unused = self._state.unused, []
-        if names:
-            report.notice(
-                "not_supported",
-                f"This preset ({self._preset.name}) has no use for: {', '.join(names)}. FLUX is guided by what a "
-                "prompt says, so say what should be there instead.",
-            )
-
-
-def sdxl_size(aspect: float, side: int) -> tuple[int, int]:
-    """Width and height at which SDXL paints a picture of this width by height: as many pixels as it was trained on."""
-    aspect = min(4.0, max(0.25, aspect))
-    width, height = side * aspect**0.5, side / aspect**0.5
-    return _multiple(width), _multiple(height)
-
-
-def _multiple(length: float) -> int:
-    return max(1, round(length / _SDXL_MULTIPLE)) * _SDXL_MULTIPLE
 
 
 def _step_callback(report: StageReport, total: int, device: torch.device) -> Callable[..., dict[str, Any]]:
@@ -457,6 +337,6 @@ def open_engine(settings: Settings) -> DiffusionEngine:
     try:
         cache = PromptCache(settings.data_dir / "prompts")
         models = Models(preset, library, device=device.torch_device, residency=residency, cache=cache)
+        return DiffusionEngine(models, residency)
     except ValueError as error:
         raise unavailable(str(error)) from error
-    return DiffusionEngine(models, residency)

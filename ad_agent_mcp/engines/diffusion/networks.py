@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...models.catalog import Component
+from ...models.preset import Component
 
 
 def empty_network(component: Component, config: Mapping[str, Any]) -> nn.Module:
@@ -37,8 +37,8 @@ def empty_network(component: Component, config: Mapping[str, Any]) -> nn.Module:
         else:
             kind = getattr(transformers, component.network)
             network = kind(kind.config_class.from_dict(dict(config)))
-            if component.network == "T5EncoderModel":
-                network.set_input_embeddings(network.shared)  # one table under two names, as in every checkpoint
+            if (shared := getattr(network, "shared", None)) is not None:
+                network.set_input_embeddings(shared)  # one table under two names, as in every checkpoint
     return network.eval().requires_grad_(False)
 
 

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from ...contract.errors import AdAgentError, ErrorCode
 from ...files import sync_folder
-from ...models.catalog import MODULATION, Component, Preset
 from ...models.library import FORMAT, ModelLibrary, State, remedy, unavailable
+from ...models.preset import Component, Preset
 from .flat import write_flat
 from .fp8 import quantise_rows
 from .networks import empty_network, weights_of
@@ -29,7 +29,6 @@ Progress = Callable[[int, int], None]
 """Told the bytes written and the bytes to write; what it raises ends the preparation."""
 _Entry = tuple[str, torch.dtype, tuple[int, ...], Callable[[], Tensor]]
 
-_MODULATION = re.compile(r"(^|\.)norm\w*\.linear\.\w+")
 _BLOCK_LINEAR = re.compile(r"(single_)?transformer_blocks\..*\.weight")
 _SINGLE_BLOCK = re.compile(r"single_transformer_blocks\.(\d+)\.")
 _EVICTED_SHARE = 24 / 38
@@ -152,9 +151,7 @@ def _aliases(name: str) -> Iterator[str]:
 
 def _segments(component: Component, names: Collection[str], source: _Source) -> dict[str, list[_Entry]]:
     """What goes into which file of the component."""
-    if component.subfolder == "transformer":
-        modulates = component.name == MODULATION
-        names = [name for name in names if bool(_MODULATION.search(name)) is modulates]
+    names = [name for name in names if re.search(component.tensors, name)]
     if component.dtype == "float8_e4m3fn":
         return {"a": [entry for name in names for entry in _quantised(name, component, source)]}
     segments: dict[str, list[_Entry]] = {"a": []}
@@ -162,7 +159,7 @@ def _segments(component: Component, names: Collection[str], source: _Source) -> 
     first_evicted = blocks - round(blocks * _EVICTED_SHARE)
     for name in names:
         match = _SINGLE_BLOCK.match(name)
-        is_evicted = match and int(match[1]) >= first_evicted and component.name != MODULATION
+        is_evicted = match and int(match[1]) >= first_evicted and component.stream is None
         segments.setdefault("b" if is_evicted else "a", []).append(_converted(name, component, source))
     return segments
 

@@ -8,7 +8,6 @@ Knows nothing about what models compute.
 
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Literal, TypeVar
@@ -20,13 +19,12 @@ from ...models.schedule import Part, Schedule, Stream, Use
 from ..base import StageReport
 from .devices import Check, Device, host_memory, is_out_of_memory
 from .flat import FlatFile
+from .loading import TELL_INTERVAL_S, Prefetch, Teller
 from .weights import Weights, check_names, stream_layers
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-TELL_INTERVAL_S = 0.1
-"""How often loading tells how far it is, and so learns that it is to stop."""
 SMALLER_SET = 0.85
 """Share of the budget that weights may fill when a stage does not need them, once memory ran out all the same."""
 
@@ -53,7 +51,7 @@ class Residency:
         self._next = 0
         self._wanted_host: list[str] = []
         self._fetches_ahead = not self._is_jit
-        self._prefetch: _Prefetch | None = None
+        self._prefetch: Prefetch | None = None
 
     @property
     def resident(self) -> frozenset[str]:
@@ -187,7 +185,7 @@ class Residency:
             for names in groups:
                 yield file.views(weights.host, names)
             return
-        tell, done = _Teller(report, weights.name), 0
+        tell, done = Teller(report, weights.name), 0
         with contextlib.closing(self._device.reading(file, groups)) as read:
             for names, here in zip(groups, read, strict=True):
                 done += sum(here[name].nbytes for name in names)
@@ -216,7 +214,7 @@ class Residency:
         started = time.perf_counter()
         report.model_moved(weights.name, "loading")
         buffer = None if weights.stream else self._device.allocate(weights.file.nbytes)
-        self._fill(weights, buffer, _Teller(report, weights.name))
+        self._fill(weights, buffer, Teller(report, weights.name))
         self._place(weights, buffer)
         seconds = time.perf_counter() - started
         report.model_moved(weights.name, "loaded", size_bytes=weights.file.nbytes, seconds=seconds)
@@ -267,7 +265,7 @@ class Residency:
             if buffer is not None or (name in self._wanted_host and weights.host is None):
                 jobs.append((weights, buffer))
         if jobs:
-            self._prefetch = _Prefetch(self._fill, jobs)
+            self._prefetch = Prefetch(self._fill, jobs)
             self._prefetch.start()
 
     def _settle(self, report: StageReport | None) -> None:
@@ -313,60 +311,3 @@ class Residency:
             yield sentence
         self._reschedule(self._schedule.uses, int(self._budget_bytes * SMALLER_SET))
         yield "Memory ran out: fewer models are kept loaded for the rest of this job."
-
-
-class _Teller:
-    """Tells how far loading is, not too often; `Cancelled` comes out of it."""
-
-    interval_s = TELL_INTERVAL_S
-
-    def __init__(self, report: StageReport, name: str) -> None:
-        self._report = report
-        self._name = name
-        self._most = 0
-        self._told = time.perf_counter()
-
-    def __call__(self, done: int) -> None:
-        self._most = max(self._most, done)  # a host copy goes through the bytes twice
-        if time.perf_counter() - self._told >= self.interval_s:
-            self._told = time.perf_counter()
-            self._report.model_moved(self._name, "loading", size_bytes=self._most)
-
-
-class _Ended(Exception):  # noqa: N818  # nothing went wrong
-    """Raised inside a prefetch that is to end."""
-
-
-class _Prefetch(threading.Thread):
-    """Fills buffers beside a running stage. What goes wrong is forgotten: the stage that needs them will meet it."""
-
-    def __init__(
-        self,
-        fill: Callable[[Weights, Tensor | None, Check], None],
-        jobs: list[tuple[Weights, Tensor | None]],
-    ) -> None:
-        super().__init__(name="prefetch", daemon=True)
-        self.jobs = jobs
-        self.filled: list[tuple[Weights, Tensor | None]] = []
-        self.current = jobs[0][0].name
-        self._fill = fill
-        self._is_ending = threading.Event()
-
-    def run(self) -> None:
-        """Thread body."""
-        try:
-            for weights, buffer in self.jobs:
-                self.current = weights.name
-                self._fill(weights, buffer, self._check)
-                self.filled.append((weights, buffer))
-        except (RuntimeError, OSError, _Ended) as error:
-            logger.info("%s was not fetched ahead: %s", self.current, repr(error))
-
-    def end(self) -> None:
-        """Stop it, and wait until nothing is under way any more."""
-        self._is_ending.set()
-        self.join()
-
-    def _check(self, _: int) -> None:
-        if self._is_ending.is_set():
-            raise _Ended

@@ -16,7 +16,7 @@ from ...files import write_atomically
 logger = logging.getLogger(__name__)
 
 Embedding = dict[str, torch.Tensor]
-"""`embeds` (1, tokens, channels) and `pooled` (1, channels)."""
+"""What a family's model reads of one text, tensors of one row each."""
 
 REMEMBERED = 200
 
@@ -120,3 +120,9 @@ class PromptEncoder:
 
     def _key(self, text: str) -> str:
         return hashlib.sha256(f"{self._identity}\n{text}".encode()).hexdigest()
+
+
+def one_by_one(**tensors: torch.Tensor) -> list[Embedding]:
+    """Embeddings of several texts, a row each, as one for each text."""
+    rows = zip(*(tensor.split(1) for tensor in tensors.values()), strict=True)
+    return [dict(zip(tensors, row, strict=True)) for row in rows]

@@ -4,7 +4,7 @@ import numpy as np
 
 from ...contract.ad import CompositionMode, TextPosition
 from ...contract.call import GenerateRequest
-from ...contract.layout import Box
+from ...contract.document import Box
 from ...contract.stages import EngineName, Plan
 from ...imaging import cutout
 from ...imaging.composite import product_box, subject_x
@@ -17,48 +17,21 @@ from .scenes.routing import choose_scene, paint_scene, scene_name
 from .scenes.setting import Setting, vignetted, with_grain
 from .styles import wish_of
 
-_UNUSED_BY_STEP = {
-    1: (
-        "bg_negative_prompt",
-        "bg_composition_prompt",
-        "bg_composition_negative_prompt",
-        "strength",
-        "guidance_scale",
-        "num_inference_steps",
-    ),
-    2: ("negative_prompt", "guidance_scale", "num_inference_steps"),
-    3: (
-        "composition_prompt",
-        "composition_negative_prompt",
-        "composition_strength",
-        "composition_steps",
-        "composition_guidance_scale",
-    ),
-}
 _SURE_CONFIDENCE = 0.75
 _BLEND_OPACITY = 0.93
 
 
 class DraftEngine:
-    """Implements `engines.base.Engine` without weights.
-
-    Owned by one thread; `prepare` begins a job, whose first operation then reports what has no effect here.
-    """
+    """Implements `engines.base.Engine` without weights, and remembers nothing from one call to the next."""
 
     name = EngineName.DRAFT
     holds_device = False
 
-    def __init__(self) -> None:
-        self._unused: list[str] = []
-
     def prepare(self, plan: Plan, request: GenerateRequest) -> None:
-        """See `Engine`."""
-        names = dict.fromkeys(name for step in plan.steps for name in _UNUSED_BY_STEP.get(step, ()))
-        self._unused = [name for name in names if name in request.model_fields_set]
+        """See `Engine`; nothing has to be known beforehand."""
 
     def cut_out(self, photo: Picture, *, product_box: Box | None, report: StageReport) -> CutOut:
         """See `Engine`."""
-        self._report_unused(report)
         cut = cutout.cut_out(photo, product_box=product_box)
         if cut.confidence < _SURE_CONFIDENCE or cut.route == "clutter":
             report.notice(
@@ -74,7 +47,6 @@ class DraftEngine:
         self, request: GenerateRequest, *, size: tuple[int, int], product: CutOut, seed: int, report: StageReport
     ) -> Scene:
         """See `Engine`."""
-        self._report_unused(report)
         rng = np.random.default_rng(seed)
         light_x = -1.0 if rng.random() < 0.7 else 1.0
         choice = choose_scene(request.bg_prompt)
@@ -101,11 +73,13 @@ class DraftEngine:
         kind = choice.kind
         # A podium ends before a long shadow does.
         cast = kind.cast * (0.4 if "podium" in choice.props else 1.0)
-        return Scene(image, name, floor_y, light_x, kind.light_z, cast, kind.gloss)
+        colours = tuple(
+            "#" + to_bytes(colour).tobytes().hex() for colour in (palette.wall, palette.shade, palette.accent)
+        )
+        return Scene(image, name, floor_y, light_x, kind.light_z, cast, kind.gloss, colours)
 
     def refine(self, image: Picture, *, seed: int, report: StageReport) -> Picture:
         """See `Engine`: a light grade of the whole."""
-        self._report_unused(report)
         graded = vignetted(floats(image) / np.float32(255), 0.07)
         graded = with_grain(graded, np.random.default_rng(seed), 0.003)
         report.iteration(1, 1)
@@ -113,10 +87,9 @@ class DraftEngine:
 
     def paint_text(self, mask: Matte, *, request: GenerateRequest, seed: int, report: StageReport) -> Picture:
         """See `Engine`: the lettering style that `text_model_prompt` names."""
-        self._report_unused(report)
         letters = paint_letters(mask, request.text_model_prompt, seed=seed)
         wish = wish_of(request.text_model_prompt)
-        if wish.unheeded and "text_model_prompt" in request.model_fields_set:
+        if wish.unheeded:
             report.notice(
                 "lettering_simplified",
                 f"The draft engine is not generative: it drew letters in one of its own styles ({wish.said}); of "
@@ -133,7 +106,6 @@ class DraftEngine:
         self, image: Picture, letters: Picture, *, mode: CompositionMode, seed: int, report: StageReport
     ) -> Picture:
         """See `Engine`."""
-        self._report_unused(report)
         blended = _translucent(letters) if mode is CompositionMode.BLEND else letters
         report.iteration(1, 1)
         return alpha_over(image, blended)
@@ -147,11 +119,6 @@ class DraftEngine:
     def is_usable(self) -> bool:
         """See `Engine`."""
         return True
-
-    def _report_unused(self, report: StageReport) -> None:
-        names, self._unused = self._unused, []
-        if names:
-            report.notice("not_supported", f"The draft engine has no use for: {', '.join(names)}.")
 
 
 def _translucent(letters: Picture) -> Picture:

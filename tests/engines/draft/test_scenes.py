@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ad_agent_mcp.contract.call import GenerateRequest
-from ad_agent_mcp.contract.layout import Box
+from ad_agent_mcp.contract.document import Box
 from ad_agent_mcp.engines.base import CutOut, Scene
 from ad_agent_mcp.engines.draft.engine import DraftEngine
 from ad_agent_mcp.engines.draft.palette import choose_palette, named_colours

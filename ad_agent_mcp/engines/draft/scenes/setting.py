@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ....contract.layout import Box
+from ....contract.document import Box
 from ....imaging.picture import Floats, blur, floats, resize
 from ..palette import Palette
 

@@ -37,7 +37,6 @@ def flux_rows(
     pooled: Tensor,
     guidance: float | None,
     strength: float | None = None,
-    negative_pooled: Tensor | None = None,
 ) -> list[Row]:
     """Every call that a FLUX pipeline will make in one pass, in order.
 
@@ -48,7 +47,6 @@ def flux_rows(
         pooled: (1, width), on the device and in the dtype of the latents.
         guidance: `guidance_scale`; None for a model without guidance embedding.
         strength: of image-to-image and inpainting, (0, 1]; None for text-to-image.
-        negative_pooled: of true classifier-free guidance, for which each step makes a second call.
     """
     scheduler: Any = FlowMatchEulerDiscreteScheduler.from_config(dict(scheduler_config))
     mu = calculate_shift(image_tokens, *(scheduler.config[name] for name in _SHIFT))
@@ -58,8 +56,7 @@ def flux_rows(
         pipeline: Any = SimpleNamespace(scheduler=scheduler)
         timesteps = FluxImg2ImgPipeline.get_timesteps(pipeline, len(timesteps), strength, pooled.device)[0]
     scale = None if guidance is None else torch.full([1], guidance, device=pooled.device, dtype=torch.float32)
-    prompts = [pooled] if negative_pooled is None else [pooled, negative_pooled]
-    return [Row(t.expand(1).to(pooled.dtype) / 1000, scale, prompt) for t in timesteps for prompt in prompts]
+    return [Row(t.expand(1).to(pooled.dtype) / 1000, scale, pooled) for t in timesteps]
 
 
 class ModulationTable(nn.Module):
