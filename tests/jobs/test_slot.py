@@ -13,6 +13,7 @@ from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.messages import CancelJob, Command, Ready, Shutdown, StageProgress, StartJob
 from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.contract.stages import EngineName, Stage
+from ad_agent_mcp.engines.draft.info import INFO
 from ad_agent_mcp.jobs.counters import Counters
 from ad_agent_mcp.jobs.estimates import StageTimes
 from ad_agent_mcp.jobs.job import Job, new_job_id
@@ -35,7 +36,7 @@ class Worker(Supervisor):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, ())
-        self.ready = Ready(pid=1, engine=EngineName.DRAFT, device="cpu", presets=("draft",))
+        self.ready = Ready(pid=1, engine=EngineName.DRAFT, device="cpu", presets=("draft",), engines=(INFO,))
         self.told: list[Command] = []
         self.kills = 0
 
@@ -81,6 +82,7 @@ async def bench(settings: Settings, tmp_path: Path) -> Bench:
     store, worker, counters, queue = JobStore(settings.data_dir), Worker(settings), Counters(), list[Job]()
     peers = Peers(store, tmp_path / "device.lock", resume_max_age_s=60)
     times = StageTimes(tmp_path / "times.json")
+    times.introduce((INFO,))
     journal = Journal(store, counters)
     planner = Planner(settings, worker, times, peers.server_id)
 
