@@ -55,7 +55,7 @@ class Planner:
 
     def planned(self, job: Job, found: LoadState, at: float) -> Job:
         """The job as it starts at `at`, seconds since the epoch; without a plan while its engine is unknown."""
-        if found is LoadState.STARTING and not job.finished:
+        if not job.finished and (found is LoadState.STARTING or job.plan is None):
             job = job.model_copy(update={"engine": self.engine_for(job.request)})
         if (info := self._info(job.engine)) is None:
             return start(job, None, {}, at=at, owner=self._server_id)

@@ -302,6 +302,16 @@ async def test_a_job_that_came_before_its_worker_and_one_that_waited_have_the_pr
     assert [notice.code for notice in job.warnings].count("preset_steps") == 1
 
 
+async def test_a_job_that_waits_since_before_its_worker_was_there_runs_on_its_workers_engine(
+    settings: Settings, request_: GenerateRequest, gate: Path
+):
+    async with app_with(settings, introduced(gate, **FEW), preset="schnell", queue_size=1) as app:
+        jobs = [await app.service.generate(request_) for _ in range(2)]
+        await pass_through(gate)
+        engines = [(await settled(app, job)).engine for job in jobs]
+    assert engines == [EngineName.DIFFUSION] * 2
+
+
 @pytest.mark.parametrize("preset", ["exact", "fast"])
 def test_a_preset_of_many_steps_has_the_published_ones(preset: str):
     assert preset_named(preset).preset_values == {}
