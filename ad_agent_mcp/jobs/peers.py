@@ -146,7 +146,7 @@ class Peers:
     def turn(self) -> FileLock:
         """The lock that a server holds while it decides about a job that no worker has, from reading it to writing it.
 
-        Locks are taken in this order: the turn, then `Room.accept`; nothing else is taken under them.
+        Locks are taken in this order: the turn, then `Capacity.accept`; nothing else is taken under them.
         It is taken by `take_turn`.
         """
         return FileLock(self._store.locks / "adoption.lock")

@@ -26,6 +26,7 @@ from ..contract.schemas import JobState
 from ..contract.texts import say
 from ..supervisor.supervisor import Supervisor
 from .admission import Admission, Prepared, small
+from .capacity import Capacity
 from .counters import Counters
 from .errors import STOPPED, busy, not_waiting
 from .estimates import StageTimes
@@ -34,7 +35,6 @@ from .journal import Journal
 from .peers import Peers
 from .planner import Planner
 from .retention import prune
-from .room import Room
 from .slot import WATCH_EVERY_S, Slot
 from .store import JobStore
 from .turn import deciding, turn_of
@@ -84,7 +84,7 @@ class JobService:
         )
         self._is_adoption_due = False
         """Whether what dead servers left could not be taken over, because another server was deciding."""
-        self.room = Room(self.slot, self._queue, peers, queue_size=settings.queue_size)
+        self.capacity = Capacity(self.slot, self._queue, peers, queue_size=settings.queue_size)
 
     @property
     def current(self) -> Job | None:
@@ -111,7 +111,7 @@ class JobService:
         prepared = await anyio.to_thread.run_sync(self.admission.prepare, request, job_id)
         async with AsyncExitStack() as place:
             with anyio.CancelScope(deadline=until):  # first come, first served
-                await place.enter_async_context(self.room.line)
+                await place.enter_async_context(self.capacity.line)
             while refused := await self._accepted(prepared, job_id):
                 if anyio.current_time() >= until:
                     raise refused
@@ -186,7 +186,7 @@ class JobService:
                 with anyio.CancelScope(shield=True):
                     await self.slot.stop(job_id, grace_s=0.0 if force else self.settings.stop_grace_s)
                 continue  # it may have come to rest at a pause just then
-            async with deciding(self._peers, job_id), self.room.accept():
+            async with deciding(self._peers, job_id), self.capacity.accept():
                 job = await self._found(job_id)
                 if self.slot.has(job_id) or job.status.is_terminal:
                     continue
@@ -218,7 +218,7 @@ class JobService:
         if changes and action != "redo":
             raise invalid(say("jobs.changes_without_redo"), field="changes")
         await self.find_fresh(job_id)
-        async with deciding(self._peers, job_id), self.room.accept():
+        async with deciding(self._peers, job_id), self.capacity.accept():
             job = await self._found(job_id)
             if job.waiting_for != "approval":
                 raise not_waiting(job)
@@ -226,7 +226,7 @@ class JobService:
             job = job.model_copy(update={"decisions": (*job.decisions, decision)})
             if action == "stop":
                 return await self._stop_resting(job)
-            if refused := self.planner.refusal(job.engine, {"resume_job_id": job.id}) or await self.room.refusal():
+            if refused := self.planner.refusal(job.engine, {"resume_job_id": job.id}) or await self.capacity.refusal():
                 raise refused
             if action == "redo":
                 prepared = await anyio.to_thread.run_sync(self.admission.changed, job, changes)
@@ -255,8 +255,8 @@ class JobService:
 
     async def _accepted(self, prepared: Prepared, job_id: str) -> AdAgentError | None:
         """Store the job and start it when its turn comes; while there is no room, the refusal, with nothing stored."""
-        async with self.room.accept():
-            if refused := await self.room.refusal():
+        async with self.capacity.accept():
+            if refused := await self.capacity.refusal():
                 return refused
             job = Job(
                 id=job_id,
@@ -303,8 +303,8 @@ class JobService:
             self._is_adoption_due = True
             if not turn.is_held:
                 return
-            async with self.room.accept():
-                mine = {job.id for job in self.room.jobs()}
+            async with self.capacity.accept():
+                mine = {job.id for job in self.capacity.jobs()}
                 for job in await anyio.to_thread.run_sync(self._peers.adopt, mine):
                     logger.info("cut-off job is now %s", job.status, extra={"job_id": job.id})
                     if job.status is JobState.PENDING and job.waiting_for is None:

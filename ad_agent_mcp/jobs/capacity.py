@@ -16,7 +16,7 @@ from .peers import Peers
 from .slot import Slot
 
 
-class Room:
+class Capacity:
     """The places of one server: that in its slot, and `queue_size` more."""
 
     def __init__(self, slot: Slot, queue: list[Job], peers: Peers, *, queue_size: int) -> None:
