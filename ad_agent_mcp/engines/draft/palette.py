@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -140,6 +140,18 @@ def rgb_of(code: str) -> Colour:
     return int(code[1:3], 16) / 255, int(code[3:5], 16) / 255, int(code[5:7], 16) / 255
 
 
+def colour_of(values: Iterable[float | np.float32]) -> Colour:
+    """Three values, such as those of an array, as plain numbers."""
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
+
+
+def scale_of(places: Sequence[float], colours: Sequence[Colour | Floats]) -> Floats:
+    """1,024 colours (1024, 3) from dark to light: `colours` at `places` in [0, 1], and what lies between them."""
+    levels = np.linspace(0, 1, 1024)
+    return floats(np.stack([np.interp(levels, places, [rgb[k] for rgb in colours]) for k in range(3)], axis=1))
+
+
 def mixed(colour: Floats, other: Floats, share: float) -> Floats:
     """`colour` with `share` of `other` in it."""
     return floats(colour * (1 - share) + other * share)
@@ -219,8 +231,7 @@ def _exact(word: str) -> Colour | None:
         code = ImageColor.getrgb(word[:7] if word[0] == "#" else f"{word[:3]}({parts})")
     except ValueError:
         return None
-    red, green, blue = (min(255, max(0, level)) / 255 for level in code[:3])
-    return red, green, blue
+    return colour_of(min(255, max(0, level)) / 255 for level in code[:3])
 
 
 def _plain(word: str) -> tuple[str | None, tuple[float, float]]:
@@ -248,8 +259,7 @@ def shifted(colour: Colour, shift: tuple[float, float]) -> Colour:
     chroma = saturation * float(np.hypot(a, b))
     # In the dark a colour keeps its hue and has less room for chroma.
     a, b = (a * saturation * less**0.5, b * saturation * less**0.5) if lift < 0 else _calmed(a, b, chroma)
-    red, green, blue = _rgb(lightness, a, b)
-    return float(red), float(green), float(blue)
+    return colour_of(_rgb(lightness, a, b))
 
 
 def _dominant(product: Picture) -> tuple[float, float, float]:
@@ -269,8 +279,7 @@ def _dominant(product: Picture) -> tuple[float, float, float]:
 
 
 def _lab(colour: Colour | Floats) -> tuple[float, float, float]:
-    values = floats(cv2.cvtColor(np.array([[colour]], np.float32), cv2.COLOR_RGB2LAB))[0, 0]
-    return float(values[0]), float(values[1]), float(values[2])
+    return colour_of(floats(cv2.cvtColor(np.array([[colour]], np.float32), cv2.COLOR_RGB2LAB))[0, 0])
 
 
 def _rgb(lightness: float, a: float, b: float) -> Floats:

@@ -20,6 +20,7 @@ from .palette import (
     COLOUR_WORDS,
     Colour,
     adjective_before,
+    colour_of,
     colours_in,
     places_of,
     rgb_of,
@@ -137,24 +138,15 @@ def _all_tints(text: str) -> list[_Tint]:
             shift = shift_of(adjective)
             said = f"{adjective} {metal}" if adjective else metal
             if at not in tints or not tints[at].metal:
-                tints[at] = _Tint(at, said, metal, shifted(_middle(tones), shift), shift)
+                tints[at] = _Tint(at, said, metal, shifted(colour_of(tones[3][1]), shift), shift)
     if not tints and (mere := places_of(_MERE_METAL, text)):
-        return [_Tint(min(mere), "chrome", "chrome", _middle(METALS["chrome"][1]), (0.0, 1.0))]
+        return [_Tint(min(mere), "chrome", "chrome", colour_of(METALS["chrome"][1][3][1]), (0.0, 1.0))]
     return [tints[at] for at in sorted(tints)]
-
-
-def _middle(tones: Tones) -> Colour:
-    red, green, blue = (float(level) for level in tones[3][1])
-    return red, green, blue
 
 
 def _moved(tones: Tones, shift: tuple[float, float]) -> Tones:
     """`tones` made darker or lighter; the last highlight stays, and so do they shine."""
-    return (*((at, shifted(_colour(rgb), shift)) for at, rgb in tones[:-1]), tones[-1])
-
-
-def _colour(rgb: Colour | Floats) -> Colour:
-    return float(rgb[0]), float(rgb[1]), float(rgb[2])
+    return (*((at, shifted(colour_of(rgb), shift)) for at, rgb in tones[:-1]), tones[-1])
 
 
 def _unheeded(text: str, tints: list[_Tint], style_words: Iterable[str], used: list[str]) -> tuple[str, ...]:
