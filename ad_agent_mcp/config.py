@@ -68,10 +68,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
-    data_dir: AbsolutePath = Field(
-        default_factory=_own_data_folder,
-        description="Jobs, uploaded pictures, statistics",
-    )
+    data_dir: AbsolutePath = Field(default_factory=_own_data_folder, description="Jobs, uploaded pictures, statistics")
     output_dir: AbsolutePath | None = Field(
         default=None, description="Folder that gets a copy of every finished ad, as `ad-JOB-ID.png`"
     )

@@ -10,18 +10,7 @@ import cv2
 import numpy as np
 
 from .picture import Flags, Floats, Picture, blur, dilate, disc, erode, floats
-from .regions import (
-    closed,
-    filled,
-    kept,
-    lab_of,
-    large_parts,
-    long_parts,
-    opened,
-    parts,
-    step_edges,
-    touching_border,
-)
+from .regions import closed, filled, kept, lab_of, large_parts, long_parts, opened, parts, step_edges, touching_border
 
 _BORDER_SHARE = 0.03
 STEP = 0.3

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..contract.ad import TextPosition
 from ..contract.document import Box
-from .picture import Picture, blur, floats, from_image, on_canvas
+from .picture import Picture, blur, floats, from_image, on_canvas, to_bytes
 from .placement import is_banner, safe_area
 
 _MAX_UPSCALE = 4.0
@@ -106,11 +106,9 @@ def product_reflection(cutout: Picture, *, product: Box, gloss: float) -> Pictur
     soft = np.clip(away * 3, 0, 1)
     mirrored = blur(mirrored, 0.003 * product[3]) * (1 - soft) + blur(mirrored, 0.012 * product[3]) * soft
     alpha = mirrored[..., 3:]
-    result[base : base + rows, left:right, :3] = np.clip(
-        mirrored[..., :3] / np.maximum(alpha, 1e-3) * 255 + 0.5, 0, 255
-    )
+    result[base : base + rows, left:right, :3] = to_bytes(mirrored[..., :3] / np.maximum(alpha, 1e-3))
     faded = np.clip(alpha, 0, 1) * gloss * np.maximum(0, 1 - away) ** 1.6
-    result[base : base + rows, left:right, 3] = np.clip(faded[..., 0] * 255 + 0.5, 0, 255)
+    result[base : base + rows, left:right, 3] = to_bytes(faded[..., 0])
     result[result[..., 3] == 0] = 0
     return result
 
@@ -123,6 +121,6 @@ def merged(under: Picture, over: Picture) -> Picture:
     result = np.zeros_like(under)
     colour = (floats(over[..., :3]) * top + floats(under[..., :3]) * below) / np.maximum(alpha, 1e-3)
     result[..., :3] = np.clip(colour + 0.5, 0, 255)
-    result[..., 3:] = np.clip(alpha * 255 + 0.5, 0, 255)
+    result[..., 3:] = to_bytes(alpha)
     result[result[..., 3] == 0] = 0
     return result

@@ -212,10 +212,7 @@ def _alpha_by_key(image: Image.Image, png: Png, key: tuple[int, ...]) -> Image.I
             halves = (image, low)
         else:
             samples = image.tobytes()
-            halves = (
-                Image.frombytes("L", image.size, samples[1::2]),
-                Image.frombytes("L", image.size, samples[::2]),
-            )
+            halves = tuple(Image.frombytes("L", image.size, samples[at::2]) for at in (1, 0))
         wanted = ([value >> 8 for value in key], [value & 255 for value in key])
         bands = [
             pair for half, values in zip(halves, wanted, strict=True) for pair in zip(_bands(half), values, strict=True)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 _HEIC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))
 _NO_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
 """JPEG markers without a body: TEM, RST0-7, SOI."""
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""JPEG markers of a header that tells the picture's size."""
 _NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff]")
 _NEXT_BUT_RESTARTS = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 EOI, SOS, APP2 = 0xD9, 0xDA, 0xE2
@@ -14,7 +15,9 @@ EOI, SOS, APP2 = 0xD9, 0xDA, 0xE2
 
 def is_heic(data: bytes) -> bool:
     """Whether this is a HEIF file that is no AVIF."""
-    brands = _brands(data)
+    if data[4:8] != b"ftyp":
+        return False
+    brands = {data[at : at + 4] for at in (8, *range(16, min(_big(data[:4]), 256, len(data)), 4))}
     return not brands.isdisjoint(_HEIC_BRANDS) and b"avif" not in brands and b"avis" not in brands
 
 
@@ -23,7 +26,7 @@ def stated_size(data: bytes) -> tuple[int, int] | None:
     if data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) >= 24:
         return _big(data[16:20]), _big(data[20:24])
     if data.startswith(b"\xff\xd8"):
-        return next((_frame_size(body) for marker, _, body in segments(data) if marker in _FRAMES), None)
+        return next(((_big(body[3:5]), _big(body[1:3])) for kind, _, body in segments(data) if kind in FRAMES), None)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _webp_size(data)
     if data[4:8] == b"ftyp":
@@ -66,18 +69,6 @@ def segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
             if ends is None:
                 return
             at = ends.start()
-
-
-def _frame_size(body: bytes) -> tuple[int, int]:
-    """Width and height in the body of a JPEG's frame header."""
-    return _big(body[3:5]), _big(body[1:3])
-
-
-def _brands(data: bytes) -> frozenset[bytes]:
-    if data[4:8] != b"ftyp":
-        return frozenset()
-    end = min(_big(data[:4]), 256, len(data))
-    return frozenset(data[at : at + 4] for at in (8, *range(16, end, 4)))
 
 
 def _box(data: bytes, kind: bytes) -> bytes | None:

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from ..contract.texts import TextError, say
-from .headers import APP2, EOI, SOS, segments
+from .headers import APP2, EOI, FRAMES, SOS, segments
 
 MAX_SCANS = 64
 """Each scan of a progressive JPEG runs over the whole picture; encoders write 6 to 24."""
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1), 0xC2
 _LOOKAHEAD = b"\0" * 8
 _SURPLUS_BYTES = 16
@@ -88,7 +87,7 @@ def _parts_of(data: bytes) -> tuple[list[tuple[bool, bytes]], int, int, bool]:
             has_end = True
             parts.append((False, data[last:at]))
             break
-        if marker in _FRAMES:
+        if marker in FRAMES:
             frame, unknown_bits = marker, {body[k]: [_UNKNOWN] * 64 for k in range(6, len(body) - 2, 3)}
         elif marker == APP2 and body.startswith(b"MPF\0"):
             parts.append((False, data[last:at]))

@@ -119,13 +119,12 @@ def _adapted(points: tuple[Point, ...]) -> tuple[Colour, ...]:
     """XYZ of full red, green and blue for an eye used to D50."""
     white, *primaries = (_from_xy(point) for point in points)
     shares = _solved(primaries, white)
-    scaled = [_scaled(colour, share) for colour, share in zip(primaries, shares, strict=True)]
     cone_white, cone_d50 = _times(_BRADFORD, white), _times(_BRADFORD, _D50)
     gains = [there / here for here, there in zip(cone_white, cone_d50, strict=True)]
     columns = tuple(zip(*_BRADFORD, strict=True))
     adapted: list[Colour] = []
-    for colour in scaled:
-        red, green, blue = (gain * cone for gain, cone in zip(gains, _times(_BRADFORD, colour), strict=True))
+    for colour, share in zip(primaries, shares, strict=True):
+        red, green, blue = (share * gain * cone for gain, cone in zip(gains, _times(_BRADFORD, colour), strict=True))
         adapted.append(_solved(columns, (red, green, blue)))
     return tuple(adapted)
 
@@ -133,10 +132,6 @@ def _adapted(points: tuple[Point, ...]) -> tuple[Colour, ...]:
 def _from_xy(point: Point) -> Colour:
     x, y = point
     return x / y, 1.0, (1 - x - y) / y
-
-
-def _scaled(colour: Colour, share: float) -> Colour:
-    return colour[0] * share, colour[1] * share, colour[2] * share
 
 
 def _times(rows: tuple[Colour, ...], colour: Colour) -> Colour:
@@ -148,11 +143,8 @@ def _solved(columns: list[Colour] | tuple[Colour, ...], wanted: Colour) -> Colou
     """How much of each of three columns makes `wanted` (Cramer's rule)."""
     one, two, three = columns
     whole = _volume(one, two, three)
-    return (
-        _volume(wanted, two, three) / whole,
-        _volume(one, wanted, three) / whole,
-        _volume(one, two, wanted) / whole,
-    )
+    shares = _volume(wanted, two, three), _volume(one, wanted, three), _volume(one, two, wanted)
+    return shares[0] / whole, shares[1] / whole, shares[2] / whole
 
 
 def _volume(one: Colour, two: Colour, three: Colour) -> float:

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 
 from ...imaging.picture import Flags, Floats, Matte, Picture, blur, box_of, floats, resize, to_bytes
-from .styles import Style, Tones, wish_of
+from .palette import scale_of
+from .styles import Style, wish_of
 from .surfaces import Glyphs
 
 _GLOW_ALPHA = 0.47
 """A glow never counts as a letter (alpha above 127)."""
-_LEVELS = 1024
 _LUT_SIDE = 512
 _FINE_AREA_PX = 1_200_000
 """Larger letters have pixels enough without supersampling."""
@@ -48,13 +48,14 @@ def paint_letters(mask: Matte, prompt: str, *, seed: int) -> Picture:
     left, top = max(0, ink[0] - reach), max(0, ink[1] - reach)
     window = (slice(top, ink[1] + ink[3] + reach), slice(left, ink[0] + ink[2] + reach))
     face = np.ascontiguousarray(mask[window])
-    letters[window] = _painted(face, style, _table(tones), np.random.default_rng(seed))
+    table = scale_of([at for at, _ in tones], [rgb for _, rgb in tones])
+    letters[window] = _painted(face, style, table, np.random.default_rng(seed))
     return letters
 
 
 def _painted(face: Matte, style: Style, table: Floats, rng: np.random.Generator) -> Picture:
     """Letters that fill their picture, in the colours of `table` from dark to light."""
-    middle = table[_LEVELS // 2]
+    middle = table[len(table) // 2]
     scale = 2 if face.size <= _FINE_AREA_PX else 1
     size = (face.shape[1] * scale, face.shape[0] * scale)
     fine = floats(cv2.resize(face, size, interpolation=cv2.INTER_CUBIC)) if scale > 1 else face
@@ -70,7 +71,7 @@ def _painted(face: Matte, style: Style, table: Floats, rng: np.random.Generator)
     solid = inside
     if style.depth:
         value, solid = _extruded(value, glyphs, style.depth)
-    colour = table[np.clip(value * (_LEVELS - 1), 0, _LEVELS - 1).astype(np.int32)]
+    colour = table[np.clip(value * (len(table) - 1), 0, len(table) - 1).astype(np.int32)]
     weight = solid.astype(np.float32)
     small = resize(floats(np.dstack([colour * weight[..., None], weight])), (face.shape[1], face.shape[0]))
     covered = small[..., 3]
@@ -120,12 +121,6 @@ def _matcap(finish: Callable[[Floats, Floats, Floats], Floats]) -> Floats:
     right, up = np.meshgrid(axis, -axis)
     toward = np.sqrt(np.maximum(0, 1 - right**2 - up**2))
     return floats(np.clip(finish(right, up, floats(toward)), 0, 1))
-
-
-def _table(tones: Tones) -> Floats:
-    at = [step for step, _ in tones]
-    levels = np.linspace(0, 1, _LEVELS)
-    return floats(np.stack([np.interp(levels, at, [rgb[channel] for _, rgb in tones]) for channel in range(3)], axis=1))
 
 
 def _phase(inside: Flags) -> Floats:

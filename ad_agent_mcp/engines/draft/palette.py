@@ -1,8 +1,10 @@
 """Colours for a scene or letters: from the words of a prompt, English or Korean, or from the product."""
 
+import json
 import re
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -50,48 +52,20 @@ class Palette(NamedTuple):
     lift: float = 0.0
 
 
-# Names that CSS lacks, by their usual values, and those by which people mean another colour than CSS does.
-_MORE_NAMES = {
-    "amber": "#ffbf00", "apricot": "#fbceb1", "blush": "#f4c2c2", "bronze": "#cd7f32", "brown": "#6f4427",
-    "burgundy": "#800020", "camel": "#b5824f", "caramel": "#b5824f", "champagne": "#f7e7ce", "charcoal": "#36454f",
-    "chestnut": "#6f3b24", "chocolate": "#4a2c1a", "cobalt": "#3b3fb5", "cream": "#fff3d6", "emerald": "#50c878",
-    "khaki": "#7b7a4b", "lemon": "#fff44f", "lilac": "#c8a2c8", "mahogany": "#6a2e1f", "mint": "#a8e6cf",
-    "mustard": "#e1ad01", "nude": "#e3bc9a", "ochre": "#b9812f", "offwhite": "#f8f1df", "peach": "#ffdab9",
-    "rose": "#f2a0ae", "rosegold": "#b76e79", "sage": "#9caf88", "sand": "#e2ca9f", "scarlet": "#ff2400",
-    "terracotta": "#e2725b", "walnut": "#5c4033", "wine": "#722f37",
-}  # fmt: skip
+_DATA = json.loads(Path(__file__).with_name("colours.json").read_text("utf-8"))
+_COLOURS: dict[str, dict[str, str]] = _DATA["colours"]
+"""By name, its Korean words; and its value where CSS lacks the name, or people mean another colour by it."""
+_ADJECTIVES: dict[str, dict[str, Any]] = _DATA["adjectives"]
 # Words of other meanings that CSS happens to use.
 _NOT_COLOURS = {"peru", "snow", "linen", "rebeccapurple"}
 _CSS_NAMES = {k: v for k, v in ImageColor.colormap.items() if isinstance(v, str) and k not in _NOT_COLOURS}
-_NAMES = _CSS_NAMES | _MORE_NAMES
-_KOREAN = {
-    "빨간 빨강 레드 붉은": "red", "주황 오렌지": "orange", "노란 노랑 옐로": "yellow", "초록 녹색 그린": "green",
-    "연두": "yellowgreen", "민트": "mint", "파란 파랑 블루 푸른": "blue", "하늘색 하늘빛 스카이블루": "skyblue",
-    "남색 네이비": "navy", "보라 퍼플": "purple", "라벤더": "lavender", "라일락": "lilac", "핑크 분홍 벚꽃": "pink",
-    "갈색 브라운 고동색": "brown", "밤색 밤갈색": "chestnut",
-    "적갈색": "sienna", "흑갈색 암갈색 다크브라운 커피색": "walnut", "황갈색": "ochre",
-    "초콜릿 초코": "chocolate", "베이지": "beige", "크림": "cream",
-    "아이보리 미색": "ivory", "골드 금색 금빛 황금": "gold", "로즈골드 핑크골드": "rosegold", "카멜": "camel",
-    "황토": "ochre", "흰 하얀 하양 화이트 백색": "white", "회색 그레이 쥐색": "gray", "차콜 먹색": "charcoal",
-    "실버 은색 은빛": "silver",
-    "검은 검정 까만 블랙 흑색": "black", "청록": "teal", "터콰이즈 옥색 비취색": "turquoise", "살구": "apricot",
-    "복숭아 피치": "peach", "코랄 산호": "coral", "와인": "wine", "버건디": "burgundy", "샴페인": "champagne",
-    "카키 국방색": "khaki", "겨자 머스터드": "mustard", "쑥색": "sage", "곤색 감색": "navy", "소라색": "skyblue",
-    "군청 코발트": "cobalt", "적색": "red", "청색": "blue", "라임": "yellowgreen", "마젠타": "mediumvioletred",
-    "에메랄드": "emerald", "세이지": "sage", "테라코타": "terracotta", "올리브": "olive",
-    "자주색 자줏빛": "mediumvioletred",
-}  # fmt: skip
-_KOREAN_NAMES = {word: name for words, name in _KOREAN.items() for word in words.split()}
-# What an adjective does: the share of the way to black (-) or white (+), and a factor on the chroma.
-_ADJECTIVES = {
-    "deep 딥 짙은 진한": (-0.2, 0.95), "dark 다크 어두운": (-0.5, 0.85), "rich": (-0.15, 1.15),
-    "light 라이트 밝은": (0.4, 0.75), "pale 연한 옅은": (0.5, 0.55), "pastel 파스텔": (0.4, 0.7),
-    "soft 부드러운": (0.25, 0.7), "bright": (0.2, 1.1), "vivid 비비드 선명한 쨍한": (0.0, 1.35),
-    "muted 차분한 뮤트": (0.0, 0.5),
-}  # fmt: skip
+_NAMES = _CSS_NAMES | {name: told["rgb"] for name, told in _COLOURS.items() if "rgb" in told}
+_KOREAN_NAMES = {word: name for name, told in _COLOURS.items() for word in told.get("korean", "").split()}
+ADJECTIVES = {word: name for name, told in _ADJECTIVES.items() for word in (name, *told.get("korean", "").split())}
+"""Adjectives of colours, and what each is in English."""
 _AS_IT_IS = (0.0, 1.0)
-_SHIFTS = {word: shift for words, shift in _ADJECTIVES.items() for word in words.split()}
-_CALLED = {word: words.split()[0] for words in _ADJECTIVES for word in words.split()}
+_SHIFTS = {word: (_ADJECTIVES[name]["lift"], _ADJECTIVES[name]["chroma"]) for word, name in ADJECTIVES.items()}
+"""What an adjective does: the share of the way to black (-) or white (+), and a factor on the chroma."""
 _PREFIXES = {"연": _SHIFTS["연한"], "진": _SHIFTS["진한"]}
 _SURFACES = {"wood", "wooden", "oak", "table", "marble", "stone", "studio", "backdrop", "background"}
 _WALL_CHROMA = 54.0
@@ -100,8 +74,6 @@ _TOKEN = re.compile(
 )
 COLOUR_WORDS = frozenset({*_NAMES, "golden"}), frozenset(_KOREAN_NAMES)
 """Every word for a colour, English and Korean; prefixes and endings may be added to Korean ones."""
-ADJECTIVES = _CALLED
-"""Adjectives of colours, and what each is in English."""
 
 
 def named_colours(prompt: str) -> list[tuple[str, Colour]]:
@@ -168,6 +140,18 @@ def rgb_of(code: str) -> Colour:
     return int(code[1:3], 16) / 255, int(code[3:5], 16) / 255, int(code[5:7], 16) / 255
 
 
+def colour_of(values: Iterable[float | np.float32]) -> Colour:
+    """Three values, such as those of an array, as plain numbers."""
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
+
+
+def scale_of(places: Sequence[float], colours: Sequence[Colour | Floats]) -> Floats:
+    """1,024 colours (1024, 3) from dark to light: `colours` at `places` in [0, 1], and what lies between them."""
+    levels = np.linspace(0, 1, 1024)
+    return floats(np.stack([np.interp(levels, places, [rgb[k] for rgb in colours]) for k in range(3)], axis=1))
+
+
 def mixed(colour: Floats, other: Floats, share: float) -> Floats:
     """`colour` with `share` of `other` in it."""
     return floats(colour * (1 - share) + other * share)
@@ -229,7 +213,7 @@ def adjective_before(prompt: str, at: int) -> str | None:
     before = [word for word in words[-2:] if word in _SHIFTS]
     # An adjective two words away counts only over another one ("deep warm coral"), not over a colour.
     if before and (words[-1] in _SHIFTS or (words[-1].isalpha() and _plain(words[-1])[0] is None)):
-        return _CALLED[before[-1]]
+        return ADJECTIVES[before[-1]]
     return None
 
 
@@ -247,8 +231,7 @@ def _exact(word: str) -> Colour | None:
         code = ImageColor.getrgb(word[:7] if word[0] == "#" else f"{word[:3]}({parts})")
     except ValueError:
         return None
-    red, green, blue = (min(255, max(0, level)) / 255 for level in code[:3])
-    return red, green, blue
+    return colour_of(min(255, max(0, level)) / 255 for level in code[:3])
 
 
 def _plain(word: str) -> tuple[str | None, tuple[float, float]]:
@@ -276,8 +259,7 @@ def shifted(colour: Colour, shift: tuple[float, float]) -> Colour:
     chroma = saturation * float(np.hypot(a, b))
     # In the dark a colour keeps its hue and has less room for chroma.
     a, b = (a * saturation * less**0.5, b * saturation * less**0.5) if lift < 0 else _calmed(a, b, chroma)
-    red, green, blue = _rgb(lightness, a, b)
-    return float(red), float(green), float(blue)
+    return colour_of(_rgb(lightness, a, b))
 
 
 def _dominant(product: Picture) -> tuple[float, float, float]:
@@ -297,8 +279,7 @@ def _dominant(product: Picture) -> tuple[float, float, float]:
 
 
 def _lab(colour: Colour | Floats) -> tuple[float, float, float]:
-    values = floats(cv2.cvtColor(np.array([[colour]], np.float32), cv2.COLOR_RGB2LAB))[0, 0]
-    return float(values[0]), float(values[1]), float(values[2])
+    return colour_of(floats(cv2.cvtColor(np.array([[colour]], np.float32), cv2.COLOR_RGB2LAB))[0, 0])
 
 
 def _rgb(lightness: float, a: float, b: float) -> Floats:

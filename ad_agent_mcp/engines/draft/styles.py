@@ -1,13 +1,15 @@
 """What a prompt wants of letters: one of a few styles, and its colours.
 
-A style is one entry of `STYLES`. Knows nothing about pixels, words or jobs.
+A style is one entry of `styles.json`. Knows nothing about pixels, words or jobs.
 """
 
 import colorsys
+import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from .palette import (
     COLOUR_WORDS,
     Colour,
     adjective_before,
+    colour_of,
     colours_in,
     places_of,
     rgb_of,
@@ -135,24 +138,15 @@ def _all_tints(text: str) -> list[_Tint]:
             shift = shift_of(adjective)
             said = f"{adjective} {metal}" if adjective else metal
             if at not in tints or not tints[at].metal:
-                tints[at] = _Tint(at, said, metal, shifted(_middle(tones), shift), shift)
+                tints[at] = _Tint(at, said, metal, shifted(colour_of(tones[3][1]), shift), shift)
     if not tints and (mere := places_of(_MERE_METAL, text)):
-        return [_Tint(min(mere), "chrome", "chrome", _middle(METALS["chrome"][1]), (0.0, 1.0))]
+        return [_Tint(min(mere), "chrome", "chrome", colour_of(METALS["chrome"][1][3][1]), (0.0, 1.0))]
     return [tints[at] for at in sorted(tints)]
-
-
-def _middle(tones: Tones) -> Colour:
-    red, green, blue = (float(level) for level in tones[3][1])
-    return red, green, blue
 
 
 def _moved(tones: Tones, shift: tuple[float, float]) -> Tones:
     """`tones` made darker or lighter; the last highlight stays, and so do they shine."""
-    return (*((at, shifted(_colour(rgb), shift)) for at, rgb in tones[:-1]), tones[-1])
-
-
-def _colour(rgb: Colour | Floats) -> Colour:
-    return float(rgb[0]), float(rgb[1]), float(rgb[2])
+    return (*((at, shifted(colour_of(rgb), shift)) for at, rgb in tones[:-1]), tones[-1])
 
 
 def _unheeded(text: str, tints: list[_Tint], style_words: Iterable[str], used: list[str]) -> tuple[str, ...]:
@@ -166,9 +160,11 @@ def _unheeded(text: str, tints: list[_Tint], style_words: Iterable[str], used: l
         is_tint = found.start() not in spare and any(
             tint.at <= found.start() < tint.at + len(tint.said) for tint in tints if tint.at not in spare
         )
-        is_known = word in heeded or word in _SAYS_NOTHING.split() or word in ADJECTIVES or word in _MERE_METAL
+        is_known = (
+            word in heeded or word in _SAYS_NOTHING["english"].split() or word in ADJECTIVES or word in _MERE_METAL
+        )
         is_known |= any(
-            word.startswith(known) for known in (*_SAYS_NOTHING_KOREAN.split(), *style_words) if known >= "가"
+            word.startswith(known) for known in (*_SAYS_NOTHING["korean"].split(), *style_words) if known >= "가"
         )
         if found.start() != first and not is_tint and not is_known:
             result[word] = None
@@ -199,80 +195,29 @@ def _tones_of(colour: Colour, *, is_light: bool = False) -> Tones:
     return (0.0, base * shadow), (0.25, base * half), (0.5, base), (0.78, light), (1.0, (1.0, 1.0, 1.0))
 
 
-def _scale(*steps: tuple[float, str]) -> Tones:
+def _scale(steps: list[tuple[float, str]]) -> Tones:
     return tuple((at, rgb_of(code)) for at, code in steps)
 
 
-METALS: dict[str, tuple[tuple[str, ...], Tones]] = {
-    "rose gold": (
-        ("rose gold", "rose-gold", "rosegold", "pink gold", "copper", "로즈골드", "로즈 골드", "핑크골드", "구리"),
-        _scale(
-            (0, "#2c0d0c"), (0.22, "#7c3a34"), (0.5, "#cf8273"), (0.68, "#f0b3a4"), (0.86, "#ffe3da"), (1, "#fffaf6")
-        ),
-    ),
-    "gold": (
-        ("gold", "golden", "brass", "골드", "금색", "황금", "금박"),
-        _scale((0, "#331600"), (0.2, "#8a4c08"), (0.42, "#dc981c"), (0.6, "#f9c344"), (0.8, "#ffe68e"), (1, "#fffdf0")),
-    ),
-    "chrome": (
-        (
-            "chrome",
-            "silver",
-            "steel",
-            "metal",
-            "metallic",
-            "크롬",
-            "은색",
-            "은빛",
-            "은박",
-            "실버",
-            "메탈",
-            "금속",
-            "스틸",
-        ),
-        _scale(
-            (0, "#090b10"), (0.22, "#39414e"), (0.5, "#8f9aa8"), (0.68, "#c3ccd8"), (0.86, "#eef3f8"), (1, "#ffffff")
-        ),
-    ),
-}
-"""Words that ask for a metal, and its tones."""
+def _style(told: dict[str, Any]) -> Style:
+    """An entry of `styles.json`. Its colours are those of a metal, of a scale, or through one colour."""
+    if "metal" in told:
+        tones = METALS[told["metal"]][1]
+    else:
+        tones = _scale(told["tones"]) if "tones" in told else _tones_of(rgb_of(told["colour"]), is_light="glow" in told)
+    surface = {part: getattr(surfaces, told[part]) for part in ("height", "finish", "grain") if part in told}
+    sizes = {size: told[size] for size in ("depth", "tilt", "glow") if size in told}
+    return Style(tuple(told["words"]), tones, **surface, **sizes)
 
+
+_DATA = json.loads(Path(__file__).with_name("styles.json").read_text("utf-8"))
+METALS = {name: (tuple[str, ...](told["words"]), _scale(told["tones"])) for name, told in _DATA["metals"].items()}
+"""Words that ask for a metal, and its tones."""
 _MERE_METAL = ("metal", "metallic", "메탈", "금속")
 """Beside a colour they only say that it shines."""
-
-STYLES: dict[str, Style] = {
-    "flat": Style(("flat", "simple", "minimal", "2d", "플랫", "평면", "심플", "단순"), _tones_of(rgb_of("#2f313b"))),
-    "balloon": Style(
-        ("balloon", "balloons", "inflated", "foil", "풍선", "벌룬", "포일"), METALS["gold"][1],
-        height=surfaces.foil, finish=surfaces.mirror,
-    ),
-    "neon": Style(
-        ("neon", "네온"), _tones_of(rgb_of("#10ccff"), is_light=True),
-        height=surfaces.inflated, finish=surfaces.tube, glow=7.0,
-    ),
-    "wood": Style(
-        ("wood", "wooden", "timber", "나무", "원목", "우드", "목재"),
-        _scale((0, "#1d0d05"), (0.25, "#4f2a12"), (0.5, "#8f5526"), (0.75, "#c58a4b"), (1, "#f0cd95")),
-        height=surfaces.rounded, depth=0.8, grain=surfaces.fibres,
-    ),
-    "stone": Style(
-        ("stone", "rock", "concrete", "marble", "granite", "돌", "석재", "바위", "콘크리트", "대리석"),
-        _scale((0, "#1c1b19"), (0.25, "#55524c"), (0.5, "#9b978f"), (0.75, "#d2cec5"), (1, "#fbf9f4")),
-        height=surfaces.chiselled, depth=0.8, grain=surfaces.speckle,
-    ),
-    "candy": Style(
-        ("candy", "glossy", "jelly", "plastic", "gummy", "glass", "캔디", "사탕", "젤리", "유광", "광택", "플라스틱"),
-        _tones_of(rgb_of("#ff4079")), height=surfaces.inflated, finish=surfaces.gloss,
-    ),
-    "plain": Style(
-        (), _tones_of(rgb_of("#2f313b")), height=surfaces.rounded, finish=surfaces.satin, depth=0.6,
-    ),
-    "chisel": Style(
-        ("chisel", "chiseled", "chiselled", "bevel", "beveled", "engraved", "각인", "조각"), METALS["gold"][1],
-        height=surfaces.chiselled, finish=surfaces.mirror, depth=0.75, tilt=0.5, grain=surfaces.brushed,
-    ),
-}  # fmt: skip
+STYLES = {name: _style(told) for name, told in _DATA["styles"].items()}
 """What a prompt can ask for, in the order in which it is looked for."""
+_SAYS_NOTHING: dict[str, str] = _DATA["says_nothing"]
 
 _BARE_CODE = re.compile(r"\b(?:0x|hex(?: ?code)?[ :=]*#?)([0-9a-f]{6})\b")
 _BARE_RGB = re.compile(r"\brgb[ :=]+(\d{1,3})[ ,]+(\d{1,3})[ ,]+(\d{1,3})\b")
@@ -280,16 +225,6 @@ _SAME_HUE = 38 / 360
 _NO_HUE = 0.2
 _IS_SOLID = re.compile(r"\b3 ?d\b|입체")
 _BUT = re.compile(r"\bbut\b|\bhowever\b|\bno[,;:]|\b(?:make|turn) (?:it|them)\b|[-=]>|→|인데|지만")
-_SAYS_NOTHING = (
-    "a an the of in on with and or for to is are as by at from but however be make made please d color colour colored "
-    "coloured colors letter letters lettering text texts word words title headline type typography font fonts "
-    "typographic render rendering rendered style styled look looks looking effect shiny texture textured surface "
-    "material finish tone tones"
-)
-_SAYS_NOTHING_KOREAN = (
-    "글자 글씨 글꼴 문자 텍스트 폰트 타이포 색 빛 컬러 느낌 스타일 질감 입체 효과 모양 재질 소재 렌더 그리고 으로 로 "
-    "된 하게 해 같은 인데 지만"
-)
 
 
 def _one_of(words: Iterable[str]) -> str:

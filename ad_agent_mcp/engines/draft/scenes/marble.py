@@ -56,8 +56,7 @@ def paint_marble(setting: Setting, rng: np.random.Generator) -> Floats:
     stone = stone * (0.86 + 0.16 * pool)[..., None]
     sheen = (0.34 * (1 - down) ** 1.5)[..., None]
     stone = stone * (1 - sheen) + blur(mirrored(room, height - row), 0.02 * width) * sheen
-    focus = (setting.foot_y - setting.floor_y) / (1 - setting.floor_y)
-    stone = focused(floats(stone), focus=min(0.9, focus), sigma_px=0.0035 * width)
+    stone = focused(floats(stone), setting, sigma_px=0.0035 * width)
     return vignetted(joined(room, stone, softness_px=0.003 * height), 0.14)
 
 

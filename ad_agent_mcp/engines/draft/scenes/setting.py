@@ -7,7 +7,7 @@ import numpy as np
 
 from ....contract.document import Box
 from ....imaging.picture import Floats, blur, floats, resize
-from ..palette import Palette
+from ..palette import Palette, scale_of
 
 _SHOULDER = np.float32(0.93)
 
@@ -80,9 +80,7 @@ def noise(
 
 def ramp(at: Floats, stops: list[Floats]) -> Floats:
     """Colours (..., 3) between evenly spaced `stops`; `at` in [0, 1]."""
-    places = np.linspace(0, 1, len(stops))
-    table = np.stack([np.interp(np.linspace(0, 1, 1024), places, [s[c] for s in stops]) for c in range(3)], axis=1)
-    return floats(table)[np.clip(at * 1023, 0, 1023).astype(np.intp)]
+    return scale_of(np.linspace(0, 1, len(stops)).tolist(), stops)[np.clip(at * 1023, 0, 1023).astype(np.intp)]
 
 
 def on_floor(texture: Floats, size: tuple[int, int], *, narrowing: float) -> Floats:
@@ -104,8 +102,9 @@ def on_floor(texture: Floats, size: tuple[int, int], *, narrowing: float) -> Flo
     return resize(floats(warped), size)
 
 
-def focused(floor: Floats, *, focus: float, sigma_px: float) -> Floats:
-    """`floor` blurred away from its row `focus` (a share of its height), towards the far end more than the near."""
+def focused(floor: Floats, setting: Setting, *, sigma_px: float) -> Floats:
+    """`floor` blurred away from where the product stands, towards the far end more than the near."""
+    focus = min(0.9, (setting.foot_y - setting.floor_y) / (1 - setting.floor_y))
     down = np.linspace(0, 1, floor.shape[0], dtype=np.float32)
     off = np.where(down < focus, (focus - down) / max(focus, 1e-3), 0.45 * (down - focus) / max(1 - focus, 1e-3))
     share = floats(np.clip(off * 1.5 - 0.25, 0, 1)).reshape(-1, *[1] * (floor.ndim - 1))

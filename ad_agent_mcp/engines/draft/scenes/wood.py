@@ -29,8 +29,7 @@ def paint_wood(setting: Setting, rng: np.random.Generator) -> Floats:
     pool = np.exp(-(((x - setting.subject_x - 0.10 * setting.light_x) / 0.42) ** 2) - ((down - 0.45) / 0.6) ** 2)
     table = table * (0.72 + 0.46 * pool + 0.10 * setting.light_x * (x - 0.5))[..., None]
     table = table + blur(mirrored(room[:row], height - row), 0.02 * width) * (0.30 * (1 - down) ** 2)[..., None]
-    focus = (setting.foot_y - setting.floor_y) / (1 - setting.floor_y)
-    table = focused(floats(table), focus=min(0.9, focus), sigma_px=0.0045 * width)
+    table = focused(floats(table), setting, sigma_px=0.0045 * width)
     return vignetted(joined(room[:row], table, softness_px=0.006 * height), 0.22)
 
 
@@ -56,7 +55,7 @@ def _room(setting: Setting, rng: np.random.Generator) -> Floats:
     glow = lights(
         setting.size, lamps, rng, count=34, radius=(0.014, 0.042), band=(0.16, min(0.95, setting.floor_y + 0.02))
     )
-    return floats(resize(floats(room), setting.size) + (0.3 if float(back.mean()) > 0.5 else 0.6) * glow)
+    return floats(resize(floats(room), setting.size) + (0.3 if is_pale else 0.6) * glow)
 
 
 def _room_colours(palette: Palette) -> tuple[Floats, list[Floats]]:
