@@ -1,5 +1,7 @@
 """Where the words of an ad go: over the picture beside the product, or behind it."""
 
+from functools import partial
+
 import numpy as np
 
 from ..contract.ad import CompositionMode, TextPosition
@@ -54,10 +56,7 @@ def arranged(workspace: Workspace, glyphs: Glyphs | None) -> Laid:
 
 def _over(workspace: Workspace, glyphs: Glyphs | None, position: TextPosition) -> Laid:
     """The letters over the picture, at the first of the best spots where they can be read."""
-
-    def obeys(box: Box) -> bool:
-        return _obeys(box, position, workspace.canvas)
-
+    obeys = partial(_obeys, position=position, canvas=workspace.canvas)
     best: Laid | None = None
     for spot in _spots(workspace, glyphs, position, is_behind=False):
         if best is not None and obeys(best.placed.where.box) > obeys(spot.box):
@@ -121,7 +120,7 @@ def _peeping(workspace: Workspace, placed: Placed, product: Matte) -> Spot | Non
     return None
 
 
-def _obeys(box: Box, position: TextPosition, canvas: tuple[int, int]) -> bool:
+def _obeys(box: Box, *, position: TextPosition, canvas: tuple[int, int]) -> bool:
     """Whether `box` is where words are wanted; in the centre they reach into the middle third."""
     start, end = box[1] / canvas[1], (box[1] + box[3]) / canvas[1]
     match position:

@@ -32,14 +32,15 @@ _MIN_CELL_SHARE = 0.45
 
 @dataclass(frozen=True)
 class Glyphs:
-    """The words of a lettering picture, set anew: `mask` has its size, each of `cells` holds a character or two.
+    """The `words` of a lettering picture, set anew: `mask` has its size, each of `cells` holds a character or two.
 
     `letter_px` is the height of a capital or a syllable.
     """
 
+    words: Words
+    typesetter: Typesetter
     mask: Flags
     cells: tuple[Box, ...]
-    font_size_px: int
     letter_px: int
 
 
@@ -181,7 +182,7 @@ def glyphs_of(words: Words, fonts: FontCatalog, shape: tuple[int, int]) -> Glyph
                 cells.append((from_x, y, to_x - from_x, height))
                 start = end
     letter_px = letter_height("".join(lines), typesetter, words.font_size_px)
-    return Glyphs(mask, tuple(cells), words.font_size_px, letter_px)
+    return Glyphs(words, typesetter, mask, tuple(cells), letter_px)
 
 
 def placed_letters(picture: Picture, where: Spot, canvas: tuple[int, int], glyphs: Glyphs | None) -> Placed:
@@ -190,7 +191,7 @@ def placed_letters(picture: Picture, where: Spot, canvas: tuple[int, int], glyph
     faces, cells, size_px = None, (where.box,), 0.6 * where.box[3]
     if glyphs is not None:
         faces = letters_at(tinted(floats(glyphs.mask), (0, 0, 0)), ink, where.box, where.scale, canvas)[..., 3] > 127
-        size_px = glyphs.font_size_px * where.scale
+        size_px = glyphs.words.font_size_px * where.scale
         cells = tuple(
             (
                 round(where.box[0] + (x - ink[0]) * where.scale),

@@ -8,7 +8,6 @@ from ..engines.draft.lettering import paint_letters
 from ..imaging.picture import Picture
 from ..imaging.typesetting import SetText, Typesetter, has_shaping, needs_shaping
 from . import checks
-from .checks import call_of
 from .lettering import MIN_LETTER_SHARE, glyphs_of, larger_setting, letter_height, set_words
 from .workspace import Workspace, crop, pad
 
@@ -98,6 +97,6 @@ def _set(workspace: Workspace, text: str) -> SetText:
         workspace.events.notice(
             "text_small",
             f"So many words make letters of {height} px, and {least:.0f} px (2 % of the shorter side) can be read: "
-            f"about {fewer} characters have that size here. " + (f"Larger: {call_of(again)}." if again else ""),
+            f"about {fewer} characters have that size here. " + (f"Larger: {checks.call_of(again)}." if again else ""),
         )
     return words

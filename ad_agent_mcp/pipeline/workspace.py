@@ -7,7 +7,7 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -234,6 +234,7 @@ class _Aside:
 
     def __init__(self, report: StageReport) -> None:
         self._report = report
+        self.model_moved = report.model_moved
 
     def iteration(self, done: int, total: int) -> None:
         self._report.iteration(0, 1)
@@ -241,11 +242,6 @@ class _Aside:
     def notice(self, code: str, message: str) -> None:
         if code != "cutout_uncertain":
             self._report.notice(code, message)
-
-    def model_moved(
-        self, model: str, state: Literal["loading", "loaded", "unloaded"], *, size_bytes: int = 0, seconds: float = 0.0
-    ) -> None:
-        self._report.model_moved(model, state, size_bytes=size_bytes, seconds=seconds)
 
 
 def padded_size(size: tuple[int, int]) -> tuple[int, int]:
