@@ -8,15 +8,7 @@ from ..contract.ad import CompositionMode, TextPosition
 from ..contract.document import Box
 from ..engines.base import Matte
 from ..imaging import contrast
-from ..imaging.placement import (
-    MAX_HIDDEN_GLYPH_SHARE,
-    MAX_HIDDEN_SHARE,
-    Spot,
-    find_spots,
-    ink_of,
-    safe_area,
-    text_area,
-)
+from ..imaging.placement import MAX_HIDDEN_GLYPH_SHARE, MAX_HIDDEN_SHARE, Spot, find_spots, ink_of, safe_area, text_area
 from . import checks
 from .legibility import Laid, made_legible
 from .lettering import Glyphs, Placed, least_scale, placed_letters

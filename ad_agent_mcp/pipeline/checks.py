@@ -206,6 +206,4 @@ def _judged(
 
 
 def _largest(one: Picture, other: Picture, where: Flags) -> float:
-    if not where.any():
-        return 0.0
-    return float(np.abs(one[where].astype(np.int16) - other[where].astype(np.int16)).max())
+    return float(np.abs(one[where].astype(np.int16) - other[where].astype(np.int16)).max(initial=0))

@@ -4,15 +4,15 @@ Follows from the layers and the document alone, so that a stored job can be meas
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from ..contract.ad import TextPosition
 from ..contract.document import Box, Words
-from ..engines.base import Matte, Picture
 from ..imaging.contrast import Legibility, legibility
-from ..imaging.picture import Flags, Window, box_of, coverage, floats, tinted
+from ..imaging.picture import Flags, Matte, Picture, Window, box_of, coverage, floats, tinted
 from ..imaging.placement import Spot, clear_of, find_spots, ink_of, is_banner, letters_at, text_area
 from ..imaging.typesetting import SetText, Typesetter
 from ..media.fonts import FontCatalog
@@ -171,10 +171,7 @@ def glyphs_of(words: Words, fonts: FontCatalog, shape: tuple[int, int]) -> Glyph
     cells: list[Box] = []
     for line in words.lines:
         x, y, width, height = line.box
-        text = line.text
-        ends = [
-            typesetter.draw([text[:end]], _MEASURE_PX, padding_px=0).mask.shape[1] for end in range(1, len(text) + 1)
-        ]
+        ends = [typesetter.draw([begun], _MEASURE_PX, padding_px=0).mask.shape[1] for begun in accumulate(line.text)]
         start = 0
         for end in ends:
             from_x, to_x = (round(x + width * edge / ends[-1]) for edge in (start, end))

@@ -8,6 +8,7 @@ from ..engines.draft.lettering import paint_letters
 from ..imaging.picture import Picture
 from ..imaging.typesetting import SetText, Typesetter, has_shaping, needs_shaping
 from . import checks
+from .checks import call_of
 from .lettering import MIN_LETTER_SHARE, glyphs_of, larger_setting, letter_height, set_words
 from .workspace import Workspace, crop, pad
 
@@ -35,12 +36,8 @@ def make_text_asset(workspace: Workspace, text: str) -> None:
     report.iteration(1, 1)
 
     size = (words.mask.shape[1], words.mask.shape[0])
-    told = Words(
-        content=text,
-        font_name=workspace.request.font_name,
-        font_size_px=words.font_size_px,
-        lines=words.lines,
-    )
+    font_name = workspace.request.font_name
+    told = Words(content=text, font_name=font_name, font_size_px=words.font_size_px, lines=words.lines)
     mask, seed = pad(words.mask, is_empty=True), workspace.seed_for(Stage.TEXT_PAINT)
     report = workspace.events.open_stage(Stage.TEXT_PAINT)
     painted = workspace.engine.paint_text(mask, request=workspace.request, seed=seed, report=report)
@@ -97,6 +94,6 @@ def _set(workspace: Workspace, text: str) -> SetText:
         workspace.events.notice(
             "text_small",
             f"So many words make letters of {height} px, and {least:.0f} px (2 % of the shorter side) can be read: "
-            f"about {fewer} characters have that size here. " + (f"Larger: {checks.call_of(again)}." if again else ""),
+            f"about {fewer} characters have that size here. " + (f"Larger: {call_of(again)}." if again else ""),
         )
     return words

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -252,11 +251,8 @@ def padded_size(size: tuple[int, int]) -> tuple[int, int]:
 def pad(picture: NDArray[ScalarT], *, is_empty: bool = False) -> NDArray[ScalarT]:
     """`picture` at its padded size; the new pixels repeat its border, or are zero when `is_empty`."""
     width, height = padded_size((picture.shape[1], picture.shape[0]))
-    mode = cv2.BORDER_CONSTANT if is_empty else cv2.BORDER_REPLICATE
-    below, beside = height - picture.shape[0], width - picture.shape[1]
-    if not below and not beside:
-        return picture
-    return np.asarray(cv2.copyMakeBorder(picture, 0, below, 0, beside, mode), dtype=picture.dtype)
+    around = [(0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0)][: picture.ndim]
+    return np.pad(picture, around, "constant" if is_empty else "edge")
 
 
 def crop(picture: Picture, size: tuple[int, int]) -> Picture:
