@@ -766,8 +766,8 @@ def encoders(engine: DiffusionEngine, monkeypatch: pytest.MonkeyPatch) -> list[l
     """The texts of every time that an encoder runs."""
     asked: list[list[str]] = []
     for encoder in (engine._painters[stage].text for stage in (Stage.BLEND, Stage.TEXT_PAINT)):
-        encode = encoder._encode
-        monkeypatch.setattr(encoder, "_encode", lambda texts, encode=encode: asked.append([*texts]) or encode(texts))
+        encode = encoder.encode_all
+        monkeypatch.setattr(encoder, "encode_all", lambda texts, encode=encode: asked.append([*texts]) or encode(texts))
     return asked
 
 
