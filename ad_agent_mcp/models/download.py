@@ -8,15 +8,15 @@ attempt finds again, and is given its own name when it is whole. Knows nothing a
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..contract.errors import AdAgentError, ErrorCode
 from ..contract.texts import Text, say
 from ..files import is_disk_full
-from .library import INSTALL, UNFINISHED, Location, ModelLibrary, unavailable, wanted_files
-from .preset import Component, Preset
+from .library import INSTALL, UNFINISHED, Location, MissingFilesError, ModelLibrary, unavailable, wanted_files
+from .preset import Preset
 
 Progress = Callable[[int, int], None]
 """Told the bytes that are here, which never become fewer, and the bytes wanted."""
@@ -55,10 +55,11 @@ def fetch(library: ModelLibrary, preset: Preset, role: str, *, progress: Progres
     try:
         info = HfApi().model_info(repo, revision=location.revision, files_metadata=True)
         files = {file.rfilename: file for file in info.siblings or ()}
-        names = _choose(files, components, location)
+        names = sorted({name for component in components for name in wanted_files(files, component)})
         library.pin(location, str(info.sha))
         location = library.locate(preset, role)
-        _remove_leftovers(location)
+        for path in (location.folder.parent.parent / "blobs").glob(f"*{UNFINISHED}"):
+            path.unlink()  # the hub's library leaves what was cut off, and uses none of it again
         sizes = {name: files[name].size or 0 for name in names}
         missing = [name for name in names if not (location.folder / name).is_file()]
         coming = sum(sizes[name] - _size(_part(location, name)) for name in missing)
@@ -77,19 +78,14 @@ def fetch(library: ModelLibrary, preset: Preset, role: str, *, progress: Progres
         for name in missing:
             _bring(location, name, size=sizes[name], lfs=files[name].lfs, tell=tell)
             here += sizes[name]
+    except MissingFilesError as missing:
+        raise unavailable(say("models.not_such_model", name=location.name, missing=missing)) from None
     except (HTTPError, OSError) as error:
         if isinstance(error, OSError) and is_disk_full(error):
             raise AdAgentError(ErrorCode.STORAGE_FULL, say("models.no_room", folder=library.models_dir)) from error
         raise unavailable(_explain(error, location, preset, constants.ENDPOINT)) from error
     progress(wanted, wanted)
     return location.folder
-
-
-def _choose(names: Iterable[str], components: Iterable[Component], location: Location) -> list[str]:
-    try:
-        return sorted({name for component in components for name in wanted_files(names, component)})
-    except FileNotFoundError as missing:
-        raise unavailable(say("models.not_such_model", name=location.name, missing=missing)) from None
 
 
 def _explain(error: Exception, location: Location, preset: Preset, hub: str) -> Text:
@@ -118,12 +114,6 @@ def _part(location: Location, name: str) -> Path:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
-
-
-def _remove_leftovers(location: Location) -> None:
-    """Remove what the hub's library left of files that were cut off: it uses none of them again."""
-    for path in (location.folder.parent.parent / "blobs").glob(f"*{UNFINISHED}"):
-        path.unlink()
 
 
 def _bring(location: Location, name: str, *, size: int, lfs: Any, tell: Callable[[int], None]) -> None:

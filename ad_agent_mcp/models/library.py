@@ -93,12 +93,7 @@ class ModelLibrary:
         cache = own_folder(lambda: platformdirs.user_cache_path("ad-agent-mcp", appauthor=False))
         self.models_dir = settings.models_dir or (cache or settings.data_dir) / "models"
         self.offline = settings.offline
-        self.overrides = {
-            "flux": settings.flux_model,
-            "sdxl": settings.sdxl_model,
-            "controlnet": settings.controlnet_model,
-            "segmentation": settings.segmentation_model,
-        }
+        self.overrides: dict[str, str | None] = {role: getattr(settings, f"{role}_model") for role in ROLES}
 
     def locate(self, preset: Preset, role: str) -> Location:
         """Where the source of `role` is.
@@ -168,7 +163,7 @@ class ModelLibrary:
         Raises:
             AdAgentError: `model_unavailable`; it is not prepared.
         """
-        component = next(component for component in preset.components if component.name == name)
+        component = preset.component(name)
         if (state := self.state(preset, component)) is not State.PREPARED:
             do = remedy(preset, [state])
             raise unavailable(say("models.not_prepared", name=name, preset=preset.name, state=state, remedy=do))

@@ -156,6 +156,9 @@ class Preset:
             return {}
         return {"num_inference_steps": self.steps, "composition_steps": self.blend_steps}
 
+    def component(self, name: str) -> Component:
+        return next(component for component in self.components if component.name == name)
+
     def source(self, role: str) -> Source:
         return next(source for source in self.sources if source.role == role)
 

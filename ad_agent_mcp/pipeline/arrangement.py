@@ -1,20 +1,14 @@
 """Where the words of an ad go: over the picture beside the product, or behind it."""
 
+from functools import partial
+
 import numpy as np
 
 from ..contract.ad import CompositionMode, TextPosition
 from ..contract.document import Box
 from ..engines.base import Matte
 from ..imaging import contrast
-from ..imaging.placement import (
-    MAX_HIDDEN_GLYPH_SHARE,
-    MAX_HIDDEN_SHARE,
-    Spot,
-    find_spots,
-    ink_of,
-    safe_area,
-    text_area,
-)
+from ..imaging.placement import MAX_HIDDEN_GLYPH_SHARE, MAX_HIDDEN_SHARE, Spot, find_spots, ink_of, safe_area, text_area
 from . import checks
 from .legibility import Laid, made_legible
 from .lettering import Glyphs, Placed, least_scale, placed_letters
@@ -54,10 +48,7 @@ def arranged(workspace: Workspace, glyphs: Glyphs | None) -> Laid:
 
 def _over(workspace: Workspace, glyphs: Glyphs | None, position: TextPosition) -> Laid:
     """The letters over the picture, at the first of the best spots where they can be read."""
-
-    def obeys(box: Box) -> bool:
-        return _obeys(box, position, workspace.canvas)
-
+    obeys = partial(_obeys, position=position, canvas=workspace.canvas)
     best: Laid | None = None
     for spot in _spots(workspace, glyphs, position, is_behind=False):
         if best is not None and obeys(best.placed.where.box) > obeys(spot.box):
@@ -121,7 +112,7 @@ def _peeping(workspace: Workspace, placed: Placed, product: Matte) -> Spot | Non
     return None
 
 
-def _obeys(box: Box, position: TextPosition, canvas: tuple[int, int]) -> bool:
+def _obeys(box: Box, *, position: TextPosition, canvas: tuple[int, int]) -> bool:
     """Whether `box` is where words are wanted; in the centre they reach into the middle third."""
     start, end = box[1] / canvas[1], (box[1] + box[3]) / canvas[1]
     match position:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..contract.document import Box, Product, Words
+from ..contract.document import Box, Product
 from ..contract.errors import AdAgentError, ErrorCode, Fix
 from ..contract.schemas import Check
 from ..engines.base import Matte, Picture
@@ -13,8 +13,6 @@ from ..imaging.composite import resized_crop
 from ..imaging.contrast import MIN_RATIO, Legibility
 from ..imaging.picture import Flags, box_of, core_of, dilate, erode, matte_of, window_round
 from ..imaging.placement import MAX_HIDDEN_GLYPH_SHARE, MAX_HIDDEN_SHARE, safe_area
-from ..imaging.typesetting import Typesetter
-from ..media.fonts import FontCatalog
 from .lettering import MIN_LETTER_SHARE, Glyphs, Placed, larger_setting
 
 IDENTITY_LIMIT = 1.0
@@ -75,14 +73,7 @@ def wordless_checks(picture: Picture, cutout: Picture | None, product: Product |
 
 
 def all_checks(
-    final: Picture,
-    placed: Placed,
-    cutout: Picture | None,
-    product: Product | None,
-    *,
-    job_id: str,
-    words: Words | None,
-    fonts: FontCatalog,
+    final: Picture, placed: Placed, cutout: Picture | None, product: Product | None, *, job_id: str
 ) -> tuple[Check, ...]:
     """Every check of a finished ad; the first is the product's identity.
 
@@ -92,8 +83,6 @@ def all_checks(
         cutout: RGBA on the canvas, or None.
         product: how the product was placed, where its identity was promised and can be known.
         job_id: whose picture it is.
-        words: where it is known which they are.
-        fonts: to set them anew.
     """
     matte = matte_of(cutout)
     letters = placed.in_front_of(matte)
@@ -109,7 +98,7 @@ def all_checks(
         _judged("text_contrast", None if seen is None else seen.worst, MIN_RATIO, elsewhere, digits=2),
         _judged("text_product_overlap", hidden, most_hidden, elsewhere, digits=4, is_most=True),
         _judged("safe_margins", _margin(placed, final), 1.0, anew),
-        _text_size(final, placed, words, fonts, matte, job_id=job_id),
+        _text_size(final, placed, matte, job_id=job_id),
     )
 
 
@@ -187,16 +176,15 @@ def _margin(placed: Placed, final: Picture) -> float:
     )
 
 
-def _text_size(
-    final: Picture, placed: Placed, words: Words | None, fonts: FontCatalog, product: Matte | None, *, job_id: str
-) -> Check:
+def _text_size(final: Picture, placed: Placed, product: Matte | None, *, job_id: str) -> Check:
     """Height of the letters as a share of the canvas's shorter side."""
-    if placed.glyphs is None or words is None:
+    glyphs = placed.glyphs
+    if glyphs is None:
         return _judged("text_size", None, MIN_LETTER_SHARE, None)
-    share = placed.glyphs.letter_px * placed.where.scale / min(final.shape[:2])
+    share = glyphs.letter_px * placed.where.scale / min(final.shape[:2])
     fix = None
     if round(share, 4) < MIN_LETTER_SHARE:
-        fix = larger_setting(words.content, Typesetter(fonts, words.font_name), final, product, job_id=job_id)
+        fix = larger_setting(glyphs.words.content, glyphs.typesetter, final, product, job_id=job_id)
     return _judged("text_size", share, MIN_LETTER_SHARE, fix, digits=4)
 
 
@@ -218,6 +206,4 @@ def _judged(
 
 
 def _largest(one: Picture, other: Picture, where: Flags) -> float:
-    if not where.any():
-        return 0.0
-    return float(np.abs(one[where].astype(np.int16) - other[where].astype(np.int16)).max())
+    return float(np.abs(one[where].astype(np.int16) - other[where].astype(np.int16)).max(initial=0))

@@ -42,15 +42,8 @@ def make_composition(workspace: Workspace) -> tuple[Check, ...]:
         )
     layers = _describe(workspace, laid, patch)
     final = render(workspace.document, workspace.pictures | layers)
-    results = checks.all_checks(
-        final,
-        laid.placed,
-        workspace.cutout,
-        workspace.promised_product,
-        job_id=workspace.job.job_id,
-        words=words,
-        fonts=workspace.fonts,
-    )
+    product, job_id = workspace.promised_product, workspace.job.job_id
+    results = checks.all_checks(final, laid.placed, workspace.cutout, product, job_id=job_id)
     checks.require_identity(results[0])
     for missed in (check for check in results if check.passed is False):
         workspace.events.notice(

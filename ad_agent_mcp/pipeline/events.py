@@ -15,8 +15,6 @@ class JobEvents(Protocol):
 
     def notice(self, code: str, message: str) -> None:
         """Warn the caller."""
-        ...
 
     def step_finished(self, step: int, files: dict[str, str], size: tuple[int, int]) -> None:
         """A step's layers are on disk: layer names with their SHA-256, and the canvas (width, height)."""
-        ...

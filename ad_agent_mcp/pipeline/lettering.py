@@ -4,15 +4,15 @@ Follows from the layers and the document alone, so that a stored job can be meas
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from ..contract.ad import TextPosition
 from ..contract.document import Box, Words
-from ..engines.base import Matte, Picture
 from ..imaging.contrast import Legibility, legibility
-from ..imaging.picture import Flags, Window, box_of, coverage, floats, tinted
+from ..imaging.picture import Flags, Matte, Picture, Window, box_of, coverage, floats, tinted
 from ..imaging.placement import Spot, clear_of, find_spots, ink_of, is_banner, letters_at, text_area
 from ..imaging.typesetting import SetText, Typesetter
 from ..media.fonts import FontCatalog
@@ -32,14 +32,15 @@ _MIN_CELL_SHARE = 0.45
 
 @dataclass(frozen=True)
 class Glyphs:
-    """The words of a lettering picture, set anew: `mask` has its size, each of `cells` holds a character or two.
+    """The `words` of a lettering picture, set anew: `mask` has its size, each of `cells` holds a character or two.
 
     `letter_px` is the height of a capital or a syllable.
     """
 
+    words: Words
+    typesetter: Typesetter
     mask: Flags
     cells: tuple[Box, ...]
-    font_size_px: int
     letter_px: int
 
 
@@ -170,10 +171,7 @@ def glyphs_of(words: Words, fonts: FontCatalog, shape: tuple[int, int]) -> Glyph
     cells: list[Box] = []
     for line in words.lines:
         x, y, width, height = line.box
-        text = line.text
-        ends = [
-            typesetter.draw([text[:end]], _MEASURE_PX, padding_px=0).mask.shape[1] for end in range(1, len(text) + 1)
-        ]
+        ends = [typesetter.draw([begun], _MEASURE_PX, padding_px=0).mask.shape[1] for begun in accumulate(line.text)]
         start = 0
         for end in ends:
             from_x, to_x = (round(x + width * edge / ends[-1]) for edge in (start, end))
@@ -181,7 +179,7 @@ def glyphs_of(words: Words, fonts: FontCatalog, shape: tuple[int, int]) -> Glyph
                 cells.append((from_x, y, to_x - from_x, height))
                 start = end
     letter_px = letter_height("".join(lines), typesetter, words.font_size_px)
-    return Glyphs(mask, tuple(cells), words.font_size_px, letter_px)
+    return Glyphs(words, typesetter, mask, tuple(cells), letter_px)
 
 
 def placed_letters(picture: Picture, where: Spot, canvas: tuple[int, int], glyphs: Glyphs | None) -> Placed:
@@ -190,7 +188,7 @@ def placed_letters(picture: Picture, where: Spot, canvas: tuple[int, int], glyph
     faces, cells, size_px = None, (where.box,), 0.6 * where.box[3]
     if glyphs is not None:
         faces = letters_at(tinted(floats(glyphs.mask), (0, 0, 0)), ink, where.box, where.scale, canvas)[..., 3] > 127
-        size_px = glyphs.font_size_px * where.scale
+        size_px = glyphs.words.font_size_px * where.scale
         cells = tuple(
             (
                 round(where.box[0] + (x - ink[0]) * where.scale),

@@ -36,12 +36,8 @@ def make_text_asset(workspace: Workspace, text: str) -> None:
     report.iteration(1, 1)
 
     size = (words.mask.shape[1], words.mask.shape[0])
-    told = Words(
-        content=text,
-        font_name=workspace.request.font_name,
-        font_size_px=words.font_size_px,
-        lines=words.lines,
-    )
+    font_name = workspace.request.font_name
+    told = Words(content=text, font_name=font_name, font_size_px=words.font_size_px, lines=words.lines)
     mask, seed = pad(words.mask, is_empty=True), workspace.seed_for(Stage.TEXT_PAINT)
     report = workspace.events.open_stage(Stage.TEXT_PAINT)
     painted = workspace.engine.paint_text(mask, request=workspace.request, seed=seed, report=report)

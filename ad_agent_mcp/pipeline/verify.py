@@ -61,7 +61,7 @@ def verify_job(folder: Path, fonts: FontCatalog) -> tuple[Check, ...]:
     glyphs = None if words is None else glyphs_of(words, fonts, (lettering.shape[0], lettering.shape[1]))
     where = Spot(drawn.box, drawn.scale, is_behind=drawn.z < PRODUCT_Z)
     placed = placed_letters(lettering, where, document.canvas, glyphs)
-    return checks.all_checks(final, placed, cutout, product, job_id=document.job_id, words=words, fonts=fonts)
+    return checks.all_checks(final, placed, cutout, product, job_id=document.job_id)
 
 
 def rendering_trouble(folder: Path) -> str | None:

@@ -7,9 +7,8 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -234,6 +233,7 @@ class _Aside:
 
     def __init__(self, report: StageReport) -> None:
         self._report = report
+        self.model_moved = report.model_moved
 
     def iteration(self, done: int, total: int) -> None:
         self._report.iteration(0, 1)
@@ -241,11 +241,6 @@ class _Aside:
     def notice(self, code: str, message: str) -> None:
         if code != "cutout_uncertain":
             self._report.notice(code, message)
-
-    def model_moved(
-        self, model: str, state: Literal["loading", "loaded", "unloaded"], *, size_bytes: int = 0, seconds: float = 0.0
-    ) -> None:
-        self._report.model_moved(model, state, size_bytes=size_bytes, seconds=seconds)
 
 
 def padded_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -256,11 +251,8 @@ def padded_size(size: tuple[int, int]) -> tuple[int, int]:
 def pad(picture: NDArray[ScalarT], *, is_empty: bool = False) -> NDArray[ScalarT]:
     """`picture` at its padded size; the new pixels repeat its border, or are zero when `is_empty`."""
     width, height = padded_size((picture.shape[1], picture.shape[0]))
-    mode = cv2.BORDER_CONSTANT if is_empty else cv2.BORDER_REPLICATE
-    below, beside = height - picture.shape[0], width - picture.shape[1]
-    if not below and not beside:
-        return picture
-    return np.asarray(cv2.copyMakeBorder(picture, 0, below, 0, beside, mode), dtype=picture.dtype)
+    around = [(0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0)][: picture.ndim]
+    return np.pad(picture, around, "constant" if is_empty else "edge")
 
 
 def crop(picture: Picture, size: tuple[int, int]) -> Picture:

@@ -88,20 +88,16 @@ class _Engines:
     """The engines that were asked for so far."""
 
     def __init__(self, settings: Settings, wire: Wire) -> None:
-        self._settings = settings
+        self.settings = settings
         self._wire = wire
         self._open: dict[EngineName, Engine] = {}
-
-    @property
-    def data_dir(self) -> Path:
-        return self._settings.data_dir
 
     def get(self, name: EngineName) -> Engine:
         """The engine called `name`; the first time its libraries are imported, which is told as loading."""
         if name not in self._open:
             if name is not EngineName.DRAFT:
                 self._wire.send(ModelMoved(model=name, state="loading"))
-            self._open[name] = create_engine(name, self._settings)
+            self._open[name] = create_engine(name, self.settings)
         return self._open[name]
 
     def preload(self, report: PreloadReport) -> None:
@@ -161,7 +157,7 @@ def _run(job: StartJob, engines: _Engines, fonts: FontCatalog, context: JobConte
         error = failure.info
     except Exception as failure:  # the worker outlives any job: whatever a library raises becomes an error code
         logger.exception("job failed")
-        error = _describe(failure, engines.data_dir)
+        error = _describe(failure, engines.settings.data_dir)
     return JobFailed(job_id=job.job_id, error=error, ends_worker=not engines.are_usable())
 
 

@@ -533,7 +533,7 @@ FAILING = (ENCODE, TABLE, Stage.BACKGROUND, Stage.REFINE, Stage.TEXT_PAINT, Stag
 def test_every_stage_that_runs_out_of_memory_goes_down_the_ladder_and_the_ad_is_the_same(
     engine, device, whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    shutil.rmtree(engine._models._cache._folder)
+    shutil.rmtree(engine._models.cache._folder)
     engine.unload()
     monkeypatch.setattr(engine._residency, "run", RunsOut(engine, dict.fromkeys(FAILING, 4) | {ENCODE: 5}))
     events, checks = make(engine, tmp_path)
@@ -551,7 +551,7 @@ def test_every_stage_that_runs_out_of_memory_goes_down_the_ladder_and_the_ad_is_
 def test_a_stage_that_never_has_enough_memory_fails_the_job_and_nothing_stays(
     engine, device, whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    shutil.rmtree(engine._models._cache._folder)
+    shutil.rmtree(engine._models.cache._folder)
     engine.unload()
     left = (1, 2, 3)
     for stage in FAILING:
@@ -766,8 +766,8 @@ def encoders(engine: DiffusionEngine, monkeypatch: pytest.MonkeyPatch) -> list[l
     """The texts of every time that an encoder runs."""
     asked: list[list[str]] = []
     for encoder in (engine._painters[stage].text for stage in (Stage.BLEND, Stage.TEXT_PAINT)):
-        encode = encoder._encode
-        monkeypatch.setattr(encoder, "_encode", lambda texts, encode=encode: asked.append([*texts]) or encode(texts))
+        encode = encoder.encode_all
+        monkeypatch.setattr(encoder, "encode_all", lambda texts, encode=encode: asked.append([*texts]) or encode(texts))
     return asked
 
 
@@ -789,7 +789,7 @@ def test_words_are_encoded_once_and_survive_a_restart(
 def test_damaged_embeddings_are_made_again(engine, monkeypatch: pytest.MonkeyPatch):
     events = Events()
     plain = scene(engine, events, bg_prompt="a blue door")
-    folder = engine._models._cache._folder
+    folder = engine._models.cache._folder
     for path in folder.glob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:200])
     engine.unload()

@@ -69,9 +69,9 @@ class DiffusionEngine:
 
     name = EngineName.DIFFUSION
 
-    def __init__(self, models: Models, residency: Residency) -> None:
+    def __init__(self, models: Models) -> None:
         self._models = models
-        self._residency = residency
+        self._residency = models.residency
         self._preset = models.preset
         self._painters = open_painters(models)
         self._birefnet = models.shell("birefnet")
@@ -108,9 +108,7 @@ class DiffusionEngine:
             cut = cutout.cut_out(photo, product_box=product_box)
         else:
             cut = cutout.from_model(
-                photo,
-                lambda part: self._matte(Stage.CUT_OUT, part, report),
-                product_box=product_box,
+                photo, lambda part: self._matte(Stage.CUT_OUT, part, report), product_box=product_box
             )
             if cut.confidence < 0.5 or cut.route != "model":
                 report.notice(
@@ -214,12 +212,8 @@ class DiffusionEngine:
             painter.forget()
 
     def _run(self, stage: str, body: Callable[[], Any], report: StageReport) -> Any:
-        def inferring() -> Any:
-            with torch.inference_mode():
-                return body()
-
         try:
-            return self._residency.run(stage, inferring, report, shrink=self._models.smaller_tiles)
+            return self._residency.run(stage, torch.inference_mode()(body), report, shrink=self._models.smaller_tiles)
         except AdAgentError:  # out of memory: nothing of this job is needed any more
             self._forget()
             raise
@@ -336,7 +330,6 @@ def open_engine(settings: Settings) -> DiffusionEngine:
 
     try:
         cache = PromptCache(settings.data_dir / "prompts")
-        models = Models(preset, library, device=device.torch_device, residency=residency, cache=cache)
-        return DiffusionEngine(models, residency)
+        return DiffusionEngine(Models(preset, library, device.torch_device, residency, cache))
     except ValueError as error:
         raise unavailable(str(error)) from error

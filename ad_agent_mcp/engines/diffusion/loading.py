@@ -47,9 +47,7 @@ class Prefetch(threading.Thread):
     """Fills buffers beside a running stage. What goes wrong is forgotten: the stage that needs them will meet it."""
 
     def __init__(
-        self,
-        fill: Callable[[Weights, Tensor | None, Check], None],
-        jobs: list[tuple[Weights, Tensor | None]],
+        self, fill: Callable[[Weights, Tensor | None, Check], None], jobs: list[tuple[Weights, Tensor | None]]
     ) -> None:
         super().__init__(name="prefetch", daemon=True)
         self.jobs = jobs

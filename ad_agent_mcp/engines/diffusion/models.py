@@ -5,16 +5,16 @@ Builds shells without weights; residency fills them. Knows no jobs, and nothing 
 """
 
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...models.library import ModelLibrary
 from ...models.preset import Preset
-from ..base import StageReport
 from .flat import FlatFile
 from .fp8 import multiply_on, replace_linears
 from .networks import empty_network
@@ -25,30 +25,27 @@ NO_WORDS: dict[str, Any] = dict.fromkeys(("text_encoder", "tokenizer", "text_enc
 """The arguments of a pipeline that is given embeddings."""
 
 
+@dataclass(eq=False)
 class Models:
     """Everything a preset runs on, made as its families ask for it. Owned by the engine's thread.
 
-    Args:
+    Attributes:
         preset: which models, and how they run.
         library: where its prepared components lie.
         device: where models run.
         residency: what brings their weights there.
         cache: embeddings kept on disk.
+        transformer: the preset's, once it was added.
     """
 
-    def __init__(
-        self, preset: Preset, library: ModelLibrary, *, device: torch.device, residency: Residency, cache: PromptCache
-    ) -> None:
-        self.preset = preset
-        self.device = device
-        self._library = library
-        self._residency = residency
-        self._cache = cache
-        self._components = {component.name: component for component in preset.components}
-        self.transformer: Any = None
-        """The preset's, once it was added."""
-        self._vaes: list[Any] = []
-        self._tile_index = 0
+    preset: Preset
+    library: ModelLibrary
+    device: torch.device
+    residency: Residency
+    cache: PromptCache
+    transformer: Any = None
+    _vaes: list[Any] = field(default_factory=list)
+    _tile_index: int = 0
 
     def folder(self, name: str) -> Path:
         """Where a component lies.
@@ -56,7 +53,7 @@ class Models:
         Raises:
             AdAgentError: `model_unavailable`; it is not prepared.
         """
-        return self._library.prepared(self.preset, name)
+        return self.library.prepared(self.preset, name)
 
     def shell(self, name: str) -> Any:
         """A network without weights, which residency knows."""
@@ -71,8 +68,8 @@ class Models:
 
     def make(self, name: str) -> Any:
         """A network without weights; what its files do not hold, such as position ids, is on the device already."""
-        component = self._components[name]
-        shell = empty_network(component, json.loads((self.folder(name) / "config.json").read_text("utf-8")))
+        component = self.preset.component(name)
+        shell = empty_network(component, self.library.config(self.preset, name))
         for module in shell.modules():
             for kept in module._non_persistent_buffers_set:
                 if (buffer := module._buffers[kept]) is not None:
@@ -83,32 +80,21 @@ class Models:
 
     def add(self, name: str, shell: nn.Module | None = None) -> Any:
         """Have residency know a component, which is shown in `shell`, or None if its weights are only read."""
-        component = self._components[name]
+        component = self.preset.component(name)
         if name == self.preset.transformer:
             self.transformer = shell
         if shell is not None and component.dtype.startswith("float8"):
             replace_linears(shell, lambda layer: "transformer_blocks." in layer, multiply_on(self.device))
         files = {f"{name}/{file.stem}": FlatFile.open(file) for file in sorted(self.folder(name).glob("*.safetensors"))}
-        self._residency.add(name, shell, files, stream=component.stream)
+        self.residency.add(name, shell, files, stream=component.stream)
         return shell
 
-    def reading(
-        self, name: str, groups: Sequence[Sequence[str]], report: StageReport
-    ) -> Generator[Mapping[str, Tensor]]:
-        """The weights of a component that is only read; see `Residency.reading`."""
-        return self._residency.reading(name, groups, report)
-
     def encoder(
-        self,
-        role: str,
-        encode: Callable[[Sequence[str]], list[Embedding]],
-        *,
-        tokens: Callable[[str], int],
-        most_tokens: int,
+        self, role: str, encode: Callable[[Sequence[str]], list[Embedding]], tokenizer: Any, *, most_tokens: int
     ) -> PromptEncoder:
         """What encodes prompts with the text encoders of a source; arguments as for `PromptEncoder`."""
-        location = self._library.locate(self.preset, role)
-        recorded = self._library.manifest(location)
+        location = self.library.locate(self.preset, role)
+        recorded = self.library.manifest(location)
         readers = [
             component.name
             for component in self.preset.components
@@ -116,7 +102,7 @@ class Models:
         ]
         made_of = json.dumps({name: recorded.get(name) for name in readers}, sort_keys=True)
         identity = f"{role} {location.prepared.name} {made_of} {most_tokens}"
-        return PromptEncoder(identity, encode, self._cache, tokens=tokens, most_tokens=most_tokens)
+        return PromptEncoder(identity, encode, self.cache, tokenizer, most_tokens)
 
     def begin_job(self) -> None:
         """Forget that memory was short."""

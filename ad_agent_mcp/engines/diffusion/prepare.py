@@ -8,10 +8,11 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,6 +29,15 @@ from .networks import empty_network, weights_of
 Progress = Callable[[int, int], None]
 """Told the bytes written and the bytes to write; what it raises ends the preparation."""
 _Entry = tuple[str, torch.dtype, tuple[int, ...], Callable[[], Tensor]]
+
+
+class _Tensor(NamedTuple):
+    """One tensor of a source, and what reads it."""
+
+    name: str
+    shape: tuple[int, ...]
+    read: Callable[[], Tensor]
+
 
 _BLOCK_LINEAR = re.compile(r"(single_)?transformer_blocks\..*\.weight")
 _SINGLE_BLOCK = re.compile(r"single_transformer_blocks\.(\d+)\.")
@@ -87,7 +97,7 @@ def _write(component: Component, files: Sequence[Path], folder: Path, progress: 
     with ExitStack() as stack:
         opened = [stack.enter_context(safe_open(path, framework="pt")) for path in weights]
         wanted = weights_of(empty_network(component, json.loads(config.read_text("utf-8"))))
-        segments = _segments(component, wanted, _Source(opened, wanted))
+        segments = _segments(component, _tensors(opened, wanted))
         total = sum(_size(entry) for entries in segments.values() for entry in entries)
         if total > (free := shutil.disk_usage(folder).free):
             raise AdAgentError(
@@ -111,31 +121,20 @@ def _write(component: Component, files: Sequence[Path], folder: Path, progress: 
         progress(total, total)
 
 
-class _Source:
+def _tensors(files: Sequence[safe_open], wanted: Mapping[str, Tensor]) -> Iterator[_Tensor]:
     """The `wanted` tensors of one source, in however many files, and whatever older programs called them.
 
     Raises:
         ValueError: one is missing, or of another shape.
     """
-
-    def __init__(self, files: Sequence[safe_open], wanted: Mapping[str, Tensor]) -> None:
-        held = {name: file for file in files for name in file.keys()}  # noqa: SIM118 -- it is no dict
-        self._found: dict[str, tuple[safe_open, str]] = {}
-        for name, tensor in wanted.items():
-            alias = next((alias for alias in _aliases(name) if alias in held), None)
-            if alias is None:
-                raise ValueError(f"it has no weights {name}")
-            self._found[name] = held[alias], alias
-            if (shape := self.shape(name)) != tuple(tensor.shape):
-                raise ValueError(f"its {alias} is {shape}, and config.json asks for {tuple(tensor.shape)}")
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        file, alias = self._found[name]
-        return tuple(file.get_slice(alias).get_shape())
-
-    def read(self, name: str) -> Tensor:
-        file, alias = self._found[name]
-        return file.get_tensor(alias)
+    held = {name: file for file in files for name in file.keys()}  # noqa: SIM118 -- it is no dict
+    for name, tensor in wanted.items():
+        alias = next((alias for alias in _aliases(name) if alias in held), None)
+        if alias is None:
+            raise ValueError(f"it has no weights {name}")
+        if (shape := tuple(held[alias].get_slice(alias).get_shape())) != tuple(tensor.shape):
+            raise ValueError(f"its {alias} is {shape}, and config.json asks for {tuple(tensor.shape)}")
+        yield _Tensor(name, shape, partial(held[alias].get_tensor, alias))
 
 
 def _aliases(name: str) -> Iterator[str]:
@@ -149,33 +148,32 @@ def _aliases(name: str) -> Iterator[str]:
             yield name.replace(f".{new}.", f".{old}.")
 
 
-def _segments(component: Component, names: Collection[str], source: _Source) -> dict[str, list[_Entry]]:
+def _segments(component: Component, tensors: Iterable[_Tensor]) -> dict[str, list[_Entry]]:
     """What goes into which file of the component."""
-    names = [name for name in names if re.search(component.tensors, name)]
+    own = [tensor for tensor in tensors if re.search(component.tensors, tensor.name)]
     if component.dtype == "float8_e4m3fn":
-        return {"a": [entry for name in names for entry in _quantised(name, component, source)]}
+        return {"a": [entry for tensor in own for entry in _quantised(*tensor)]}
     segments: dict[str, list[_Entry]] = {"a": []}
-    blocks = 1 + max((int(match[1]) for name in names if (match := _SINGLE_BLOCK.match(name))), default=0)
+    blocks = 1 + max((int(match[1]) for tensor in own if (match := _SINGLE_BLOCK.match(tensor.name))), default=0)
     first_evicted = blocks - round(blocks * _EVICTED_SHARE)
-    for name in names:
-        match = _SINGLE_BLOCK.match(name)
+    for tensor in own:
+        match = _SINGLE_BLOCK.match(tensor.name)
         is_evicted = match and int(match[1]) >= first_evicted and component.stream is None
-        segments.setdefault("b" if is_evicted else "a", []).append(_converted(name, component, source))
+        entry = _converted(*tensor, getattr(torch, component.dtype))
+        segments.setdefault("b" if is_evicted else "a", []).append(entry)
     return segments
 
 
-def _converted(name: str, component: Component, source: _Source) -> _Entry:
-    dtype = getattr(torch, component.dtype) if component.dtype != "float8_e4m3fn" else torch.bfloat16
-    return name, dtype, source.shape(name), lambda: source.read(name).to(dtype)
+def _converted(name: str, shape: tuple[int, ...], read: Callable[[], Tensor], dtype: torch.dtype) -> _Entry:
+    return name, dtype, shape, lambda: read().to(dtype)
 
 
-def _quantised(name: str, component: Component, source: _Source) -> Iterator[_Entry]:
+def _quantised(name: str, shape: tuple[int, ...], read: Callable[[], Tensor]) -> Iterator[_Entry]:
     """A block's matrix as 8-bit rows with their scales; anything else as it is."""
-    shape = source.shape(name)
     if len(shape) != 2 or shape[0] % 16 or shape[1] % 16 or not _BLOCK_LINEAR.fullmatch(name):
-        yield _converted(name, component, source)
+        yield _converted(name, shape, read, torch.bfloat16)
         return
-    pair = lru_cache(maxsize=1)(lambda: quantise_rows(source.read(name)))
+    pair = lru_cache(maxsize=1)(lambda: quantise_rows(read()))
     yield name, torch.float8_e4m3fn, shape, lambda: pair()[0]
     yield f"{name}_scale", torch.float32, (shape[0], 1), lambda: pair()[1]
 

@@ -27,9 +27,6 @@ def prompts_of(request: GenerateRequest) -> dict[Stage, dict[str, str]]:
     return {
         Stage.BACKGROUND: {"bg_prompt": _SCENE.format(scene=scene)},
         Stage.REFINE: {"bg_composition_prompt": refined} if refined else {"bg_prompt": _REFINED.format(scene=scene)},
-        Stage.TEXT_PAINT: {
-            "text_model_prompt": _LETTERS.format(look=look),
-            "negative_prompt": request.negative_prompt,
-        },
+        Stage.TEXT_PAINT: {"text_model_prompt": _LETTERS.format(look=look), "negative_prompt": request.negative_prompt},
         Stage.BLEND: {f"{styled}text_model_prompt": _BLENDED.format(style=style or scene, look=look)},
     }

@@ -5,7 +5,9 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -56,70 +58,61 @@ class PromptCache:
         return self._folder / f"{key}.safetensors"
 
 
+@dataclass
 class PromptEncoder:
     """Text to embeddings of one model family, through the cache.
 
-    Args:
-        identity: what an embedding depends on besides its text: model revision, token count.
-        encode: (texts) -> embeddings on the device, one for each text.
-        tokens: how many tokens a text is.
-        most_tokens: how many of them are read.
-        cache: where they are kept.
-
     Attributes:
+        identity: what an embedding depends on besides its text: model revision, token count.
+        encode_all: (texts) -> embeddings on the device, one for each text.
+        cache: where they are kept.
+        tokenizer: makes the tokens of a text.
+        most_tokens: how many of them are read.
+        known: embeddings of the job's texts, as far as there are any.
         missing: texts of the job that are still to be encoded.
     """
 
-    def __init__(
-        self,
-        identity: str,
-        encode: Callable[[Sequence[str]], list[Embedding]],
-        cache: PromptCache,
-        *,
-        tokens: Callable[[str], int],
-        most_tokens: int,
-    ) -> None:
-        self._identity = identity
-        self._encode = encode
-        self._cache = cache
-        self._tokens = tokens
-        self._most_tokens = most_tokens
-        self._known: dict[str, Embedding] = {}
-        self.missing: list[str] = []
+    identity: str
+    encode_all: Callable[[Sequence[str]], list[Embedding]]
+    cache: PromptCache
+    tokenizer: Any
+    most_tokens: int
+    known: dict[str, Embedding] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
 
     def recall(self, texts: Sequence[str]) -> None:
         """Begin a job with these texts: take what is kept; the others are `missing` until `encode`."""
-        self._known = {
+        self.known = {
             text: found
             for text in dict.fromkeys(texts)
-            if (found := self._known.get(text) or self._cache.get(self._key(text))) is not None
+            if (found := self.known.get(text) or self.cache.get(self._key(text))) is not None
         }
-        self.missing = [text for text in dict.fromkeys(texts) if text not in self._known]
+        self.missing = [text for text in dict.fromkeys(texts) if text not in self.known]
 
     def encode(self) -> None:
         """Encode what is missing, all together, and keep it."""
         if self.missing:
-            for text, embedding in zip(self.missing, self._encode(self.missing), strict=True):
-                self._known[text] = embedding
-                self._cache.put(self._key(text), embedding)
+            for text, embedding in zip(self.missing, self.encode_all(self.missing), strict=True):
+                self.known[text] = embedding
+                self.cache.put(self._key(text), embedding)
             self.missing = []
 
     def embedding(self, text: str, device: torch.device) -> Embedding:
         """The embedding of a text of this job, on `device`."""
-        self._known[text] = {name: tensor.to(device) for name, tensor in self._known[text].items()}
-        return self._known[text]
+        self.known[text] = {name: tensor.to(device) for name, tensor in self.known[text].items()}
+        return self.known[text]
 
     def words_read(self, text: str) -> int | None:
         """About how many words of a text are read, from its first on; None: all."""
-        tokens = self._tokens(text)
-        return None if tokens <= self._most_tokens else max(1, len(text.split()) * self._most_tokens // tokens)
+        tokens = len(self.tokenizer(text).input_ids)
+        return None if tokens <= self.most_tokens else max(1, len(text.split()) * self.most_tokens // tokens)
 
     def forget(self) -> None:
         """Let go of what is in memory."""
-        self._known = {}
+        self.known = {}
 
     def _key(self, text: str) -> str:
-        return hashlib.sha256(f"{self._identity}\n{text}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.identity}\n{text}".encode()).hexdigest()
 
 
 def one_by_one(**tensors: torch.Tensor) -> list[Embedding]:

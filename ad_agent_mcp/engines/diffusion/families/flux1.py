@@ -37,7 +37,6 @@ class Flux1(Painter):
         models.add(MODULATION)
         self._has_guidance = bool(transformer.config.guidance_embeds)
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(models.folder("flux_scheduler"))
-        self._scheduler_config = scheduler.config
         self._words = FluxPipeline(
             scheduler=scheduler,
             vae=None,
@@ -59,13 +58,7 @@ class Flux1(Painter):
             )
             for stage, pipeline in _PIPELINES.items()
         }
-        self.text = models.encoder(
-            "flux",
-            self._encode,
-            tokens=lambda text: len(self._words.tokenizer_2(text).input_ids),
-            most_tokens=self._tokens,
-        )
-        self.begin({})
+        self.text = models.encoder("flux", self._encode, self._words.tokenizer_2, most_tokens=self._tokens)
 
     def begin(self, passes: Mapping[Stage, Pass]) -> None:
         """See `Painter`."""
@@ -108,7 +101,7 @@ class Flux1(Painter):
         rows: list[Row] = []
         for stage, run in self.passes.items():
             made = flux_rows(
-                self._scheduler_config,
+                self._words.scheduler.config,
                 steps=run.steps,
                 strength=run.strength,
                 image_tokens=(size[0] // side) * (size[1] // side),
@@ -118,7 +111,7 @@ class Flux1(Painter):
             self._rows[stage] = range(len(rows), len(rows) + len(made))
             rows += made
         groups = [(f"{name}.weight", f"{name}.bias") for name in self.modulation.names]
-        with closing(self._models.reading(MODULATION, groups, report)) as read:
+        with closing(self._models.residency.reading(MODULATION, groups, report)) as read:
             pairs = zip(groups, read, strict=True)
             self.modulation.fill(rows, ((here[weight], here[bias]) for (weight, bias), here in pairs))
         self._table_size = size

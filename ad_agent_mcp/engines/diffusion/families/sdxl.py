@@ -43,12 +43,7 @@ class Sdxl(Painter):
                 add_watermarker=False,
             )
         )
-        self.text = models.encoder(
-            "sdxl",
-            self._encode,
-            tokens=lambda text: len(self._words.tokenizer(text).input_ids),
-            most_tokens=_TOKENS,
-        )
+        self.text = models.encoder("sdxl", self._encode, self._words.tokenizer, most_tokens=_TOKENS)
 
     def painted_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """See `Painter`: as many pixels as it was trained on."""
@@ -78,9 +73,8 @@ class Sdxl(Painter):
 
     def _picture(self, latents: torch.Tensor) -> Picture:
         """RGB of one image's `latents`; in the VAE's own type, because it overflows in float16."""
-        decoded = self._vae.decode((latents / self._vae.config.scaling_factor).to(self._vae.dtype), return_dict=False)[
-            0
-        ]
+        latents = (latents / self._vae.config.scaling_factor).to(self._vae.dtype)
+        decoded = self._vae.decode(latents).sample
         return to_bytes(self.pipeline.image_processor.postprocess(decoded, output_type="np")[0])
 
     def _encode(self, texts: Sequence[str]) -> list[Embedding]:
