@@ -192,9 +192,9 @@ class Settings(BaseSettings):
         return {f"{ENV_PREFIX}{name.upper()}": str(value) for name, value in told.items()}
 
 
-def locale_language(environment: Mapping[str, str]) -> Language:
-    """The language of a shell whose variables are `environment`: Korean where POSIX's rules say so, else English."""
-    locale = next(filter(None, map(environment.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
+def shell_language(environment: Mapping[str, str] = os.environ) -> Language:
+    """The language of a shell: as is set, else Korean where POSIX's rules say so, else English."""
+    locale = next(filter(None, map(environment.get, (f"{ENV_PREFIX}LANG", "LC_ALL", "LC_MESSAGES", "LANG"))), "")
     return "ko" if locale.startswith("ko") else "en"
 
 

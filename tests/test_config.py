@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from ad_agent_mcp.config import Settings, locale_language
+from ad_agent_mcp.config import Settings, shell_language
 from ad_agent_mcp.contract.texts import TextError
 
 
@@ -22,7 +22,7 @@ from ad_agent_mcp.contract.texts import TextError
     ],
 )
 def test_a_shell_is_spoken_to_in_the_language_of_its_locale(variables: dict[str, str], language: str):
-    assert locale_language(variables) == language
+    assert shell_language(variables) == language
 
 
 def test_the_language_of_the_settings_reaches_the_worker(settings: Settings):

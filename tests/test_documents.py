@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ad_agent_mcp.commands.cli import _parser
+from ad_agent_mcp.commands.parser import parser
 from ad_agent_mcp.config import ENV_PREFIX, Settings
 from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.schemas import LAYER_NAMES
@@ -115,7 +115,7 @@ def test_every_command_in_a_readme_is_one_that_there_is(document: str) -> None:
     ours = [line[1:] for line in named if Path(line[0]).name in PROJECT["scripts"]]
     assert len(ours) >= 5
     for line in ours:
-        _parser().parse_args(line)  # exits where it knows a word or a flag not
+        parser().parse_args(line)  # exits where it knows a word or a flag not
     made = [line[1] for line in named if line[0] == "make"]
     assert made
     assert set(made) <= set(targets)

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationError
 
-from .. import __version__
-from ..config import ENV_PREFIX, Settings, misspelt_variables
+from ..config import ENV_PREFIX, Settings, misspelt_variables, shell_language
+from ..contract.arguments import Fault, problem
 from ..contract.errors import AdAgentError, ErrorCode, invalid
+from ..contract.notices import shown_in
+from ..contract.texts import TextError, say
 from ..files import fill_standard_streams, raise_file_limit
 from ..logs import configure_logging, unblocked_stderr
-from .shell import FLAGS, in_commands, told
+from .parser import parser
+from .shell import FLAGS, in_commands, shown, told
 
 if TYPE_CHECKING:
     from ..jobs.store import JobStore
@@ -47,8 +50,7 @@ def run(arguments: Sequence[str]) -> int:
         configure_logging(settings.log_level, settings.log_format, process="server")
         for name in misspelt_variables(os.environ):
             logger.warning("%s is no setting of ad-agent-mcp and has no effect; README lists them", name)
-        act, _ = _COMMANDS[options.command or "serve"]
-        code = act(settings, options)
+        code = _COMMANDS[options.command or "serve"](settings, options)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # whoever read our output has enough, as `head` does
@@ -58,30 +60,38 @@ def run(arguments: Sequence[str]) -> int:
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             name = f"{ENV_PREFIX}{detail['loc'][0]}".upper() if detail["loc"] else "settings"
-            print(f"{name}: {detail['msg'].removeprefix('Value error, ')}", file=sys.stderr)
+            print(f"{name}: {_fault(detail)}", file=sys.stderr)
         return EXIT_USAGE
     except AdAgentError as error:
         print(f"ad-agent-mcp: {told(error.info)}", file=sys.stderr)
         return EXIT_FAILED if error.info.code in _NOT_USAGE else EXIT_USAGE
     except PermissionError as error:
-        user = f" (id {os.getuid()}): `sudo chown {os.getuid()} {error.filename}`" if sys.platform != "win32" else ""
-        print(
-            f"ad-agent-mcp: {error.filename}: {error.strerror}. Give it to this user{user}, or name another folder "
-            "(AD_AGENT_DATA_DIR, --out)",
-            file=sys.stderr,
-        )
+        known = {"path": error.filename, "reason": error.strerror}
+        if sys.platform == "win32":
+            lack = say("commands.no_permission", **known)
+        else:
+            lack = say("commands.no_permission_chown", **known, user=os.getuid())
+        print(f"ad-agent-mcp: {shown(lack)}", file=sys.stderr)
         return EXIT_USAGE
     except (OSError, ValueError) as error:
-        print(f"ad-agent-mcp: {error}", file=sys.stderr)
+        print(f"ad-agent-mcp: {shown(say('doctor.plain', told=error))}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 
 
+def _fault(detail: Fault) -> str:
+    """What is wrong with a setting; pydantic's own words are English."""
+    said = detail.get("ctx", {}).get("error")
+    if isinstance(said, TextError):
+        return shown(said.text)
+    return detail["msg"].removeprefix("Value error, ") if shell_language() == "en" else shown(problem(detail))
+
+
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """The options; what help and version print is flushed here, where it is known what a broken pipe means."""
     try:
-        return _parser().parse_args(arguments)
+        return parser().parse_args(arguments)
     except SystemExit:
         sys.stdout.flush()
         raise
@@ -122,7 +132,7 @@ def _generate(settings: Settings, options: argparse.Namespace) -> int:
 
     request: Any = json.loads(options.request.read_text("utf-8")) if options.request else {}
     if not isinstance(request, dict):
-        raise invalid(f"{options.request} has to hold a JSON object, with fields of the tool generate")
+        raise invalid(say("commands.request_no_object", path=options.request))
     request = cast(dict[str, Any], request)
     roots = _picture_roots(request, options.request.absolute().parent) if options.request else list[Path]()
     given = {flag: getattr(options, flag.removeprefix("--").replace("-", "_")) for flag in FLAGS}
@@ -132,7 +142,7 @@ def _generate(settings: Settings, options: argparse.Namespace) -> int:
     for assignment in options.set:
         name, equals, value = assignment.partition("=")
         if not equals:
-            raise invalid(f"--set {assignment}: write it as FIELD=VALUE")
+            raise invalid(say("commands.set_without_value", given=assignment))
         typed[name] = value
         with suppress(ValueError):  # JSON where it is some, else text
             typed[name] = json.loads(value)
@@ -192,7 +202,9 @@ def _fonts(settings: Settings, options: argparse.Namespace) -> int:
     fonts = FontCatalog(settings.font_dirs).fonts()
     width = max((len(font.name) for font in fonts), default=0)
     for font in fonts:
-        print(f"{font.name:<{width}}  {font.family} {font.style}{', Hangul' if font.hangul else ''}")
+        about = f"{font.family} {font.style}"
+        about = shown(say("commands.font_with_hangul", font=about)) if font.hangul else about
+        print(f"{font.name:<{width}}  {about}")
     return 0
 
 
@@ -206,27 +218,30 @@ def _jobs(settings: Settings, options: argparse.Namespace) -> int:
             print(store.load(options.job).model_dump_json(indent=2, by_alias=True))
         case "rm":
             if store.shown(options.job).id in store.active_jobs():
-                raise invalid(f"job {options.job} is not over; stop it first")
+                raise invalid(say("commands.job_not_over", job=options.job))
             store.remove(options.job)
         case "gc":
-            print(f"{len(prune(store, settings))} jobs removed")
+            print(shown(say("commands.jobs_removed", count=len(prune(store, settings)))))
         case _:
             _list_jobs(store)
     return 0
 
 
 def _list_jobs(store: "JobStore") -> None:
+    from rich.cells import set_cell_size
+
     from ..mcp_api.views import job_row
 
     for job_id in store.job_ids():
         try:
             row = job_row(store.load(job_id))
         except AdAgentError as error:
-            print(f"{job_id}  {in_commands(error.info.message)}")
+            print(f"{job_id}  {in_commands(shown_in(shell_language(), error.info).message)}")
             continue
         made = datetime.fromisoformat(row["created_at"]).astimezone()  # the clock on the person's wall
         words = (row["text_content"] or "").replace("\n", " ")
-        print(f"{job_id}  {made:%Y-%m-%d %H:%M}  {row['status']:<9}  {row['progress_percent']:>3} %  {words}")
+        state = set_cell_size(shown(say(f"jobs.state_{row['status']}")), 9)
+        print(f"{job_id}  {made:%Y-%m-%d %H:%M}  {state}  {row['progress_percent']:>3} %  {words}")
 
 
 def _verify(settings: Settings, options: argparse.Namespace) -> int:
@@ -239,12 +254,13 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
 
     folder = job_folder(options.job, settings.data_dir)
     results = verify_job(folder, FontCatalog(settings.font_dirs))
-    table = Table("check", "result", "value", "limit", "fix", title=escape(str(folder)))
-    words = {True: "pass", False: "FAIL", None: "not applicable"}
+    heads = [shown(say(f"commands.head_{name}")) for name in ("check", "result", "value", "limit", "fix")]
+    table = Table(*heads, title=escape(str(folder)))
+    words = {True: say("commands.passed"), False: say("commands.failed"), None: say("commands.not_applicable")}
     for check in results:
         fix = "" if check.fix is None else f"{check.fix.tool} {check.fix.arguments}"
         value, limit = ("" if number is None else f"{number:g}" for number in (check.value, check.limit))
-        table.add_row(check.name, words[check.passed], value, limit, escape(fix))
+        table.add_row(check.name, shown(words[check.passed]), value, limit, escape(fix))
     Console().print(table)
     trouble = rendering_trouble(folder)
     if trouble is not None:
@@ -253,74 +269,13 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
 
 
 _COMMANDS = {
-    "serve": (_serve, "run the MCP server"),
-    "demo": (_demo, "make an ad from the example photo through the real server"),
-    "generate": (_generate, "make an ad from your own photo"),
-    "doctor": (_doctor, "what this machine can do, and what it lacks; exit 1 when something is missing"),
-    "fonts": (_fonts, "the fonts that --font may name"),
-    "models": (_models, "the diffusion engine's models"),
-    "jobs": (_jobs, "stored jobs"),
-    "verify": (_verify, "check a finished ad again, from its files as they are"),
+    "serve": _serve,
+    "demo": _demo,
+    "generate": _generate,
+    "doctor": _doctor,
+    "fonts": _fonts,
+    "models": _models,
+    "jobs": _jobs,
+    "verify": _verify,
 }
-"""What runs each command, and what help says of it."""
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, times, height = text.lower().partition("x")
-    if not times:
-        raise argparse.ArgumentTypeError("write it as WIDTHxHEIGHT, e.g. 1080x1350")
-    return int(width), int(height)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ad-agent-mcp",
-        description="Advertising images over MCP. Without a command: serve over stdio.",
-        epilog=f"Settings are environment variables ({ENV_PREFIX}...); README lists them.",
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    added = {name: commands.add_parser(name, help=text) for name, (_, text) in _COMMANDS.items()}
-    flag = added["serve"].add_argument
-    flag("--transport", choices=("stdio", "http"), default="stdio", help="http serves /mcp and /sse")
-    flag("--host", default="127.0.0.1", help="address to listen on; beyond loopback a token is needed")
-    flag("--port", type=int, default=8000)
-    added["demo"].add_argument("--out", type=Path, default=Path("out/demo"), help="folder for the three pictures")
-    _add_flags_of_generate(added["generate"])
-    _add_models(added["models"])
-    jobs = added["jobs"].add_subparsers(dest="action", metavar="ACTION")
-    jobs.add_parser("list", help="all, newest first")
-    jobs.add_parser("gc", help="remove what is over AD_AGENT_KEEP_JOBS, _DAYS and _GB")
-    for action, text in (("show", "one job as JSON"), ("rm", "delete one job and its pictures")):
-        jobs.add_parser(action, help=text).add_argument("job")
-    added["verify"].add_argument("job", help="a job's folder, a file in it, or a job's id")
-    return parser
-
-
-def _add_flags_of_generate(generate: argparse.ArgumentParser) -> None:
-    flag = generate.add_argument
-    flag("photo", type=Path, nargs="?", help="the product photo")
-    for name, (_, options) in FLAGS.items():
-        flag(name, **options)
-    flag("--size", type=_size, metavar="WxH", help="e.g. 1080x1350")
-    text = "a JSON file with fields of the tool generate; paths in it are relative to it"
-    flag("--request", type=Path, metavar="FILE", help=text)
-    flag("--set", action="append", default=[], metavar="FIELD=VALUE", help="any other field")
-    flag("--out", type=Path, default=Path("out"), help="folder for the pictures; none there is replaced")
-
-
-def _add_models(models: argparse.ArgumentParser) -> None:
-    actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
-    preset = argparse.ArgumentParser(add_help=False)
-    preset.add_argument("--preset", help="instead of AD_AGENT_PRESET")
-    actions.add_parser("list", parents=[preset], help="licences, sizes, and what is ready; exit 1 when not all is")
-    fetch = actions.add_parser(
-        "fetch",
-        parents=[preset],
-        help="download; goes on where it was cut off",
-        epilog="The FLUX.1 models are gated: accept the terms on the model's page, then run `hf auth login` or set "
-        "HF_TOKEN.",
-    )
-    fetch.add_argument("--source", action="append", help="only this one; may be repeated")
-    prepare = actions.add_parser("prepare", parents=[preset], help="convert what was fetched for fast loading")
-    prepare.add_argument("component", nargs="*", help="only these")
+"""What runs each command."""

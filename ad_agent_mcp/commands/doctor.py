@@ -13,12 +13,13 @@ from typing import Literal
 from PIL import features
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from .. import __version__
 from ..config import EngineChoice, Settings
 from ..contract.errors import AdAgentError
 from ..contract.stages import EngineName
+from ..contract.texts import Text, say
 from ..files import write_atomically
 from ..hardware import SystemMonitor, this_machine
 from ..jobs.folders import folder_warnings
@@ -29,6 +30,7 @@ from ..models.catalog import preset_named
 from ..models.library import ModelLibrary, Standing, State, remedy, unavailable
 from ..models.memory_plan import rows
 from ..models.selection import choose_engine, lacks_to_compile, plan_for
+from .shell import shown
 
 MIN_FREE_GB = 1
 MIN_RAM_GB = 2
@@ -41,19 +43,19 @@ Verdict = Literal["ok", "note", "missing"]
 class Finding:
     """One thing looked at; `missing` is something that a job needs."""
 
-    what: str
+    what: Text
     verdict: Verdict
-    text: str
+    text: Text
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything a job needs."""
-    yield Finding("ad-agent-mcp", "ok", f"{__version__}, Python {sys.version.split()[0]}")
+    yield _finding("ad-agent-mcp", "ok", f"{__version__}, Python {sys.version.split()[0]}")
     yield from _machine(settings)
     yield from _engine(settings)
     yield from _data(settings)
     yield from _fonts(settings)
-    yield from (Finding("folders", "note", str(warning)) for warning in folder_warnings(settings))
+    yield from (Finding(say("doctor.folders"), "note", warning) for warning in folder_warnings(settings))
     yield _port()
 
 
@@ -65,10 +67,12 @@ def run_doctor(settings: Settings) -> int:
     """
     console = Console()
     findings = list(examine(settings))
-    table = Table("what", "", "finding", show_edge=False)
+    finding_column = Column(shown(say("doctor.head_finding")), overflow="fold")
+    table = Table(shown(say("doctor.head_what")), "", finding_column, show_edge=False)
     styles = {"ok": "green", "note": "yellow", "missing": "red"}
     for finding in findings:
-        table.add_row(finding.what, f"[{styles[finding.verdict]}]{finding.verdict}[/]", escape(finding.text))
+        verdict = shown(say(f"doctor.verdict_{finding.verdict}"))
+        table.add_row(shown(finding.what), f"[{styles[finding.verdict]}]{verdict}[/]", escape(shown(finding.text)))
     console.print(table)
     with contextlib.suppress(AdAgentError, ValueError):  # the findings have said it
         if (plan := _memory_plan(settings)) is not None:
@@ -85,27 +89,33 @@ def require_gpu(settings: Settings) -> None:
     machine = this_machine(settings.device_lock)
     choice = choose_engine(settings, machine)
     if machine.gpu is None or choice.engine is EngineName.DRAFT or not choice.is_ready:
-        why = "no NVIDIA GPU is visible." if machine.gpu is None else str(choice.reason)
-        raise unavailable(f"AD_AGENT_REQUIRE_GPU is set, but: {why} `ad-agent-mcp doctor` tells more.")
+        why = say("doctor.no_gpu_visible") if machine.gpu is None else choice.reason
+        raise unavailable(say("doctor.no_gpu_required", why=why))
+
+
+def _finding(what: Text | str, verdict: Verdict, told: object) -> Finding:
+    """A finding of what needs no words of its own."""
+    return Finding(say("doctor.plain", told=what), verdict, say("doctor.plain", told=told))
 
 
 def _machine(settings: Settings) -> Iterator[Finding]:
     metrics = SystemMonitor().sample()
     free_gb = metrics.ram_total_gb - metrics.ram_used_gb
-    text = f"{free_gb:.1f} of {metrics.ram_total_gb:.1f} GiB free"
-    if free_gb < MIN_RAM_GB:
-        text += f"; a draft job needs about {MIN_RAM_GB} GiB: close other programs"
-    yield Finding("memory", "ok" if free_gb >= MIN_RAM_GB else "note", text)
+    known = {"free": free_gb, "total": metrics.ram_total_gb}
+    if free_gb >= MIN_RAM_GB:
+        yield Finding(say("doctor.machine_memory"), "ok", say("doctor.memory_free", **known))
+    else:
+        yield Finding(say("doctor.machine_memory"), "note", say("doctor.memory_low", **known, needed=MIN_RAM_GB))
     for gpu in metrics.gpu_info:
         free = (gpu.vram_total_mb - gpu.vram_used_mb) / 1024
-        yield Finding(f"GPU {gpu.index}", "ok", f"{gpu.name}, {free:.1f} GiB free")
+        what = say("doctor.gpu_numbered", index=gpu.index)
+        yield Finding(what, "ok", say("doctor.gpu_free", name=gpu.name, free=free))
     order = os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     if len(metrics.gpu_info) > 1 and order != "PCI_BUS_ID":
-        text = f"CUDA_DEVICE_ORDER={order} is not followed: GPUs are counted by PCI bus, as nvidia-smi counts them"
-        yield Finding("GPU order", "note", f"{text}; name another in CUDA_VISIBLE_DEVICES, best by its UUID")
+        yield Finding(say("doctor.gpu_order"), "note", say("doctor.gpu_order_ignored", order=order))
     if not metrics.gpu_info:
         verdict: Verdict = "missing" if settings.require_gpu else "note"
-        yield Finding("GPU", verdict, "no NVIDIA GPU is visible; the driver and, in a container, --gpus all are needed")
+        yield Finding(say("doctor.gpu"), verdict, say("doctor.no_gpu"))
 
 
 def _engine(settings: Settings) -> Iterator[Finding]:
@@ -113,27 +123,35 @@ def _engine(settings: Settings) -> Iterator[Finding]:
     try:
         choice = choose_engine(settings, machine)
         is_enough = choice.is_ready and not (settings.require_gpu and choice.engine is EngineName.DRAFT)
-        yield Finding("engine", "ok" if is_enough else "missing", str(choice.reason))
+        yield Finding(say("doctor.engine"), "ok" if is_enough else "missing", choice.reason)
         if settings.engine is EngineChoice.DRAFT:
             return
         preset, library = preset_named(settings.preset), ModelLibrary(settings)
         if machine.gpu is not None and (lack := lacks_to_compile()):
-            text = f"{lack}: preset {preset.name} runs uncompiled, so slower; install gcc and python3-dev, or set CC"
-            yield Finding("C compiler", "note", text)
+            text = say("doctor.uncompiled", lack=lack, preset=preset.name)
+            yield Finding(say("doctor.compiler"), "note", text)
         standings = [library.standing(preset, source.role) for source in preset.sources]
         for standing in standings:
             yield _model(standing, is_mine=bool(library.overrides.get(standing.source.role)))
         if any(standing.state is not State.PREPARED for standing in standings):
-            yield Finding("models", "note", str(remedy(preset, [standing.state for standing in standings])))
+            told = remedy(preset, [standing.state for standing in standings])
+            yield Finding(say("doctor.models"), "note", told)
     except (AdAgentError, ValueError) as error:
-        yield Finding("engine", "missing", str(error))
+        yield _finding(say("doctor.engine"), "missing", error)
 
 
 def _model(standing: Standing, *, is_mine: bool) -> Finding:
     source = standing.source
-    licence = "" if is_mine else f"{source.terms}{'' if source.is_commercial else ', not for commercial use'}; "
-    text = f"{standing.location.name}: {licence}{standing.state}, {standing.size_bytes / 1e9:.1f} GB on disk"
-    return Finding(f"model {source.role}", "ok" if standing.state is State.PREPARED else "note", text)
+    state = say(f"commands.state_{standing.state}")
+    known = {"name": standing.location.name, "state": state, "size": standing.size_bytes / 1e9}
+    if is_mine:
+        text = say("doctor.model_mine", **known)
+    elif source.is_commercial:
+        text = say("doctor.model_commercial", **known, terms=source.terms)
+    else:
+        text = say("doctor.model_restricted", **known, terms=source.terms)
+    verdict: Verdict = "ok" if standing.state is State.PREPARED else "note"
+    return Finding(say("doctor.model", role=source.role), verdict, text)
 
 
 def _memory_plan(settings: Settings) -> Table | None:
@@ -143,10 +161,12 @@ def _memory_plan(settings: Settings) -> Table | None:
         return None
     preset = preset_named(settings.preset)
     plan = plan_for(settings, preset, ModelLibrary(settings), machine)
-    where = "GPU" if machine.gpu is not None else "CPU: no GPU is visible, so models take ordinary memory"
-    heading, *stages = rows(plan)
-    words = f"{plan.verdict.replace('_', ' ')}: {plan.why}; {plan.host_bytes / 2**30:.1f} GiB of host memory"
-    table = Table(*heading, title=f"preset {preset.name} at 1024 x 1024 on the {where}", caption=words, show_edge=False)
+    title = say("doctor.plan_on_gpu" if machine.gpu is not None else "doctor.plan_on_cpu", preset=preset.name)
+    verdict = say(f"doctor.fit_{plan.verdict}")
+    words = say("doctor.plan", verdict=verdict, why=plan.why, host=plan.host_bytes / 2**30)
+    _, *stages = rows(plan)
+    heading = [shown(say(f"doctor.plan_head_{name}")) for name in ("stage", "weights", "peak", "in", "out")]
+    table = Table(*heading, title=shown(title), caption=shown(words), show_edge=False)
     for stage in stages:
         table.add_row(*stage)
     return table
@@ -159,30 +179,26 @@ def _data(settings: Settings) -> Iterator[Finding]:
         write_atomically(probe, b"")
         probe.unlink()
     except (AdAgentError, OSError) as error:
-        yield Finding("data folder", "missing", f"{error}")
+        yield _finding(say("doctor.data_folder"), "missing", error)
         return
     free_gb = shutil.disk_usage(store.root).free / 2**30
-    text = f"{store.root}, {free_gb:.1f} GiB free, {len(store.job_ids())} jobs"
-    if free_gb < MIN_FREE_GB:
-        text += "; free some space, or lower AD_AGENT_KEEP_JOBS"
-    yield Finding("data folder", "ok" if free_gb >= MIN_FREE_GB else "missing", text)
+    is_roomy = free_gb >= MIN_FREE_GB
+    known = {"folder": store.root, "free": free_gb, "count": len(store.job_ids())}
+    text = say("doctor.data" if is_roomy else "doctor.data_full", **known)
+    yield Finding(say("doctor.data_folder"), "ok" if is_roomy else "missing", text)
     roots = [root for root in image_roots(settings, store, remote=False) if root.is_dir()]
-    yield Finding("picture folders", "ok", ", ".join(str(root) for root in roots))
+    yield _finding(say("doctor.picture_folders"), "ok", roots)
 
 
 def _fonts(settings: Settings) -> Iterator[Finding]:
     fonts = FontCatalog(settings.font_dirs).fonts()
     hangul = sum(font.hangul for font in fonts)
-    text = f"{len(fonts)} fonts, {hangul} with Hangul"
-    yield Finding(
-        "fonts", "ok" if hangul else "missing", text if hangul else f"{text}; reinstall, or set AD_AGENT_FONT_DIRS"
-    )
+    text = say("doctor.font_count" if hangul else "doctor.fonts_without_hangul", count=len(fonts), hangul=hangul)
+    yield Finding(say("doctor.fonts"), "ok" if hangul else "missing", text)
     if features.check_feature("raqm"):
-        yield Finding("text shaping", "ok", "raqm: kerning, joining and right-to-left scripts")
+        yield Finding(say("doctor.shaping"), "ok", say("doctor.raqm"))
     else:
-        yield Finding(
-            "text shaping", "note", "no fribidi library: no kerning, no Arabic or Hebrew; install libfribidi0"
-        )
+        yield Finding(say("doctor.shaping"), "note", say("doctor.no_raqm"))
 
 
 def _port() -> Finding:
@@ -191,5 +207,5 @@ def _port() -> Finding:
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
-        return Finding("port", "note", f"{HTTP_PORT} is in use; serve --transport http needs another --port")
-    return Finding("port", "ok", f"{HTTP_PORT} is free for serve --transport http")
+        return Finding(say("doctor.port"), "note", say("doctor.port_taken", port=HTTP_PORT))
+    return Finding(say("doctor.port"), "ok", say("doctor.port_free", port=HTTP_PORT))

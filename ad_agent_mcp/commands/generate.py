@@ -23,10 +23,12 @@ from mcp.types import CallToolResult, TextContent
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ..config import shell_language
 from ..contract.errors import ErrorInfo, invalid
-from .shell import COMMAND, in_commands, told
+from ..contract.texts import Text, say
+from .shell import COMMAND, in_commands, shown, told
 
-STEPS = {"step1": "1 scene", "step2": "2 lettering", "final": "3 composition"}
+STEPS = ("step1", "step2", "final")
 WAIT_SECONDS = 50
 STOP_SECONDS = 30
 """For a stop to be answered; the server forces it long before."""
@@ -46,7 +48,7 @@ def run_demo(folder: Path) -> int:
     Returns:
         The exit code.
     """
-    Console().print("Making an ad from the example photo, over MCP and on the CPU...")
+    Console().print(shown(say("commands.demo")))
     photo = example_photo()
     with tempfile.TemporaryDirectory(prefix="ad-agent-demo-") as data:
         settings = {"AD_AGENT_DATA_DIR": data, "AD_AGENT_IMAGE_ROOTS": str(photo.parent)}
@@ -71,7 +73,7 @@ def make_ad(arguments: Mapping[str, Any], folder: Path, *, settings: Mapping[str
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise invalid(f"the folder {folder} cannot be written; give another with --out")
+        raise invalid(say("commands.out_unwritable", folder=folder))
     console = Console()
     made = _Made()
     try:
@@ -79,30 +81,42 @@ def make_ad(arguments: Mapping[str, Any], folder: Path, *, settings: Mapping[str
     except (MCPError, BaseExceptionGroup) as error:
         if isinstance(error, BaseExceptionGroup) and error.split(MCPError)[1] is not None:
             raise
-        made.state = {**made.state, "status": None, "message": "The server ended; what it said above tells why."}
+        made.state = {**made.state, "status": None, "message": shown(say("commands.server_ended"))}
     state = made.state
-    job = f"Job {state.get('job_id')}" if is_kept else "The job"
+    job_id = state.get("job_id")
+    job = say("commands.job", job_id=job_id) if is_kept else say("commands.the_job")
+    tell = partial(_tell, console)
+    go_on = {"job": job, "command": f"{COMMAND} generate --resume {job_id}"}
     if made.signal is not None and state.get("status") != "completed":
-        resume = f" Go on with: {COMMAND} generate --resume {state['job_id']}" if state.get("step1_result") else ""
-        is_started = "job_id" in state
-        console.print(
-            f"{job} was stopped.{resume}" if is_started else "Nothing was started.", markup=False, soft_wrap=True
-        )
+        if job_id is None:
+            tell(say("commands.nothing_started"))
+        else:
+            tell(
+                say("commands.stopped_with_steps", **go_on)
+                if state.get("step1_result")
+                else say("commands.stopped", job=job)
+            )
         return 128 + made.signal
     if state.get("status") not in ("completed", "pending"):
         error = state.get("error")
         why = told(ErrorInfo.model_validate(error)) if error else state.get("message", made.text)
-        of_job = f" {job} failed." if state.get("job_id") and is_kept else ""
-        console.print(f"No ad was made.{of_job} {why}", style="red", markup=False, soft_wrap=True)
+        is_of_job = job_id and is_kept
+        tell(
+            say("commands.no_ad_of_job", job=job, why=why) if is_of_job else say("commands.no_ad", why=why), style="red"
+        )
         return 1
     for warning in state["warnings"]:
-        console.print(f"Note: {in_commands(warning['message'])}", style="yellow", markup=False, soft_wrap=True)
+        tell(say("commands.note", message=in_commands(warning["message"])), style="yellow")
     if state["waiting_for"]:
-        console.print(f"{job} waits for approval. Go on with: {COMMAND} generate --resume {state['job_id']}")
-    console.print(f"Done, job {state['job_id']}:" if is_kept else "Done:", markup=False, soft_wrap=True)
+        tell(say("commands.waits", **go_on))
+    tell(say("commands.done_job", job_id=job_id) if is_kept else say("commands.done"))
     for path in _copied({name: Path(file) for name, file in state["files"].items() if file}, folder):
         print(f"  {path}")  # a plain line, so that terminals make it clickable
     return 0
+
+
+def _tell(console: Console, text: Text, *, style: str | None = None) -> None:
+    console.print(shown(text), style=style, markup=False, soft_wrap=True)
 
 
 def example_photo() -> Path:
@@ -133,7 +147,7 @@ async def _make(made: _Made, arguments: dict[str, Any], settings: Mapping[str, s
     server = StdioServerParameters(
         command=sys.executable,
         args=["-P", "-m", "ad_agent_mcp"],
-        env={**os.environ, "AD_AGENT_LOG_LEVEL": "WARNING", **settings},
+        env={**os.environ, "AD_AGENT_LOG_LEVEL": "WARNING", "AD_AGENT_LANG": shell_language(), **settings},
     )
     async with anyio.create_task_group() as tasks:
         following = anyio.CancelScope()  # alone, for the client works on until the job is stopped
@@ -179,13 +193,13 @@ async def _end_on_signal(made: _Made, following: anyio.CancelScope) -> None:
 def _bars(console: Console) -> Generator[Callable[[float, str], None]]:
     """A bar for each step, and what moves them: it takes the job's percentage and what is being done."""
     with Progress(
-        TextColumn("step {task.description:<14}"),
+        TextColumn("{task.description:<19}"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %  {task.fields[stage]}"),
         TimeElapsedColumn(),
         console=console,
     ) as display:
-        bars = [display.add_task(name, total=100, stage="") for name in STEPS.values()]
+        bars = [display.add_task(shown(say(f"commands.step_{step}")), total=100, stage="") for step in STEPS]
 
         def show(percent: float, stage: str) -> None:
             for (low, high), bar in zip(itertools.pairwise((0, 33, 66, 100)), bars, strict=True):

@@ -1,4 +1,4 @@
-"""What a person at a shell is told where an agent is told of tools: commands and flags of ours, ready to type.
+"""What a person at a shell is told, in their language, and with our commands and flags where agents are told of tools.
 
 Knows nothing about jobs.
 """
@@ -9,46 +9,56 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from ..config import shell_language
 from ..contract.errors import ErrorInfo, Fix
+from ..contract.notices import shown_in
+from ..contract.texts import Text, say
 
 COMMAND = "ad-agent-mcp"
-FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "--text": ("text_content", {"help": r"the ad's words; \n begins a new line"}),
-    "--scene": ("bg_prompt", {"help": "the scene, in English (bg_prompt)"}),
-    "--letters": ("text_model_prompt", {"help": "the look of the letters, in English (text_model_prompt)"}),
-    "--font": ("font_name", {"help": "a font's name or its beginning; the command fonts lists them"}),
-    "--position": ("text_position", {"choices": ("top", "center", "bottom", "auto")}),
-    "--mode": ("composition_mode", {"choices": ("overlay", "blend", "behind")}),
-    "--seed": ("seed", {"type": int}),
-    "--resume": ("resume_job_id", {"metavar": "JOB", "help": "take results and settings from this job"}),
-    "--start-step": ("start_step", {"type": int, "choices": (1, 2, 3)}),
+FLAGS: dict[str, tuple[str, Text | None, dict[str, Any]]] = {
+    "--text": ("text_content", say("help.text"), {}),
+    "--scene": ("bg_prompt", say("help.scene"), {}),
+    "--letters": ("text_model_prompt", say("help.letters"), {}),
+    "--font": ("font_name", say("help.font"), {}),
+    "--position": ("text_position", None, {"choices": ("top", "center", "bottom", "auto")}),
+    "--mode": ("composition_mode", None, {"choices": ("overlay", "blend", "behind")}),
+    "--seed": ("seed", None, {"type": int}),
+    "--resume": ("resume_job_id", say("help.resume"), {"metavar": "JOB"}),
+    "--start-step": ("start_step", None, {"type": int, "choices": (1, 2, 3)}),
 }
-"""The flags of `generate`, each with the field that it sets and how `argparse` reads it."""
-_FLAG_OF = {field: flag for flag, (field, _) in FLAGS.items()}
-_RESUME = r"(?:call )?generate(?:\(| with )resume_job_id ?= ?['\"]?([\w-]+)['\"]?\)?"
+"""The flags of `generate`, each with the field that it sets, what help says of it, and how `argparse` reads it."""
+_FLAG_OF = {field: flag for flag, (field, _, _) in FLAGS.items()}
+_RESUME = r"(?i:(?:call )?generate(?:\(| with )resume_job_id ?= ?['\"]?([\w-]+)['\"]?\)?)"
 _PHRASES = (
-    (re.compile(_RESUME, re.IGNORECASE), rf"`{COMMAND} generate --resume \1`"),
-    (re.compile(r"\bcall generate\b", re.IGNORECASE), f"run `{COMMAND} generate`"),
-    (re.compile(r"\bcall again\b"), "run the command again"),
-    (re.compile(r"\bCall again\b"), "Run the command again"),
-    (re.compile(r"\blist_jobs\b"), f"`{COMMAND} jobs list`"),
-    (re.compile("`fonts`"), f"`{COMMAND} fonts`"),
-    (re.compile(r"\bproduct_image\b"), "photo"),
-    *((re.compile(rf"\b{field}\b"), flag) for field, flag in _FLAG_OF.items() if field != flag.removeprefix("--")),
+    (_RESUME, rf"`{COMMAND} generate --resume \1`"),
+    (r"(?i:\bcall generate\b)", f"run `{COMMAND} generate`"),
+    (r"\bgenerate(?=를 실행)", f"`{COMMAND} generate`"),
+    (r"\bcall again\b", "run the command again"),
+    (r"\bCall again\b", "Run the command again"),
+    (r"\blist_jobs\b", f"`{COMMAND} jobs list`"),
+    ("`fonts`", f"`{COMMAND} fonts`"),
+    (r"\bproduct_image\b", "photo"),
+    *((rf"\b{field}\b", flag) for field, flag in _FLAG_OF.items() if field != flag.removeprefix("--")),
 )
 
 
 def in_commands(message: str) -> str:
     """A message for agents with our commands and flags in place of tools and their fields."""
     for phrase, words in _PHRASES:
-        message = phrase.sub(words, message)
+        message = re.sub(phrase, words, message, flags=re.ASCII)  # a Korean particle does not go on with a word
     return message
+
+
+def shown(text: Text) -> str:
+    """A text in the shell's language."""
+    return text.in_(shell_language())
 
 
 def told(error: ErrorInfo) -> str:
     """What happened and the command that goes on, if there is one."""
+    message = in_commands(shown_in(shell_language(), error).message)
     command = command_for(error.fix) if error.fix is not None else None
-    return in_commands(error.message) + (f"\nNext: {command}" if command else "")
+    return shown(say("commands.next", told=message, command=command)) if command else message
 
 
 def command_for(fix: Fix) -> str | None:

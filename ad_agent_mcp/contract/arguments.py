@@ -79,7 +79,7 @@ def invalid_arguments(error: ValidationError, *, fix: Fix | None = None) -> AdAg
     for detail in error.errors(include_url=False):
         name = str(detail["loc"][0])[:80] if detail["loc"] else "request"
         first = first or name
-        faults.append(say("contract.fault", name=name, what=_problem(detail)))
+        faults.append(say("contract.fault", name=name, what=problem(detail)))
     return invalid(say("contract.faults", faults=_few(faults)), field=first, fix=fix)
 
 
@@ -92,7 +92,7 @@ def _few(told: Iterable[Text]) -> list[Text]:
     return list(kept.values())
 
 
-def _problem(detail: Fault) -> Text:
+def problem(detail: Fault) -> Text:
     """What is wrong with one value, as the end of a sentence that begins with its name."""
     context, value = detail.get("ctx", {}), detail.get("input")
     match detail["type"]:

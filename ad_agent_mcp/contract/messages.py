@@ -15,7 +15,7 @@ from .errors import ErrorInfo
 from .record import Record
 from .schemas import Check
 from .stages import EngineInfo, EngineName, Plan, Stage
-from .texts import KeptText, MessageText
+from .texts import KeptText, MessageText, Text
 
 PROTOCOL_VERSION = 2
 MAX_FRAME_BYTES = 4 << 20
@@ -82,8 +82,8 @@ class Ready(Message):
     engine: EngineName
     device: str
     presets: tuple[str, ...]
-    note: str = ""
-    refusal: str | None = None
+    note: Text | str = ""
+    refusal: Text | str | None = None
     engines: tuple[EngineInfo, ...] = ()
 
 

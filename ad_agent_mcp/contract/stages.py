@@ -36,23 +36,22 @@ class Stage(StrEnum):
 
 
 class StageRow(NamedTuple):
-    """One stage: the step that it belongs to, and what a client reads while it runs."""
+    """One stage: the step that it belongs to."""
 
     step: int
-    message: str
 
 
 STAGES: Mapping[Stage, StageRow] = {
-    Stage.CUT_OUT: StageRow(1, "Cutting the product out"),
-    Stage.BACKGROUND: StageRow(1, "Painting the scene"),
-    Stage.COMPOSITE: StageRow(1, "Placing the product"),
-    Stage.REFINE: StageRow(1, "Refining product and scene"),
-    Stage.TEXT_LAYOUT: StageRow(2, "Setting the words"),
-    Stage.TEXT_PAINT: StageRow(2, "Painting the letters"),
-    Stage.TEXT_CUT_OUT: StageRow(2, "Cutting the letters out"),
-    Stage.PLACEMENT: StageRow(3, "Choosing where the words go"),
-    Stage.BLEND: StageRow(3, "Blending words and picture"),
-    Stage.FINISH: StageRow(3, "Checking and saving the ad"),
+    Stage.CUT_OUT: StageRow(1),
+    Stage.BACKGROUND: StageRow(1),
+    Stage.COMPOSITE: StageRow(1),
+    Stage.REFINE: StageRow(1),
+    Stage.TEXT_LAYOUT: StageRow(2),
+    Stage.TEXT_PAINT: StageRow(2),
+    Stage.TEXT_CUT_OUT: StageRow(2),
+    Stage.PLACEMENT: StageRow(3),
+    Stage.BLEND: StageRow(3),
+    Stage.FINISH: StageRow(3),
 }
 
 CANVAS_FREE = frozenset({Stage.CUT_OUT, Stage.TEXT_CUT_OUT})

@@ -11,6 +11,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..contract.errors import invalid
+from ..contract.texts import say
 
 SHUTDOWN_GRACE_S = 2
 MAX_CONNECTIONS = 400
@@ -85,7 +86,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise invalid(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another --port or --host.") from error
+        raise invalid(say("http.cannot_listen", host=host, port=port, reason=error.strerror)) from error
     return listener
 
 

@@ -24,6 +24,7 @@ from starlette.routing import Route
 from ..contract.arguments import invalid_arguments
 from ..contract.errors import AdAgentError, ErrorCode, invalid
 from ..contract.schemas import LAYER_NAMES
+from ..contract.texts import Language, say
 from ..hardware import SystemMetrics
 from ..jobs.job import Job
 from ..mcp_api.server import App
@@ -55,7 +56,7 @@ class Dashboard:
 
     def __init__(self, app: App) -> None:
         self._context = app.context
-        self._over: dict[str, dict[str, Any]] = {}
+        self._over: dict[Language, dict[str, dict[str, Any]]] = {}
         """Jobs that are over, as they are shown: they do not change, and the page asks every second."""
         self._history: deque[tuple[float, SystemMetrics]] = deque(maxlen=int(HISTORY_S / SAMPLE_EVERY_S))
 
@@ -74,6 +75,7 @@ class Dashboard:
 
     def routes(self) -> list[Route]:
         html = (Path(__file__).parent / "page.html").read_text("utf-8")
+        html = html.replace("{language}", self._context.service.settings.lang or "", 1)
         policy = (
             f"default-src 'none'; script-src {_hash(html, 'script')}; style-src {_hash(html, 'style')}; "
             "img-src 'self' blob:; connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
@@ -94,12 +96,13 @@ class Dashboard:
     async def state(self, request: Request) -> Response:
         """Server, machine, jobs. Samples and finished jobs that the page has already are left out."""
         query = _checked(_StateQuery, dict(request.query_params))
+        language: Language = request.scope["language"]
         await self._context.service.adopt_ghosts()
-        active, over, total = await anyio.to_thread.run_sync(self._jobs, query.limit)
+        active, over, total = await anyio.to_thread.run_sync(self._jobs, query.limit, language)
         version = hashlib.sha256(JSONResponse(over).body).hexdigest()[:16]
         return JSONResponse(
             {
-                "server": (await self._context.health()).model_dump(mode="json"),
+                "server": (await self._context.health(language)).model_dump(mode="json"),
                 "samples": [{"at": at, **sample.model_dump()} for at, sample in self._history if at > query.since],
                 "active": active,
                 "over": over if version != query.known else None,
@@ -111,17 +114,17 @@ class Dashboard:
     async def stop(self, request: Request) -> Response:
         """What the tool `stop` does."""
         given = _checked(StopArguments, await _body(request))
-        return await self._answer(await self._context.service.stop(request.path_params["job_id"], force=given.force))
+        job = await self._context.service.stop(request.path_params["job_id"], force=given.force)
+        return await self._answer(job, request)
 
     async def approve(self, request: Request) -> Response:
         """What the tool `approve_step` does, decided by a person."""
         given = _checked(ApproveArguments, await _body(request))
         action = given.action or "approve"
-        return await self._answer(
-            await self._context.service.approve(
-                request.path_params["job_id"], action=action, changes=given.changes, by="person"
-            )
+        job = await self._context.service.approve(
+            request.path_params["job_id"], action=action, changes=given.changes, by="person"
         )
+        return await self._answer(job, request)
 
     async def picture(self, request: Request) -> Response:
         """One layer as a small WebP with alpha; the photo as it was given while there is no product layer."""
@@ -129,7 +132,7 @@ class Dashboard:
         path = await anyio.to_thread.run_sync(lambda: self._context.store.picture(**request.path_params))
         version = await anyio.to_thread.run_sync(_version, path) if path is not None else None
         if path is None or version is None:
-            raise AdAgentError(ErrorCode.NOT_FOUND, "There is no such picture.")
+            raise AdAgentError(ErrorCode.NOT_FOUND, say("http.no_picture"))
         headers = {"cache-control": "private, no-cache", "etag": f'"{version}-{max_side}"'}
         if request.headers.get("if-none-match") == headers["etag"]:
             return Response(status_code=304, headers=headers)
@@ -138,26 +141,30 @@ class Dashboard:
         )
         return Response(data, media_type="image/webp", headers=headers)
 
-    def _jobs(self, limit: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
+    def _jobs(self, limit: int, language: Language) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
         """All jobs that are not over and the newest that are, newest first; and how many there are."""
         ids = self._context.store.job_ids()
         wanted = sorted({*ids[:limit], *self._context.store.active_jobs()}, reverse=True)
-        known = self._over
+        known = self._over.get(language, {})
         found = list(self._context.service.find_all(job_id for job_id in wanted if job_id not in known))
-        known = known | {job.id: self._shown(job) for job in found if job.status.is_terminal}
-        self._over = over = {job_id: known[job_id] for job_id in wanted if job_id in known}
-        active = [self._shown(job) for job in found if not job.status.is_terminal]
+        known = known | {job.id: self._shown(job, language) for job in found if job.status.is_terminal}
+        self._over[language] = over = {job_id: known[job_id] for job_id in wanted if job_id in known}
+        active = [self._shown(job, language) for job in found if not job.status.is_terminal]
         return active, list(over.values()), len(ids)
 
-    def _shown(self, job: Job) -> dict[str, Any]:
+    def _shown(self, job: Job, language: Language) -> dict[str, Any]:
         store = self._context.store
-        status = job_status(job, store=store, locate=lambda job_id, name: f"/files/{job_id}/{name}.png", metrics=None)
+        status = job_status(job, store=store, locate=_located, metrics=None, language=language)
         layers = {name: path for name in LAYER_NAMES if (path := store.picture(job.id, name)) is not None}
         versions = {name: version for name, path in layers.items() if (version := _version(path)) is not None}
         return {**dump(status), "stage": job.stage, "steps": job.steps, "layers": versions}
 
-    async def _answer(self, job: Job) -> Response:
-        return JSONResponse(await anyio.to_thread.run_sync(self._shown, job))
+    async def _answer(self, job: Job, request: Request) -> Response:
+        return JSONResponse(await anyio.to_thread.run_sync(self._shown, job, request.scope["language"]))
+
+
+def _located(job_id: str, name: str) -> str:
+    return f"/files/{job_id}/{name}.png"
 
 
 def _hash(html: str, tag: str) -> str:
@@ -169,12 +176,12 @@ def _hash(html: str, tag: str) -> str:
 async def _body(request: Request) -> dict[str, Any]:
     """The arguments of a button. A form of another page cannot send this content type."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise invalid("The arguments have to be sent as application/json.")
+        raise invalid(say("http.not_json"))
     content = await read_body(request, max_bytes=MAX_ARGUMENTS_BYTES)
     try:
         return {**json.loads(content), "job_id": request.path_params["job_id"]}
     except (ValueError, TypeError, RecursionError) as error:
-        raise invalid("The arguments have to be a JSON object.") from error
+        raise invalid(say("http.no_object")) from error
 
 
 def _checked(model: type[_M], given: dict[str, Any]) -> _M:

@@ -6,6 +6,7 @@ import anyio
 from starlette.requests import ClientDisconnect, Request
 
 from ..contract.errors import AdAgentError, ErrorCode
+from ..contract.texts import Text, say
 
 logger = logging.getLogger(__name__)
 
@@ -16,8 +17,8 @@ BODY_TIMEOUT_S = 60
 class BodyRefusedError(AdAgentError):
     """Raised when a body is too large, too slow or torn; `status_code` is HTTP's name for it."""
 
-    def __init__(self, status_code: int, message: str) -> None:
-        super().__init__(ErrorCode.INVALID_REQUEST, message)
+    def __init__(self, status_code: int, said: Text) -> None:
+        super().__init__(ErrorCode.INVALID_REQUEST, said)
         self.status_code = status_code
 
 
@@ -32,8 +33,8 @@ async def read_body(request: Request, *, max_bytes: int, setting: str = "") -> b
     Raises:
         BodyRefusedError: it is larger, did not arrive in `BODY_TIMEOUT_S`, or broke off.
     """
-    limit = f"{max_bytes:,} bytes" + (f" ({setting})" if setting else "")
-    too_large = BodyRefusedError(413, f"What was sent is larger than {limit}.")
+    limit = say("http.body_over_setting", most=max_bytes, setting=setting)
+    too_large = BodyRefusedError(413, limit if setting else say("http.body_too_large", most=max_bytes))
     told = request.headers.get("content-length", "")
     if told.isdecimal() and int(told[:20]) > max_bytes:
         raise too_large
@@ -46,7 +47,7 @@ async def read_body(request: Request, *, max_bytes: int, setting: str = "") -> b
                     raise too_large
         except ClientDisconnect as error:  # nobody reads the answer, and it is no fault of ours
             logger.info("%s %s: the client went away in its body", request.method, request.url.path[:100])
-            raise BodyRefusedError(400, "The client went away before it had sent everything.") from error
+            raise BodyRefusedError(400, say("http.client_away")) from error
     if reading.cancelled_caught:
-        raise BodyRefusedError(408, f"What was sent did not arrive within {BODY_TIMEOUT_S} s. Send it again, or less.")
+        raise BodyRefusedError(408, say("http.body_slow", seconds=BODY_TIMEOUT_S))
     return bytes(data)

@@ -1,13 +1,16 @@
-"""Who may talk to the HTTP server: Host, Origin and bearer token, checked on every route in one place."""
+"""Who may talk to the HTTP server, checked on every route in one place, and the language that they read."""
 
 import ipaddress
 import re
 from collections.abc import Iterable
 from hmac import compare_digest
+from typing import get_args
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..contract.texts import Language, Text, say
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 OPEN_PATHS = frozenset({"/", "/health"})
@@ -27,11 +30,13 @@ _HEADERS = {
 class FrontDoor:
     """ASGI application around the whole server, its error pages too.
 
-    Checks Host first, against DNS rebinding, and seals every answer.
+    Checks Host first, against DNS rebinding, and seals every answer. `scope["language"]` tells the routes what the
+    client reads: what it prefers, if that is known here, else `language`.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: Iterable[str], *, language: Language = "en") -> None:
         self._app = app
+        self._language: Language = language
         self._hosts = LOOPBACK_NAMES | {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,15 +53,17 @@ class FrontDoor:
                     headers.setdefault(name, value)
             await send(message)
 
-        refusal = self._refusal(Headers(scope=scope)) if scope["type"] == "http" else None
+        refusal = self._refusal(scope, Headers(scope=scope)) if scope["type"] == "http" else None
         await (refusal or self._app)(scope, receive, send_sealed)
 
-    def _refusal(self, headers: Headers) -> JSONResponse | None:
+    def _refusal(self, scope: Scope, headers: Headers) -> JSONResponse | None:
+        preferred = headers.get("accept-language", "")[:2].lower()
+        scope["language"] = preferred if preferred in get_args(Language) else self._language
         host = headers.get("host", "").lower()
         parts = _HOST.fullmatch(host)
         if parts is not None and not self._hosts.isdisjoint((host, parts[1])):
             return None
-        return _refuse(421, f"This server does not answer to the host {host[:100]!r}; see AD_AGENT_ALLOWED_HOSTS.")
+        return _refuse(scope, 421, say("http.other_host", host=repr(host[:100])))
 
 
 class Guard:
@@ -81,15 +88,15 @@ class Guard:
     def _refusal(self, scope: Scope, headers: Headers) -> JSONResponse | None:
         origin = headers.get("origin")
         if origin is not None and origin not in self._origins and not re.fullmatch(LOOPBACK_ORIGIN, origin):
-            return _refuse(403, f"Pages from {origin[:100]!r} may not use this server; see AD_AGENT_ALLOWED_ORIGINS.")
+            return _refuse(scope, 403, say("http.other_origin", origin=repr(origin[:100])))
         if origin is None and headers.get("sec-fetch-site", "").lower() == "cross-site":
-            return _refuse(403, "Other sites may neither embed this server nor lead to it: open its address directly.")
+            return _refuse(scope, 403, say("http.embedded"))
         scheme, _, given = headers.get("authorization", "").partition(" ")
         given = given.strip().encode()
         scope["has_token"] = bool(self._token) and scheme.lower() == "bearer" and compare_digest(given, self._token)
         if scope["has_token"] or self._token is None or scope["path"] in self._open_paths:
             return None
-        refusal = _refuse(401, "A bearer token is needed: Authorization: Bearer <AD_AGENT_TOKEN>.")
+        refusal = _refuse(scope, 401, say("http.no_token"))
         refusal.headers["www-authenticate"] = "Bearer"
         return refusal
 
@@ -102,5 +109,5 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _refuse(status_code: int, message: str) -> JSONResponse:
-    return JSONResponse({"error": message}, status_code=status_code)
+def _refuse(scope: Scope, status_code: int, told: Text) -> JSONResponse:
+    return JSONResponse({"error": told.in_(scope["language"])}, status_code=status_code)

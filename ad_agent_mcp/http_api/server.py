@@ -17,8 +17,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from ..config import Settings
-from ..contract.errors import AdAgentError, ErrorCode
+from ..contract.errors import AdAgentError, ErrorCode, invalid
 from ..contract.notices import shown_in
+from ..contract.texts import say
 from ..jobs.errors import out_of_files
 from ..mcp_api.server import App, open_app
 from .listener import (
@@ -43,16 +44,6 @@ _STATUS_CODES = {
     ErrorCode.BUSY: 503,
     ErrorCode.ENGINE_FAILED: 500,
 }
-_WELCOME = {
-    "name": "ad-agent-mcp",
-    "what": "An MCP server that makes advertising images. Point an MCP client at one of its endpoints.",
-    "endpoints": {"streamable HTTP": "/mcp", "SSE": "/sse"},
-    "more": "/health tells whether it works. The README tells how clients are configured.",
-}
-_HOW_TO_UPLOAD = (
-    "Send the bytes of the picture themselves as the body, not a form or base64: "
-    "curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' <this address>."
-)
 
 
 async def serve_http(settings: Settings, *, host: str, port: int) -> None:
@@ -63,11 +54,7 @@ async def serve_http(settings: Settings, *, host: str, port: int) -> None:
     """
     token = settings.bearer_token
     if not is_loopback(host) and token is None:
-        raise AdAgentError(
-            ErrorCode.INVALID_REQUEST,
-            f"Listening on {host} would let anyone in. Set AD_AGENT_TOKEN (16 characters or more) or "
-            "AD_AGENT_TOKEN_FILE, or bind to 127.0.0.1.",
-        )
+        raise invalid(say("http.open_to_anyone", host=host))
     named = f"[{host}]" if ":" in host else host
     listener = listen(host, port)
     log_floods_seldom()
@@ -130,7 +117,7 @@ def build_http_app(app: App, *, token: str | None, bound_host: str) -> ASGIApp:
         lifespan=lifespan,
     )
     inner.router.redirect_slashes = False  # to an absolute address, which is wrong behind a proxy that speaks TLS
-    return FrontDoor(inner, (bound_host, *settings.allowed_hosts))
+    return FrontDoor(inner, (bound_host, *settings.allowed_hosts), language=app.context.language)
 
 
 def _with_slash(routes: Iterable[BaseRoute]) -> list[Route]:
@@ -156,11 +143,19 @@ class _Routes:
 
     async def welcome(self, request: Request) -> Response:
         """What this is and where to go; the same for everyone."""
-        return JSONResponse(_WELCOME)
+        language = request.scope["language"]
+        return JSONResponse(
+            {
+                "name": "ad-agent-mcp",
+                "what": say("http.what").in_(language),
+                "endpoints": {"streamable HTTP": "/mcp", "SSE": "/sse"},
+                "more": say("http.more").in_(language),
+            }
+        )
 
     async def health(self, request: Request) -> Response:
         """Everything for who has the token, two facts for who has not."""
-        report = await self._app.context.health()
+        report = await self._app.context.health(request.scope["language"])
         if request.scope["has_token"]:
             return JSONResponse(report.model_dump(mode="json"))
         return JSONResponse({"status": report.status, "gpu_available": report.gpu_available})
@@ -172,7 +167,7 @@ class _Routes:
             path = await anyio.to_thread.run_sync(lambda: self._app.context.store.layer(**request.path_params))
             status = await anyio.to_thread.run_sync(path.stat) if path is not None else None
         if path is None or status is None:
-            raise AdAgentError(ErrorCode.NOT_FOUND, "There is no such picture.")
+            raise AdAgentError(ErrorCode.NOT_FOUND, say("http.no_picture"))
         response = StaticFiles().file_response(path, status, request.scope)
         response.headers["cache-control"] = "private, no-cache"
         return response
@@ -182,12 +177,12 @@ class _Routes:
         service = self._app.service
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind.startswith("multipart/") or kind == "application/json":
-            raise BodyRefusedError(400, f"The body is {kind}. {_HOW_TO_UPLOAD}")
+            raise BodyRefusedError(400, say("http.body_of_kind", kind=kind, how=say("http.how_to_upload")))
         content = await read_body(
             request, max_bytes=service.settings.max_image_bytes, setting="AD_AGENT_MAX_IMAGE_BYTES"
         )
         if not content:
-            raise BodyRefusedError(400, f"The body is empty. {_HOW_TO_UPLOAD}")
+            raise BodyRefusedError(400, say("http.body_empty", how=say("http.how_to_upload")))
         return JSONResponse(await anyio.to_thread.run_sync(service.admission.keep, content), status_code=201)
 
     async def metrics(self, request: Request) -> Response:
@@ -201,10 +196,11 @@ class _Routes:
         return Response(expose(context.service, context.monitor.sample().gpu_info), media_type=CONTENT_TYPE)
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     """The answer to an `AdAgentError`, or to a lack of file descriptors; other errors go on."""
     info = out_of_files(error) or (error.info if isinstance(error, AdAgentError) else None)
     if info is None:
         raise error
     status_code = error.status_code if isinstance(error, BodyRefusedError) else _STATUS_CODES.get(info.code, 400)
-    return JSONResponse({"error": shown_in("en", info).model_dump(mode="json")}, status_code=status_code)
+    shown = shown_in(request.scope["language"], info)
+    return JSONResponse({"error": shown.model_dump(mode="json")}, status_code=status_code)

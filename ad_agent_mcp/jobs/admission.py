@@ -13,6 +13,7 @@ from ..contract.errors import AdAgentError, Fix, invalid
 from ..contract.fields import GENERATE, first_step, inherited
 from ..contract.notices import notice
 from ..contract.schemas import Notice
+from ..contract.texts import say
 from ..contract.words import mended
 from ..files import sha256_of
 from ..media.decode import PictureInfo, PictureLimits, check_picture
@@ -134,14 +135,13 @@ class Admission:
             is_of_call, anew = name in Call.model_fields, {"resume_job_id": job.id, name: changes[name]}
             if GENERATE[name].is_picture or is_of_call or name in ("width", "height"):
                 raise invalid(
-                    f"{name} cannot be changed while redoing a step; start a new job with resume_job_id instead.",
+                    say("admission.cannot_redo", name=name),
                     field=name,
                     fix=None if is_of_call or _is_long(changes[name]) else Fix(tool="generate", arguments=anew),
                 )
             if name != "seed" and (step := first_step(name)) < from_step:
                 raise invalid(
-                    f"{name} belongs to step {step}, which is finished; to change it, call generate with resume_job_id "
-                    f"and start_step {step}.",
+                    say("admission.of_finished_step", name=name, step=step),
                     field=name,
                     fix=Fix(tool="generate", arguments={**anew, "start_step": step}),
                 )
@@ -158,11 +158,7 @@ class Admission:
     def _take_product(self, draft: Prepared, earlier: Job | None) -> None:
         reference = draft.request.product_image
         if reference is None:
-            raise invalid(
-                "product_image is missing: start_step 1 needs a photo of the product (a file path, an ad:// URI, a "
-                "data: URI or base64).",
-                field="product_image",
-            )
+            raise invalid(say("admission.no_product"), field="product_image")
         if earlier and reference == earlier.request.product_image:
             reference = f"ad://jobs/{earlier.id}/product.png"
         info = self._take(draft, "product_image", reference)
@@ -175,32 +171,19 @@ class Admission:
         reference = request.step1_image
         if reference is None:
             if earlier is None or self._store.picture(earlier.id, "step1") is None:
-                raise invalid(
-                    f"step1_image is missing: start_step {request.start_step} builds on step 1's picture. Give it, or "
-                    "a resume_job_id whose step 1 is finished.",
-                    field="step1_image",
-                )
+                raise invalid(say("admission.no_step1", step=request.start_step), field="step1_image")
             reference = f"ad://jobs/{earlier.id}/step1.png"
         info = self._take(draft, "step1_image", reference)
         source = self._store.find_step1(sha256_of(draft.inputs["step1_image"]))
         if source is not None:
             draft.layers = self._store.step1_files(source)
             del draft.inputs["step1_image"]
-        if not (MIN_CANVAS <= info.width <= MAX_CANVAS and MIN_CANVAS <= info.height <= MAX_CANVAS):
-            raise invalid(
-                f"step1_image is {info.width} x {info.height} pixels; the ad takes its size from it, and sides may be "
-                f"{MIN_CANVAS} to {MAX_CANVAS}. Resize it first.",
-                field="step1_image",
-            )
         size = {"width": info.width, "height": info.height}
+        if not all(MIN_CANVAS <= side <= MAX_CANVAS for side in size.values()):
+            told = say("admission.step1_size", **size, least=MIN_CANVAS, most=MAX_CANVAS)
+            raise invalid(told, field="step1_image")
         if any(name in given and getattr(request, name) != value for name, value in size.items()):
-            draft.notices.append(
-                Notice(
-                    code="size_ignored",
-                    message=f"The ad is {info.width} x {info.height}, the size of step 1's picture; "
-                    "width and height had no effect.",
-                )
-            )
+            draft.notices.append(notice("size_ignored", say("admission.size_ignored", **size)))
         draft.request = request.model_copy(
             update={**size, "step1_image": f"ad://jobs/{source}/step1.png" if source else reference}
         )
@@ -211,13 +194,13 @@ class Admission:
         if reference is None:
             if earlier is None or self._store.picture(earlier.id, "step2") is None:
                 raise invalid(
-                    "step2_image is missing: start_step 3 needs the lettering of step 2. Give it, or start at step 2.",
+                    say("admission.no_step2"),
                     field="step2_image",
                     fix=_again(draft, start_step=2),
                 )
             if request.text_content != earlier.request.text_content:
                 raise invalid(
-                    "New words need new lettering: step 2's picture still holds the old ones. Use start_step 2.",
+                    say("admission.new_words"),
                     field="text_content",
                     fix=Fix(
                         tool="generate",
@@ -237,11 +220,7 @@ class Admission:
         missing = self._fonts.uncovered(request.text_content or "", request.font_name)
         if missing:
             named = " ".join(f"{character!r} (U+{ord(character):04X})" for character in missing[:8])
-            raise invalid(
-                f"text_content: no installed font has {named}. Leave it out, or add a font that has it to "
-                "AD_AGENT_FONT_DIRS.",
-                field="text_content",
-            )
+            raise invalid(say("admission.no_glyphs", characters=named), field="text_content")
 
 
 def _check_box(draft: Prepared, box: tuple[int, int, int, int], info: PictureInfo) -> None:
@@ -253,16 +232,15 @@ def _check_box(draft: Prepared, box: tuple[int, int, int, int], info: PictureInf
     x, y, right, bottom = box
     if x + right <= info.width and y + bottom <= info.height:
         return
-    message = f"product_box {list(box)} reaches outside the photo, which is {info.width} x {info.height} pixels."
-    meant: list[int] | None = None
+    meant, hint = list[int](), say("admission.box_elsewhere")
     if x < right <= info.width and y < bottom <= info.height:
         meant = [x, y, right - x, bottom - y]
-        message += f" It is [x, y, width, height]; as the corners [x1, y1, x2, y2] it would be {meant}."
+        hint = say("admission.box_of_corners", meant=str(meant))
     elif x < info.width and y < info.height:
         meant = [x, y, min(right, info.width - x), min(bottom, info.height - y)]
-        message += f" The part of it inside is {meant}."
+        hint = say("admission.box_inside", meant=str(meant))
     raise invalid(
-        message if meant else f"{message} Give [x, y, width, height], counted from the top left.",
+        say("admission.box", box=str(list(box)), width=info.width, height=info.height, hint=hint),
         field="product_box",
         fix=_again(draft, product_box=meant) if meant else None,
     )
@@ -280,9 +258,7 @@ def _read_changes(job: Job, changes: dict[str, Any]) -> GenerateRequest:
 
 
 def _no_words_left() -> AdAgentError:
-    return invalid(
-        "The words cannot be taken away here; stop the job to keep the picture as it is.", field="text_content"
-    )
+    return invalid(say("admission.no_words_left"), field="text_content")
 
 
 def _any_seed() -> int:
@@ -307,19 +283,16 @@ def _report_unused(draft: Prepared, given: Set[str], earlier: Job | None) -> Non
         is_size = name in ("width", "height")  # step 1's picture decides, and tells
         if not row.steps or is_used or is_size or value == _default(name):
             continue
-        why = (
-            f"the job starts at step {request.start_step}"
-            if max(row.steps) < request.start_step
-            else "there are no words"
-        )
-        draft.notices.append(Notice(code="unused_argument", message=f"{name} was not used, because {why}."))
+        if max(row.steps) < request.start_step:
+            told = say("admission.unused_before", name=name, step=request.start_step)
+        else:
+            told = say("admission.unused_without_words", name=name)
+        draft.notices.append(notice("unused_argument", told))
         if row.is_picture:
             kept = getattr(earlier.request, name) if earlier and name == "product_image" else None
             draft.request = draft.request.model_copy(update={name: kept})
     if not running:
-        draft.notices.append(
-            Notice(code="no_text", message="There are no words, so the picture of step 1 is the finished ad.")
-        )
+        draft.notices.append(notice("no_text", say("admission.no_text")))
 
 
 def _default(name: str) -> object:

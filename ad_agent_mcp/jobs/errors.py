@@ -47,7 +47,7 @@ def not_waiting(job: Job) -> AdAgentError:
     """The refusal of a decision about a job that asks for none."""
     return AdAgentError(
         ErrorCode.INVALID_REQUEST,
-        f"Job {job.id} is {job.status} and does not wait for approval.",
+        say("jobs.not_waiting", job_id=job.id, state=say(f"jobs.state_{job.status}")),
         job_id=job.id,
         fix=Fix(tool="status", arguments={"job_id": job.id}),
     )
@@ -63,7 +63,7 @@ def broken(job: Job, error: Exception) -> ErrorInfo:
     return _cut_off(job, ErrorCode.ENGINE_FAILED, say("jobs.broken", reason=reason))
 
 
-def crashed(job: Job, how: Text | str) -> ErrorInfo:
+def crashed(job: Job, how: Text) -> ErrorInfo:
     """The worker died; `how` follows a colon."""
     return _cut_off(job, ErrorCode.WORKER_CRASHED, say("jobs.crashed", how=how))
 

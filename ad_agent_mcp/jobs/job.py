@@ -15,6 +15,7 @@ from ..contract.errors import ErrorCode, ErrorInfo
 from ..contract.messages import JobDone, JobEvent, JobFailed, JobNotice, ModelMoved, StageProgress, StepResult
 from ..contract.schemas import Check, JobState, Notice
 from ..contract.stages import STAGES, STEP_NAMES, STEP_SHARES, EngineName, Plan, Stage
+from ..contract.texts import Text, say
 
 MAX_TIME_S = 253_402_300_799.0
 """The end of the year 9999, after which there are no dates."""
@@ -206,8 +207,8 @@ def advance(job: Job, event: JobEvent, *, at: float) -> Job:
             last = not [other for other in job.remaining_steps if other > step]
             percent = max(job.percent, min(high, 99.0) if last else high)
             return job.model_copy(update={"finished": {**job.finished, step: files}, "percent": percent})
-        case JobNotice(code=code, message=message):
-            notice = Notice(code=code, message=message)
+        case JobNotice(code=code, message=message, text=text):
+            notice = Notice(code=code, message=message, text=text)
             return job if notice in job.warnings else job.model_copy(update={"warnings": (*job.warnings, notice)})
         case JobDone(checks=checks):
             waits = bool(job.remaining_steps)
@@ -225,14 +226,14 @@ def advance(job: Job, event: JobEvent, *, at: float) -> Job:
             assert_never(event)
 
 
-def fault_of(job: Job, event: JobEvent) -> str | None:
+def fault_of(job: Job, event: JobEvent) -> Text | None:
     """What a worker cannot mean by `event` about the job that it runs, or None."""
     planned = job.plan.steps if job.plan is not None else ()
     match event:
         case StepResult(step=step) if step not in planned:
-            return f"it said that step {step} is finished, which it was not given"
+            return say("worker.other_step", step=step)
         case JobDone() if missing := [step for step in planned if step not in job.finished]:
-            return f"it said that the job is done, but not that step {missing[0]} is finished"
+            return say("worker.step_missing", step=missing[0])
         case _:
             return None
 

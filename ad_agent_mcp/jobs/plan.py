@@ -5,8 +5,10 @@ from collections.abc import Iterator
 
 from ..contract.call import GenerateRequest
 from ..contract.fields import GENERATE
+from ..contract.notices import notice
 from ..contract.schemas import Notice
 from ..contract.stages import STAGES, EngineInfo, EngineName, Plan, Stage
+from ..contract.texts import say
 from .job import Job
 
 _HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
@@ -37,7 +39,7 @@ def plan_segment(job: Job, info: EngineInfo) -> tuple[Plan, tuple[Notice, ...]]:
     passes = _passes(job.request_as_run, info)
     plan = info.plan(steps, {stage: count for stage, (count, _) in passes.items()})
     skipped = (
-        Notice(code="pass_skipped", message=f"{stage} was skipped: {product} steps is less than one iteration.")
+        notice("pass_skipped", say("jobs.pass_skipped", stage=stage, product=product))
         for stage, (count, product) in passes.items()
         if not count and STAGES[stage].step in steps
     )
@@ -64,34 +66,24 @@ def _iterations(steps: int, strength: float) -> int:
 
 
 def _preset_steps(job: Job, info: EngineInfo) -> Iterator[Notice]:
-    if told := ", ".join(f"{name} {value}" for name, value in job.preset_values.items()):
-        yield Notice(
-            code="preset_steps",
-            message=f"Preset {info.preset} paints in few steps, so this job runs with {told}; a number that you give "
-            "is taken instead.",
-        )
+    if numbers := [f"{name} {value}" for name, value in job.preset_values.items()]:
+        yield notice("preset_steps", say("jobs.preset_steps", preset=info.preset, numbers=numbers))
 
 
 def _unused(job: Job, info: EngineInfo, steps: tuple[int, ...]) -> Iterator[Notice]:
-    names = ", ".join(name for name in info.unused if name in job.given and _acts_on(name, steps))
+    names = [name for name in info.unused if name in job.given and _acts_on(name, steps)]
     if names and info.name is EngineName.DRAFT:
-        yield Notice(code="not_supported", message=f"The draft engine has no use for: {names}.")
+        yield notice("not_supported", say("jobs.unused_by_draft", names=names))
     elif names:
-        yield Notice(
-            code="not_supported",
-            message=f"This preset ({info.preset}) has no use for: {names}. FLUX is guided by what a prompt says, so "
-            "say what should be there instead.",
-        )
+        yield notice("not_supported", say("jobs.unused_by_preset", preset=info.preset, names=names))
 
 
 def _unread(job: Job, info: EngineInfo) -> Iterator[Notice]:
     given = () if info.reads_hangul else sorted(job.given)
-    korean = ", ".join(
+    if names := [
         name for name in given if GENERATE[name].is_prompt and _HANGUL.search(getattr(job.request, name) or "")
-    )
-    if korean:
-        message = f"The models that paint cannot read Hangul, which is in {korean}: say it in English."
-        yield Notice(code="prompt_not_english", message=message)
+    ]:
+        yield notice("prompt_not_english", say("jobs.prompt_not_english", names=names))
 
 
 def _acts_on(name: str, steps: tuple[int, ...]) -> bool:

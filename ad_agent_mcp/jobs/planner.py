@@ -11,6 +11,7 @@ from ..config import EngineChoice, Settings
 from ..contract.call import GenerateRequest
 from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo, Fix
 from ..contract.stages import EngineInfo, EngineName
+from ..contract.texts import say
 from ..supervisor.supervisor import Supervisor
 from .admission import small
 from .estimates import LoadState, StageTimes
@@ -43,7 +44,7 @@ class Planner:
             return None
         return AdAgentError(
             ErrorCode.MODEL_UNAVAILABLE,
-            f"{ready.refusal or ready.note} Until then, test_mode true makes the ad on the draft engine.",
+            say("jobs.refused", refusal=ready.refusal or ready.note),
             fix=Fix(tool="generate", arguments={**arguments, "test_mode": True}),
         )
 

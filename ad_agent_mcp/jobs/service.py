@@ -21,10 +21,9 @@ from anyio.abc import TaskGroup
 from ..config import Settings
 from ..contract.call import GenerateRequest
 from ..contract.errors import AdAgentError, invalid
-from ..contract.messages import (
-    Shutdown,
-)
+from ..contract.messages import Shutdown
 from ..contract.schemas import JobState
+from ..contract.texts import say
 from ..supervisor.supervisor import Supervisor
 from .admission import Admission, Prepared, small
 from .counters import Counters
@@ -217,7 +216,7 @@ class JobService:
                 go on (`model_unavailable`).
         """
         if changes and action != "redo":
-            raise invalid("changes go with action 'redo'; to go on without them, leave them out.", field="changes")
+            raise invalid(say("jobs.changes_without_redo"), field="changes")
         await self.find_fresh(job_id)
         async with deciding(self._peers, job_id), self.room.accept():
             job = await self._found(job_id)

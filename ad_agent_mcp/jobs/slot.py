@@ -20,6 +20,7 @@ from ..contract.errors import AdAgentError
 from ..contract.messages import EVERY_MODEL, Event, JobDone, ModelMoved, StartJob, UnloadModels
 from ..contract.schemas import JobState
 from ..contract.stages import EngineName
+from ..contract.texts import Text
 from ..supervisor.supervisor import Supervisor
 from . import slot_states as states
 from .counters import Counters
@@ -129,7 +130,7 @@ class Slot:
         """The worker said something."""
         self._post(states.Said(event))
 
-    async def on_death(self, how: str, was_ready: bool) -> None:
+    async def on_death(self, how: Text, was_ready: bool) -> None:
         """The worker is gone."""
         self._post(states.Died(how, was_ready))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from ..contract.errors import ErrorInfo
 from ..contract.messages import CancelJob, Event, JobFailed, ModelMoved, Ready, StartJob, StepResult
 from ..contract.schemas import JobState
+from ..contract.texts import Text, say
 from .errors import STOPPED, crashed, stalled
 from .job import Job, advance, fail, fault_of, move_model
 
@@ -102,7 +103,7 @@ class Said:
 class Died:
     """The worker died; `was_ready`: after it had been there for jobs."""
 
-    how: str
+    how: Text
     was_ready: bool
 
 
@@ -239,7 +240,7 @@ def _heard(state: Running | Stopping | Ending, said: Event, *, at: float) -> Ste
             moved = move_model(job, said, at=at)
             return replace(state, job=moved), (Keep(moved, is_saved=False),)
         case Ready():
-            fault = "it said ready twice"
+            fault = None
         case _ if said.job_id != job.id:
             return state, ()
         case JobFailed(error=error, ends_worker=True):  # no other job may be given to it
@@ -247,7 +248,7 @@ def _heard(state: Running | Stopping | Ending, said: Event, *, at: float) -> Ste
         case _:
             fault = fault_of(job, said)
     if fault is not None or isinstance(said, Ready):
-        why = _reason(state, crashed(job, fault or ""))
+        why = _reason(state, crashed(job, fault or say("worker.ready_twice")))
         return Ending(job, why, is_believed=False), (Kill(is_fault=True),)
     after = advance(job, said, at=at)
     if after.status is not JobState.RUNNING:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from .. import __version__
 from ..contract.call import GenerateRequest
+from ..contract.texts import Language, say
 from ..hardware import SystemMonitor
 from ..jobs.folders import folder_warnings
 from ..jobs.job import Job
@@ -43,11 +44,16 @@ class AppContext:
     fonts: FontCatalog
     monitor: SystemMonitor
 
+    @property
+    def language(self) -> Language:
+        """Of what agents are told."""
+        return self.service.settings.lang or "en"
+
     async def status_of(self, job: Job, ctx: Context[Any, Any]) -> JobStatus:
         """A job as the asking client sees it."""
-        locate = self.locator(ctx)
+        locate, language = self.locator(ctx), self.language
         return await anyio.to_thread.run_sync(
-            lambda: job_status(job, store=self.store, locate=locate, metrics=self.monitor.sample())
+            lambda: job_status(job, store=self.store, locate=locate, metrics=self.monitor.sample(), language=language)
         )
 
     def locator(self, ctx: Context[Any, Any]) -> FileLocator:
@@ -58,19 +64,16 @@ class AppContext:
         base = str(request.base_url).rstrip("/")
         return lambda job_id, name: f"{base}/files/{job_id}/{name}.png"
 
-    async def health(self) -> HealthReport:
+    async def health(self, language: Language = "en") -> HealthReport:
         """How the server is, in detail."""
         metrics = await anyio.to_thread.run_sync(self.monitor.sample)
         worker, current = self.service.worker, self.service.current
         ready = worker.ready
-        warnings = [str(told) for told in await anyio.to_thread.run_sync(folder_warnings, self.service.settings)]
-        if worker.is_failing:
-            warnings.append("The worker keeps dying; the log (stderr) says why.")
-        if worker.engine_warning is not None:
-            warnings.append(worker.engine_warning)
+        folders = await anyio.to_thread.run_sync(folder_warnings, self.service.settings)
+        failing = say("answers.worker_failing") if worker.is_failing else None
         trouble = await anyio.to_thread.run_sync(self.store.trouble)
         exposure = await anyio.to_thread.run_sync(self.store.exposure)
-        warnings += [str(told) for told in (trouble, exposure) if told is not None]
+        warnings = [*folders, failing, worker.engine_warning, trouble, exposure]
         return HealthReport(
             status="degraded" if worker.is_failing or trouble is not None else "ok",
             gpu_available=bool(metrics.gpu_info),
@@ -81,5 +84,5 @@ class AppContext:
             worker="ready" if ready else "starting",
             worker_restarts=worker.restarts,
             running_job=current.id if current else None,
-            warnings=warnings,
+            warnings=[told.in_(language) for told in warnings if told is not None],
         )

@@ -5,10 +5,10 @@ import base64
 from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
 from pydantic import BaseModel
 
-from ..contract.errors import ErrorCode, ErrorInfo
+from ..contract.errors import ErrorInfo, invalid
 from ..contract.notices import shown_in
 from ..contract.schemas import JobState
-from ..contract.texts import Language, shortened
+from ..contract.texts import Language, Text, say, shortened
 from .views import JobStatus, dump
 
 MAX_MESSAGE_BYTES = 900_000
@@ -18,9 +18,13 @@ ENVELOPE_BYTES = 20_000
 MAX_PICTURE_BYTES = (MAX_MESSAGE_BYTES - ENVELOPE_BYTES) * 3 // 4
 
 
-def status_result(status: JobStatus, *, preview: bytes | None = None, note: str = "") -> CallToolResult:
+def status_result(
+    status: JobStatus, language: Language = "en", *, preview: bytes | None = None, note: Text | str = ""
+) -> CallToolResult:
     """A job's status as a tool result: words for the model, a preview for the eye, the data beside them."""
-    content: list[ContentBlock] = [TextContent(type="text", text=_describe(status) + (f"\n{note}" if note else ""))]
+    lines = [*_describe(status), note] if note else _describe(status)
+    text = "\n".join(shortened(line.in_(language) if isinstance(line, Text) else line) for line in lines)
+    content: list[ContentBlock] = [TextContent(type="text", text=text)]
     if preview is not None:
         content.append(picture(preview, "jpeg"))
     if status.final_result is not None:
@@ -30,7 +34,7 @@ def status_result(status: JobStatus, *, preview: bytes | None = None, note: str 
                 name="final.png",
                 uri=status.final_result,
                 mime_type="image/png",
-                description="The finished ad at full size",
+                description=say("answers.final_picture").in_(language),
             )
         )
     return CallToolResult(content=content, structured_content=dump(status))
@@ -48,7 +52,8 @@ def error_result(info: ErrorInfo, language: Language = "en") -> CallToolResult:
     info = shown_in(language, info)
     text = f"{info.code}: {info.message}"
     if info.fix is not None:
-        text += f"\nNext: call {info.fix.tool} with {info.fix.arguments}."
+        following = say("answers.next_fix", tool=info.fix.tool, arguments=info.fix.arguments)
+        text += f"\n{following.in_(language)}"
     return CallToolResult(
         content=[TextContent(type="text", text=text)],
         structured_content={"error": info.model_dump(mode="json")},
@@ -61,44 +66,41 @@ def picture(data: bytes, picture_format: str) -> ImageContent:
     return ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=f"image/{picture_format}")
 
 
-def within_budget(result: CallToolResult) -> CallToolResult:
+def within_budget(result: CallToolResult, language: Language = "en") -> CallToolResult:
     """`result`, or the error that it would be too large: the last guard, which should never act."""
     size = len(result.model_dump_json(by_alias=True, exclude_none=True).encode())
     if size <= MAX_MESSAGE_BYTES:
         return result
-    return error_result(
-        ErrorInfo(
-            code=ErrorCode.INVALID_REQUEST,
-            message=f"The answer would have {size:,} bytes; messages end at {MAX_MESSAGE_BYTES:,}. Ask for less: a "
-            "smaller max_side, include_images preview, or fewer jobs.",
-        )
-    )
+    return error_result(invalid(say("answers.too_large", size=size, most=MAX_MESSAGE_BYTES)).info, language)
 
 
-def _describe(status: JobStatus) -> str:
+def _describe(status: JobStatus) -> list[Text | str]:
     """The status in a few lines that also say what to do next."""
-    lines = [f"Job {status.job_id}: {status.status}, {status.progress_percent} %. {status.message}"]
+    known = {"job_id": status.job_id, "state": say(f"jobs.state_{status.status}")}
+    first = say("answers.job", **known, percent=status.progress_percent, message=status.message)
+    lines = list[Text | str]()
+    named = repr(status.job_id)
     match status.status:
         case JobState.RUNNING | JobState.PENDING if status.waiting_for is None:
-            if status.eta_seconds is not None:
-                rest = status.eta_seconds
-                lines[0] += f" About {rest} s left." if rest >= 0 else f" {-rest} s over the estimate."
-            lines.append(f"Next: status(job_id={status.job_id!r}, wait_seconds=45) to follow it.")
+            if (rest := status.eta_seconds) is not None:
+                first = say("answers.time_left" if rest >= 0 else "answers.time_over", line=first, seconds=abs(rest))
+            lines.append(say("answers.next_follow", job_id=named))
         case JobState.PENDING:
-            lines.append(
-                f"Next: show the picture to the person, then approve_step(job_id={status.job_id!r}, "
-                "action='approve', or 'redo' with changes, or 'stop')."
-            )
-        case JobState.FAILED | JobState.STOPPED:
-            if status.step1_result:
-                lines.append(f"Next: generate(resume_job_id={status.job_id!r}) goes on from the last finished step.")
+            lines.append(say("answers.next_approve", job_id=named))
+        case JobState.FAILED | JobState.STOPPED if status.step1_result:
+            lines.append(say("answers.next_resume", job_id=named))
         case _:
             pass
     lines += [f"{name}: {place}" for name, place in status.files.items() if place]
-    lines += [f"Warning ({notice.code}): {notice.message}" for notice in status.warnings]
+    lines += [say("answers.warning", code=notice.code, message=notice.message) for notice in status.warnings]
     lines += [
-        f"Check {check.name}: {'passed' if check.passed else 'FAILED'} ({check.value}, limit {check.limit})"
+        say(
+            "answers.check_passed" if check.passed else "answers.check_failed",
+            name=check.name,
+            value=check.value,
+            limit=check.limit,
+        )
         for check in status.checks
         if check.passed is not None
     ]
-    return "\n".join(map(shortened, lines))
+    return [first, *lines]

@@ -20,6 +20,7 @@ from pydantic import AnyUrl
 from .. import __version__
 from ..config import Settings
 from ..contract.errors import AdAgentError, ErrorCode, ErrorInfo
+from ..contract.texts import Language, say
 from ..hardware import SystemMonitor
 from ..jobs.admission import Admission
 from ..jobs.errors import out_of_files
@@ -56,14 +57,17 @@ LISTS_FRESH_MS = 5 * 60_000
 class AdServer(MCPServer[AppContext]):
     """`MCPServer` whose failures carry our error codes, and whose messages stay within the budget."""
 
+    language: Language = "en"
+    """Of what tools tell."""
+
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[AppContext, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
         try:
             result = await super().call_tool(name, arguments, context)
         except ToolError as failure:
-            return within_budget(error_result(self._explain(name, failure)))
-        return within_budget(result) if isinstance(result, CallToolResult) else result
+            result = error_result(self._explain(name, failure), self.language)
+        return within_budget(result, self.language) if isinstance(result, CallToolResult) else result
 
     async def read_resource(
         self, uri: AnyUrl | str, context: Context[AppContext, Any] | None = None
@@ -98,14 +102,12 @@ class AdServer(MCPServer[AppContext]):
             logger.info("%s refused: %s", name, cause.info.code)
             return cause.info
         if cause is None:  # the SDK's own word for a tool that does not exist
-            names = ", ".join(tool.name for tool in self._tool_manager.list_tools())
-            return ErrorInfo(code=ErrorCode.NOT_FOUND, message=f"There is no tool {name[:80]!r}. Tools: {names}.")
+            names = [tool.name for tool in self._tool_manager.list_tools()]
+            return AdAgentError(ErrorCode.NOT_FOUND, say("answers.no_tool", name=repr(name[:80]), tools=names)).info
         logger.error("%s failed", name, exc_info=cause)
-        return ErrorInfo(
-            code=ErrorCode.ENGINE_FAILED,
-            message=f"{name} failed inside the server ({type(cause).__name__}). The server's log has the details; "
-            "the job, if there was one, is unharmed. Try again, or ask whoever runs the server.",
-        )
+        return AdAgentError(
+            ErrorCode.ENGINE_FAILED, say("answers.tool_failed", name=name, reason=type(cause).__name__)
+        ).info
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ async def open_app(
     store = JobStore(settings.data_dir)
     await anyio.to_thread.run_sync(sweep, store)
     if (exposure := store.exposure()) is not None:
-        logger.warning("%s", exposure)
+        logger.warning("%s", exposure.in_(settings.lang or "en"))
     fonts = FontCatalog(settings.font_dirs)
     reader = ReferenceReader(settings, store, image_roots(settings, store, remote=is_remote))
     admission = Admission(settings, store, reader, fonts)
@@ -161,6 +163,7 @@ async def open_app(
             cache_hints={method: CacheHint(LISTS_FRESH_MS, "public") for method in LISTS},
             middleware=[_refuse_cursor],
         )
+        server.language = context.language
         add_resources(server, context)
         add_prompts(server, context)
         subscriptions.attach(server)

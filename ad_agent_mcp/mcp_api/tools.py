@@ -26,6 +26,7 @@ from pydantic import BaseModel
 from ..contract.call import GenerateRequest
 from ..contract.errors import AdAgentError, ErrorCode, Fix
 from ..contract.schemas import JobState
+from ..contract.texts import Text, say
 from ..hardware import SystemMetrics
 from ..jobs.job import Job
 from ..jobs.lookup import ANY, FINISHED, UNFINISHED, WAITING, Latest, which_job
@@ -45,7 +46,7 @@ from .tool_arguments import (
     StopArguments,
 )
 from .tool_schema import ToolMetadata, input_schema, output_schema
-from .views import RESULTS, JobStatus, dump, job_row, row_text
+from .views import RESULTS, JobStatus, dump, job_row, progress_text, row_text
 
 AppCall = Context[AppContext, Any]
 """One call of a tool; its lifespan's context is the server's `AppContext`."""
@@ -104,7 +105,7 @@ async def stop(arguments: StopArguments, ctx: AppCall) -> CallToolResult:
     """Stop a job. Finished steps are kept and can be resumed; a finished job is left as it is."""
     app = _app(ctx)
     job = await app.service.stop(await _meant(arguments.job_id, UNFINISHED, ctx), force=arguments.force)
-    return status_result(await app.status_of(job, ctx))
+    return await _told(job, ctx)
 
 
 async def ask_person(arguments: ApproveArguments, ctx: AppCall) -> Answer | Elicit[Answer]:
@@ -116,7 +117,8 @@ async def ask_person(arguments: ApproveArguments, ctx: AppCall) -> Answer | Elic
     job = await _app(ctx).service.find_fresh(await _meant(arguments.job_id, WAITING, ctx))
     if job.waiting_for is None:
         return Answer(action="approve")  # refused in the tool, in its own words
-    return Elicit(f"Step {job.last_finished} of the ad is finished (job {job.id}). Go on with it?", Answer)
+    question = say("answers.go_on", step=job.last_finished, job_id=job.id)
+    return Elicit(question.in_(_app(ctx).language), Answer)
 
 
 async def approve_step(
@@ -126,14 +128,14 @@ async def approve_step(
     app, job_id = _app(ctx), await _meant(arguments.job_id, WAITING, ctx)
     if answer.action != "accept":
         job = await app.service.find_fresh(job_id)
-        return status_result(await app.status_of(job, ctx), note="The person did not decide; the job still waits.")
+        return await _told(job, ctx, say("answers.undecided"))
     job = await app.service.approve(
         job_id,
         action=answer.data.action,
         changes=arguments.changes,
         by="person" if arguments.action is None and _can_ask(ctx) else "client",
     )
-    return status_result(await app.status_of(job, ctx))
+    return await _told(job, ctx)
 
 
 async def get_image(arguments: ImageArguments, ctx: AppCall) -> CallToolResult:
@@ -144,7 +146,13 @@ async def get_image(arguments: ImageArguments, ctx: AppCall) -> CallToolResult:
     if path is None:
         raise AdAgentError(
             ErrorCode.NOT_FOUND,
-            f"Job {job.id} has no picture {name!r} (it is {job.status}, {int(job.percent)} %).",
+            say(
+                "answers.no_picture",
+                job_id=job.id,
+                name=repr(name),
+                state=say(f"jobs.state_{job.status}"),
+                percent=int(job.percent),
+            ),
             job_id=job.id,
             field="name",
             fix=Fix(tool="status", arguments={"job_id": job.id}),
@@ -164,40 +172,50 @@ async def get_image(arguments: ImageArguments, ctx: AppCall) -> CallToolResult:
         uri=f"ad://jobs/{job.id}/{name}.png",
         file=app.locator(ctx)(job.id, name),
     )
-    result = data_result(report, f"{name} of job {job.id}, {width} x {height} px. Full size: {report.file}")
+    told = say("answers.picture", name=name, job_id=job.id, width=width, height=height, file=report.file)
+    result = data_result(report, told.in_(app.language))
     return result.model_copy(update={"content": [*result.content, picture(data, arguments.format)]})
 
 
 async def list_jobs(arguments: ListArguments, ctx: AppCall) -> CallToolResult:
     """Stored jobs, newest first."""
-    service = _app(ctx).service
+    service, language = _app(ctx).service, _app(ctx).language
     await service.adopt_ghosts()
     jobs, total = await run_sync(_list, service, arguments.limit, arguments.status)
-    rows = [job_row(job) for job in jobs]
-    return data_result(JobList(jobs=rows, total=total), "\n".join(map(row_text, rows)) or "There are no jobs yet.")
+    rows = [job_row(job, language) for job in jobs]
+    text = "\n".join(row_text(row, language) for row in rows) or say("answers.no_jobs").in_(language)
+    return data_result(JobList(jobs=rows, total=total), text)
 
 
 async def health(arguments: Nothing, ctx: AppCall) -> CallToolResult:
     """Whether the server can work: engine, GPU, worker, warnings."""
-    report = await _app(ctx).health()
+    language = _app(ctx).language
+    report = await _app(ctx).health(language)
     engine = f"{report.engine}{f' ({report.preset})' if report.preset not in (None, report.engine) else ''}"
-    text = f"{report.status}: engine {engine}, worker {report.worker}. " + " ".join(report.warnings)
-    return data_result(report, text)
+    state, worker = say(f"answers.health_{report.status}"), say(f"answers.worker_{report.worker}")
+    text = say("answers.health", status=state, engine=engine, worker=worker).in_(language)
+    return data_result(report, f"{text} {' '.join(report.warnings)}")
 
 
 async def fonts(arguments: Nothing, ctx: AppCall) -> CallToolResult:
     """Fonts that font_name may name, and whether they have Hangul."""
     listed = await run_sync(_app(ctx).fonts.fonts)
-    text = "\n".join(f"{font.name}{' (Hangul)' if font.hangul else ''}" for font in listed)
-    return data_result(FontList(fonts=listed), text)
+    language = _app(ctx).language
+    names = (say("answers.with_hangul", name=font.name).in_(language) if font.hangul else font.name for font in listed)
+    return data_result(FontList(fonts=listed), "\n".join(names))
 
 
 async def resources(arguments: Nothing, ctx: AppCall) -> CallToolResult:
     """CPU, RAM and GPU use of the machine now."""
     metrics = await run_sync(_app(ctx).monitor.sample)
-    text = f"CPU {metrics.cpu_percent:.0f} %, RAM {metrics.ram_used_gb} of {metrics.ram_total_gb} GiB"
-    text += "".join(f", {gpu.name} {gpu.vram_used_mb} of {gpu.vram_total_mb} MiB" for gpu in metrics.gpu_info)
-    return data_result(metrics, text)
+    told = [
+        say("answers.machine", cpu=metrics.cpu_percent, used=metrics.ram_used_gb, total=metrics.ram_total_gb),
+        *(
+            say("answers.gpu", name=gpu.name, used=gpu.vram_used_mb, total=gpu.vram_total_mb)
+            for gpu in metrics.gpu_info
+        ),
+    ]
+    return data_result(metrics, ", ".join(text.in_(_app(ctx).language) for text in told))
 
 
 class ToolRow(NamedTuple):
@@ -281,9 +299,13 @@ def _progress_of(ctx: AppCall) -> Callable[[Job], Awaitable[None]]:
     async def report(job: Job) -> None:
         nonlocal last
         last = max(last + 0.001, job.percent)
-        await ctx.report_progress(min(last, 100.0), 100.0, (job.sub_step or str(job.waiting_for or job.status))[:120])
+        await ctx.report_progress(min(last, 100.0), 100.0, progress_text(job, _app(ctx).language))
 
     return report
+
+
+async def _told(job: Job, ctx: AppCall, note: Text | str = "") -> CallToolResult:
+    return status_result(await _app(ctx).status_of(job, ctx), _app(ctx).language, note=note)
 
 
 async def _with_pictures(job: Job, ctx: AppCall, include: IncludeImages | None) -> CallToolResult:
@@ -292,14 +314,15 @@ async def _with_pictures(job: Job, ctx: AppCall, include: IncludeImages | None) 
     names = [name for name in RESULTS.values() if status.files.get(name)]
     wanted = include or ("preview" if job.status is JobState.COMPLETED or job.waiting_for else "none")
     if wanted == "none" or not names:
-        return status_result(status)
+        return status_result(status, app.language)
     shown = await run_sync(app.store.layer, job.id, names[-1])
     try:
         preview = await run_sync(encode_preview, shown) if shown else None
     except AdAgentError as error:  # what the job came to is told all the same
-        return status_result(status, note=error.info.message)
+        return status_result(status, app.language, note=error.text or error.info.message)
     if wanted == "preview":
-        return status_result(status, preview=preview, note=f"The preview shows {names[-1]}.")
+        told = say("answers.preview", name=names[-1])
+        return status_result(status, app.language, preview=preview, note=told)
     images: dict[str, str | None] = dict.fromkeys(RESULTS.values())
     share = (MAX_MESSAGE_BYTES - ENVELOPE_BYTES - len(status.model_dump_json().encode())) * 3 // 4 // len(names)
     for name in names:
@@ -309,7 +332,7 @@ async def _with_pictures(job: Job, ctx: AppCall, include: IncludeImages | None) 
                 lambda path=path: encode_fitting(path, max_side=None, picture_format="jpeg", max_bytes=share)
             )
             images[name] = base64.b64encode(data).decode()
-    full = status_result(status)
+    full = status_result(status, app.language)
     return full.model_copy(update={"structured_content": {**dump(status), "images": images}})
 
 

@@ -15,8 +15,7 @@ from ..contract.call import GenerateRequest
 from ..contract.errors import ErrorInfo
 from ..contract.notices import shown_in
 from ..contract.schemas import Check, JobState, Notice
-from ..contract.stages import STAGES
-from ..contract.texts import Language, shortened
+from ..contract.texts import Language, say, shortened
 from ..hardware import SystemMetrics
 from ..jobs.job import Job
 from ..jobs.store import JobStore
@@ -56,7 +55,7 @@ class JobStatus(BaseModel):
     error: ErrorInfo | None = None
 
 
-def job_row(job: Job) -> dict[str, Any]:
+def job_row(job: Job, language: Language = "en") -> dict[str, Any]:
     """One job of many, without a look at its files."""
     return {
         "job_id": job.id,
@@ -69,15 +68,29 @@ def job_row(job: Job) -> dict[str, Any]:
         "created_at": _created_at(job),
         "engine": job.engine,
         "final_result": _uri(job, "final") if job.status is JobState.COMPLETED else None,
-        "message": job.error.message if job.error else None,
+        "message": shown_in(language, job.error).message if job.error else None,
     }
 
 
-def row_text(row: dict[str, Any]) -> str:
+def row_text(row: dict[str, Any], language: Language) -> str:
     """A row in a line, for hosts that show a model nothing but text."""
-    words = (row["text_content"] or "no words").replace("\n", " / ")[:80]
-    state = "waits for approval" if row["waiting_for"] else f"{row['status']}, {row['progress_percent']} %"
-    return f"{row['job_id']} {row['created_at'][:16]}Z {state}, {row['width']} x {row['height']}: {words}"
+    words = row["text_content"]
+    state = say("answers.row_state", state=say(f"jobs.state_{row['status']}"), percent=row["progress_percent"])
+    return say(
+        "answers.row",
+        job_id=row["job_id"],
+        created=f"{row['created_at'][:16]}Z",
+        state=say("answers.row_waits") if row["waiting_for"] else state,
+        width=row["width"],
+        height=row["height"],
+        words=words.replace("\n", " / ")[:80] if words else say("answers.row_without_words"),
+    ).in_(language)
+
+
+def progress_text(job: Job, language: Language) -> str:
+    """What the job does now, in few words; in English by the public name of its stage."""
+    label = job.sub_step or str(job.waiting_for or job.status)
+    return (label if language == "en" else _message(job, language))[:120]
 
 
 def job_status(
@@ -85,7 +98,6 @@ def job_status(
 ) -> JobStatus:
     """`job` as clients see it."""
     now = time.time()
-    error = shown_in(language, job.error) if job.error else None
     there = {name: _has_result(job, step, store) for step, name in RESULTS.items()}
     return JobStatus(
         job_id=job.id,
@@ -94,7 +106,7 @@ def job_status(
         progress_percent=int(job.percent),
         current_step=job.current_step,
         sub_step=job.sub_step,
-        message=_message(job),
+        message=_message(job, language),
         elapsed_sec=round(job.elapsed_s(now), 1),
         eta_seconds=_countdown(job.ends_at, now),
         step_eta_seconds=_countdown(job.step_ends_at, now),
@@ -108,7 +120,7 @@ def job_status(
         created_at=_created_at(job),
         warnings=[shown_in(language, notice) for notice in job.warnings[:MAX_ENTRIES]],
         checks=list(job.checks[:MAX_ENTRIES]),
-        error=error,
+        error=shown_in(language, job.error) if job.error else None,
     )
 
 
@@ -154,21 +166,22 @@ def _parameters(request: GenerateRequest) -> dict[str, Any]:
     return {name: getattr(request, name) for name in GenerateRequest.model_fields if name != "wait_seconds"}
 
 
-def _message(job: Job) -> str:
+def _message(job: Job, language: Language) -> str:
     match job.status:
         case JobState.PENDING if job.waiting_for is not None:
-            return f"Step {job.last_finished} is finished and waits for approval."
+            told = say("answers.waits_for_approval", step=job.last_finished)
         case JobState.PENDING:
-            return "Waiting for its turn."
+            told = say("answers.waits_for_turn")
         case JobState.RUNNING if job.loading is not None:
-            return f"Loading {job.loading}..."
-        case JobState.RUNNING if job.stage is not None:
-            return f"{STAGES[job.stage].message}..."
+            told = say("answers.loading", model=job.loading)
         case JobState.RUNNING:
-            return "Starting..."
+            told = say(f"stages.{job.stage}") if job.stage is not None else say("answers.starting")
         case JobState.COMPLETED:
-            return "The ad is finished."
+            told = say("answers.finished")
+        case JobState.FAILED if job.error is not None:
+            return shown_in(language, job.error).message
         case JobState.FAILED:
-            return job.error.message if job.error else "The job failed."
+            told = say("answers.failed")
         case JobState.STOPPED:
-            return "The job was stopped; finished steps are kept." if job.finished else "The job was stopped."
+            told = say("answers.stopped_with_steps" if job.finished else "answers.stopped")
+    return told.in_(language)

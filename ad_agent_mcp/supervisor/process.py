@@ -30,6 +30,7 @@ from ..contract.messages import (
     Ready,
     encode,
 )
+from ..contract.texts import Text, say
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +38,7 @@ WORKER_COMMAND = (sys.executable, "-P", "-m", "ad_agent_mcp.worker")
 READY_TIMEOUT_S = 120.0
 TERMINATE_GRACE_S = 1.0
 MAX_LINE = 1 << 16
-_VERSIONS_DIFFER = (
-    f"server and worker are of different versions (the server is {__version__}): the package was changed under a "
-    "running server, so start the server again"
-)
+_VERSIONS_DIFFER = say("worker.versions_differ", version=__version__)
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 _PASSED = re.compile(
     "PATH|HOME|LANG|LC_ALL|TMPDIR|LD_LIBRARY_PATH|PYTHONPATH|CC|HTTPS_PROXY|NO_PROXY|SSL_CERT_FILE|"
@@ -50,7 +48,11 @@ _PASSED = re.compile(
 
 
 class WorkerDiedError(Exception):
-    """Raised when the worker's event stream ends; the text says how it died, in words that callers may read."""
+    """Raised when the worker's event stream ends; `text` says how it died, in words that callers may read."""
+
+    def __init__(self, text: Text) -> None:
+        super().__init__(text)
+        self.text = text
 
 
 class WorkerProcess:
@@ -116,38 +118,38 @@ class WorkerProcess:
             if isinstance(event, Ready) and event.protocol == PROTOCOL_VERSION:
                 return event
             if isinstance(event, Ready):
-                why = f"it speaks protocol {event.protocol} and not {PROTOCOL_VERSION}"
-                raise WorkerDiedError(f"{why}; {_VERSIONS_DIFFER}")
-            raise WorkerDiedError(f"its first word was {event.type!r} and not 'ready'; {_VERSIONS_DIFFER}")
-        raise WorkerDiedError(f"it was not ready in {READY_TIMEOUT_S:.0f} s")
+                spoken = {"spoken": event.protocol, "known": PROTOCOL_VERSION}
+                raise WorkerDiedError(say("worker.other_protocol", **spoken, versions=_VERSIONS_DIFFER))
+            raise WorkerDiedError(say("worker.other_first_word", word=repr(event.type), versions=_VERSIONS_DIFFER))
+        raise WorkerDiedError(say("worker.not_ready", seconds=READY_TIMEOUT_S))
 
     async def _receive(self) -> Event:
         try:
             (size,) = FRAME_HEADER.unpack(await self._stdout.receive_exactly(FRAME_HEADER.size))
             if size > MAX_FRAME_BYTES:
-                raise WorkerDiedError(f"it wrote garbage: a frame of {size} bytes")
+                raise WorkerDiedError(say("worker.large_frame", size=size))
             event = EVENT.validate_json(await self._stdout.receive_exactly(size))
         except (anyio.IncompleteRead, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
             raise WorkerDiedError(await self._post_mortem()) from None
         except ValidationError as error:
             if any(detail["type"] == "json_invalid" for detail in error.errors(include_input=False)):
-                raise WorkerDiedError("it wrote garbage: a message that is not JSON") from None
-            where = ", ".join(".".join(map(str, detail["loc"])) for detail in error.errors(include_input=False)[:3])
-            raise WorkerDiedError(f"it said what this server does not know ({where}); {_VERSIONS_DIFFER}") from None
+                raise WorkerDiedError(say("worker.not_json")) from None
+            where = [".".join(map(str, detail["loc"])) for detail in error.errors(include_input=False)[:3]]
+            raise WorkerDiedError(say("worker.unknown_words", where=where, versions=_VERSIONS_DIFFER)) from None
         self.heard_at = time.monotonic()
         return event
 
-    async def _post_mortem(self) -> str:
+    async def _post_mortem(self) -> Text:
         code: int | None = None
         with anyio.move_on_after(TERMINATE_GRACE_S):
             code = await self._process.wait()
         if code is None:
-            return "it closed its event stream"
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        hint = " (out of memory?)" if code == -9 else ""
+            return say("worker.silent")
         if code == UNREADABLE_EXIT:
-            return f"it could not read what the server sent; {_VERSIONS_DIFFER}"
-        return f"it was {how}{hint}"
+            return say("worker.could_not_read", versions=_VERSIONS_DIFFER)
+        if code >= 0:
+            return say("worker.exited", code=code)
+        return say("worker.killed_for_memory" if code == -9 else "worker.killed", signal=signal.Signals(-code).name)
 
     async def _pump_stderr(self) -> None:
         try:

@@ -9,6 +9,7 @@ from anyio.abc import TaskGroup
 
 from ..config import EngineChoice, Settings
 from ..contract.messages import Command, Event, JobDone, JobFailed, Ready, StepResult
+from ..contract.texts import Text, say
 from .process import WorkerDiedError, WorkerProcess
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class Supervisor:
         *,
         on_ready: Callable[[], Awaitable[None]],
         on_event: Callable[[Event], Awaitable[None]],
-        on_death: Callable[[str, bool], Awaitable[None]],
+        on_death: Callable[[Text, bool], Awaitable[None]],
     ) -> None:
         """Run until cancelled.
 
@@ -46,23 +47,23 @@ class Supervisor:
             on_death: how it died, and whether it had been ready; none lives until the next `on_ready`.
         """
         while True:
-            how, was_ready = "it ended", False
+            how, was_ready = say("worker.ended"), False
             try:
                 async with WorkerProcess.spawn(self._settings, tasks, self._command) as (worker, ready):
                     self._worker, self.ready, was_ready = worker, ready, True
                     logger.info("worker %d is ready, on %s: %s", ready.pid, ready.device, ready.note or ready.engine)
                     if self.engine_warning is not None:
-                        logger.warning("%s", self.engine_warning)
+                        logger.warning("%s", self.engine_warning.in_(self._settings.lang or "en"))
                     await on_ready()
                     async for event in worker.events():
                         if isinstance(event, StepResult | JobDone | JobFailed):
                             self.trust()
                         await on_event(event)
             except WorkerDiedError as death:
-                how = str(death)
+                how = death.text
             except Exception as error:  # the receive loop outlives whatever one event, or one start, did to it
                 logger.exception("the worker could not be followed")
-                how = f"it could not be followed ({type(error).__name__}); the server's log has the details"
+                how = say("worker.not_followed", reason=type(error).__name__)
             self._worker = self.ready = None
             logger.warning("the worker died: %s", how)
             await on_death(how, was_ready)
@@ -76,13 +77,13 @@ class Supervisor:
         return self.ready is None and self._deaths_in_a_row > 1
 
     @property
-    def engine_warning(self) -> str | None:
+    def engine_warning(self) -> Text | None:
         """Why jobs run on the CPU or not at all, if nobody asked for that."""
         if self.ready is None or self._settings.engine is EngineChoice.DRAFT:
             return None
         if self.ready.refusal is not None:
-            return f"{self.ready.refusal} Jobs are refused until then; AD_AGENT_ENGINE=draft makes ads without models."
-        return f"Engine: {self.ready.note}" if self.ready.device == "cpu" and self.ready.note else None
+            return say("worker.refused", refusal=self.ready.refusal)
+        return say("worker.engine", note=self.ready.note) if self.ready.device == "cpu" and self.ready.note else None
 
     @property
     def silent_s(self) -> float:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from ad_agent_mcp.commands.cli import _parser
+from ad_agent_mcp.commands.parser import parser
 from ad_agent_mcp.commands.shell import command_for, in_commands, told
 from ad_agent_mcp.contract.errors import ErrorCode, ErrorInfo, Fix
 from ad_agent_mcp.contract.schemas import JobState
@@ -191,7 +191,7 @@ def test_a_fix_is_told_as_a_command_that_exists_and_means_the_same(fix: Fix):
     command = command_for(fix)
     assert command is not None
     words = subprocess.run(["sh", "-c", f"printf '%s\\0' {command}"], capture_output=True, text=True).stdout.split("\0")
-    options = _parser().parse_args(words[1:-1])
+    options = parser().parse_args(words[1:-1])
     if fix.tool == "generate":
         flags = (options.resume, options.start_step, options.text)
         assert flags == tuple(fix.arguments.get(name) for name in ("resume_job_id", "start_step", "text_content"))

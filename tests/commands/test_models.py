@@ -138,7 +138,7 @@ def test_doctor_says_that_a_preset_will_not_be_compiled(
     monkeypatch.setattr(doctor, "this_machine", lambda lock: Machine(gpu, 30 << 30))
     monkeypatch.setenv("CC", "no-such-compiler")
     settings = Settings(data_dir=tmp_path, models_dir=tmp_path)
-    told = [finding.text for finding in doctor.examine(settings) if finding.what == "C compiler"]
+    told = [str(finding.text) for finding in doctor.examine(settings) if str(finding.what) == "C compiler"]
     assert [text.partition(":")[0] for text in told] == (["no-such-compiler is not found"] if gpu else [])
 
 
@@ -152,7 +152,7 @@ def test_doctor_says_that_another_order_of_gpus_is_not_followed(
     monkeypatch.setattr(doctor, "this_machine", lambda lock: Machine(None, 30 << 30))
     monkeypatch.setenv("CUDA_DEVICE_ORDER", order)
     findings = doctor.examine(Settings(data_dir=tmp_path, models_dir=tmp_path))
-    assert bool([finding for finding in findings if finding.what == "GPU order"]) is is_told
+    assert bool([finding for finding in findings if str(finding.what) == "GPU order"]) is is_told
 
 
 @pytest.mark.parametrize(("name", "value"), [("AD_AGENT_PRESET", "exakt"), ("AD_AGENT_FLUX_MODEL", "no model")])

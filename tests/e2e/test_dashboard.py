@@ -215,6 +215,18 @@ async def test_a_failed_job_says_why_and_what_to_do(desktop: Desktop, url: str, 
     await expect(page.get_by_text("Draft engine", exact=True)).to_be_visible()  # there is a worker again
 
 
+async def test_a_job_is_told_in_the_language_of_the_page(desktop: Desktop, url: str, client: Client, place: Place):
+    await finish(
+        client, await generate(client, place, **{**SMALL, "bg_prompt": "LANGUAGE", "composition_mode": "blend"})
+    )
+    page = await desktop.open(url, language="ko-KR")
+    for told in ("문구가 없어 composition_mode를 쓰지 않았습니다.", "composition_mode was not used"):
+        await card(page, "LANGUAGE").get_by_role("button").click()
+        await expect(page.get_by_role("dialog").get_by_text(told)).to_be_visible()
+        await page.keyboard.press("Escape")
+        await page.get_by_role("button", name="English").click()
+
+
 async def test_the_keyboard_opens_a_job_with_its_layers_and_comes_back(
     desktop: Desktop, url: str, client: Client, place: Place
 ):

@@ -456,10 +456,10 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.mcp_api.stdio import serve_stdio
 from ad_agent_mcp.mcp_api.context import AppContext
 health = AppContext.health
-async def noisy(context):
+async def noisy(context, *arguments):
     print("a library says hello", flush=True)
     os.write(1, b"and so does C")
-    return await health(context)
+    return await health(context, *arguments)
 AppContext.health = noisy
 anyio.run(partial(serve_stdio, Settings(), command=(sys.executable, "-m", "tests.workers.noisy")))
 """

@@ -1,6 +1,7 @@
 """What a model reads: the tools, their schemas, and the way errors come back."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -141,3 +142,22 @@ async def test_a_font_shows_a_sample(settings: Settings):
         assert sample.mime_type == "image/png"
         with pytest.raises(MCPError):
             await client.read_resource("ad://fonts/BMJua/nothing.ttf/sample.png")
+
+
+async def test_tools_answer_in_korean_where_that_is_set(settings: Settings):
+    async with app_with(settings, WORKER_COMMAND, lang="ko") as app, Client(app.server) as client:
+        told = [
+            await client.call_tool(name, arguments)
+            for name, arguments in (
+                ("health", {}),
+                ("list_jobs", {}),
+                ("fonts", {}),
+                ("resources", {}),
+                ("status", {}),
+                ("genrate", {}),
+                ("get_image", {"job_id": "nonsense"}),
+            )
+        ]
+        texts = [result.content[0].text for result in told]
+        assert all(re.search("[가-힣]", text) for text in texts), texts
+        assert "다음: list_jobs를 다음 인수로 실행하세요: {}" in texts[-1]

@@ -111,6 +111,12 @@ def test_a_soft_product_is_laid_over_the_picture_again_only_for_what_is_behind_i
     assert shown == (255, 155, 155)
 
 
+def test_an_object_at_the_products_own_height_is_laid_over_it_once(sheet: Sheet):
+    soft = Lettering(size=(1, 1), z=0, layers=(sheet.layer("letters", RED, (0, 0, 8, 1), alpha=100),))
+    picture = sheet.render(step1=sheet.layer("step1", WHITE), objects=(soft,))
+    assert at(picture, 0, 0) == (255, 155, 155)
+
+
 def test_an_objects_later_layers_lie_over_its_earlier_ones(sheet: Sheet):
     layers = sheet.layer("letters", RED, (1, 1, 4, 2)), sheet.layer("blend", BLUE, (2, 1, 1, 1))
     letters = Lettering(size=(1, 1), layers=layers)
