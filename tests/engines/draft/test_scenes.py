@@ -5,6 +5,7 @@ import pytest
 
 from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.document import Box
+from ad_agent_mcp.contract.texts import Text
 from ad_agent_mcp.engines.base import CutOut, Scene
 from ad_agent_mcp.engines.draft.engine import DraftEngine
 from ad_agent_mcp.engines.draft.palette import choose_palette, named_colours
@@ -27,8 +28,8 @@ class Report:
     def iteration(self, done: int, total: int) -> None:
         pass
 
-    def notice(self, code: str, message: str) -> None:
-        self.notices.append((code, message))
+    def notice(self, code: str, text: Text) -> None:
+        self.notices.append((code, text.en))
 
     def model_moved(self, *args: object, **kwargs: object) -> None:
         pass
