@@ -92,7 +92,9 @@ def attempts(
         yield attempt(_LAST_SHADE, 0.92, (), is_lighter=is_lighter)
     for is_lighter in (is_light, not is_light):
         edge = rim(solid, ground, font_size_px=font_size_px, is_dark=is_lighter)
-        yield attempt(0, 0.8, (edge,), is_lighter=is_lighter)._replace(names=(say("imaging.scrim"), say("imaging.outline")))
+        yield attempt(0, 0.8, (edge,), is_lighter=is_lighter)._replace(
+            names=(say("imaging.scrim"), say("imaging.outline"))
+        )
 
 
 def is_textured(letters: Picture) -> bool:

@@ -128,8 +128,8 @@ class _Source:
                 raise TextError(say("engines.source_lacks", name=name))
             self._found[name] = held[alias], alias
             if (shape := self.shape(name)) != tuple(tensor.shape):
-                wanted = str(tuple(tensor.shape))
-                raise TextError(say("engines.source_shape", name=alias, shape=str(shape), wanted=wanted))
+                told = say("engines.source_shape", name=alias, shape=str(shape), wanted=str(tuple(tensor.shape)))
+                raise TextError(told)
 
     def shape(self, name: str) -> tuple[int, ...]:
         file, alias = self._found[name]

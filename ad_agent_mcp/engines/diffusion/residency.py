@@ -124,7 +124,12 @@ class Residency:
                 self._device.flush()
 
     def run(
-        self, stage: str, body: Callable[[], T], report: StageReport, *, shrink: Callable[[], Text | None] = lambda: None
+        self,
+        stage: str,
+        body: Callable[[], T],
+        report: StageReport,
+        *,
+        shrink: Callable[[], Text | None] = lambda: None,
     ) -> T:
         """`body()` inside `use`, again with less in memory whenever memory runs out.
 
@@ -293,7 +298,9 @@ class Residency:
         parts = [Part(one.name, one.model, one.file.nbytes, one.stream) for one in self._weights.values()]
         self._schedule = Schedule(parts, uses, budget_bytes=self._budget_bytes, keep_bytes=keep_bytes)
 
-    def _rungs(self, stage: str, report: StageReport, shrink: Callable[[], Text | None]) -> Iterator[Text | Literal[""]]:
+    def _rungs(
+        self, stage: str, report: StageReport, shrink: Callable[[], Text | None]
+    ) -> Iterator[Text | Literal[""]]:
         """Give something up for each sentence; an empty one: flushing has to do."""
         yield ""
         yield ""

@@ -80,7 +80,9 @@ def check_names(model: str, module: nn.Module, files: Iterable[FlatFile]) -> Non
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     held = {name: spec.shape for file in files for name, spec in file.tensors.items()}
     faults = [say("engines.weight_unknown", name=name) for name in sorted(held.keys() - shapes.keys())]
-    faults += [say("engines.weight_missing", name=names[0]) for _, names in tensors_of(module) if held.keys().isdisjoint(names)]
+    faults += [
+        say("engines.weight_missing", name=names[0]) for _, names in tensors_of(module) if held.keys().isdisjoint(names)
+    ]
     for name in sorted(held.keys() & shapes.keys()):
         if held[name] != shapes[name]:
             shape, wanted = str(held[name]), str(shapes[name])
