@@ -62,6 +62,7 @@ class Events:
         return report
 
     def notice(self, code: str, text: Text) -> None:
+        assert any("가" <= character <= "힣" for character in text.in_("ko"))
         self.notices.append((code, text.en))
 
     def step_finished(self, step: int, files: dict[str, str], size: tuple[int, int]) -> None:

@@ -69,7 +69,7 @@ class DraftEngine:
         colours = tuple(
             "#" + to_bytes(colour).tobytes().hex() for colour in (palette.wall, palette.shade, palette.accent)
         )
-        return Scene(image, name, floor_y, light_x, kind.light_z, cast, kind.gloss, colours)
+        return Scene(image, name.en, floor_y, light_x, kind.light_z, cast, kind.gloss, colours)
 
     def refine(self, image: Picture, *, seed: int, report: StageReport) -> Picture:
         """See `Engine`: a light grade of the whole."""
