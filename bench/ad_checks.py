@@ -19,6 +19,7 @@ from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.messages import Inputs, StartJob
 from ad_agent_mcp.contract.schemas import Check
 from ad_agent_mcp.contract.stages import Stage
+from ad_agent_mcp.contract.texts import Text
 from ad_agent_mcp.engines.base import Scene
 from ad_agent_mcp.engines.draft.engine import DraftEngine
 from ad_agent_mcp.engines.draft.info import INFO
@@ -110,7 +111,7 @@ class Quiet:
 
     def iteration(self, done: int, total: int) -> None: ...
 
-    def notice(self, code: str, message: str) -> None:
+    def notice(self, code: str, text: Text) -> None:
         self.codes.append(code)
 
     def step_finished(self, *_: object) -> None: ...

@@ -16,6 +16,7 @@ from ad_agent_mcp.commands.generate import example_photo
 from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.messages import Inputs, StartJob
 from ad_agent_mcp.contract.stages import Stage
+from ad_agent_mcp.contract.texts import Text
 from ad_agent_mcp.engines.draft.engine import DraftEngine
 from ad_agent_mcp.engines.draft.info import INFO
 from ad_agent_mcp.pipeline.run import run_job
@@ -141,7 +142,7 @@ class _Quiet:
 
     def iteration(self, done: int, total: int) -> None: ...
 
-    def notice(self, code: str, message: str) -> None:
+    def notice(self, code: str, text: Text) -> None:
         self.codes.append(code)
 
     def model_moved(self, *arguments: object, **options: object) -> None: ...

@@ -189,8 +189,8 @@ class Watch:
         self.steps.setdefault(self.stage, []).append(time.perf_counter())
         self.at_step(self.stage, done)
 
-    def notice(self, code: str, message: str) -> None:
-        self.notices.append(f"{code}: {message}")
+    def notice(self, code: str, text: object) -> None:
+        self.notices.append(f"{code}: {text}")
 
     def model_moved(self, model: str, state: str, *, size_bytes: int = 0, seconds: float = 0.0) -> None:
         if state != "loading":

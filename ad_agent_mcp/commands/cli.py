@@ -264,7 +264,7 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
     Console().print(table)
     trouble = rendering_trouble(folder)
     if trouble is not None:
-        Console().print(f"FAIL: {trouble}", soft_wrap=True, markup=False)
+        Console().print(f"{shown(words[False])}: {shown(trouble)}", soft_wrap=True, markup=False)
     return EXIT_FAILED if trouble or any(check.passed is False for check in results) else 0
 
 

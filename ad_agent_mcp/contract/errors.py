@@ -53,7 +53,7 @@ class AdAgentError(Exception):
     def __init__(
         self,
         code: ErrorCode,
-        said: Text | str,
+        said: Text,
         *,
         retry_after_seconds: int | None = None,
         job_id: str | None = None,
@@ -69,7 +69,7 @@ class AdAgentError(Exception):
             job_id=job_id,
             field=field,
             fix=fix,
-            text=said if isinstance(said, Text) else None,
+            text=said,
         )
 
     @property
@@ -78,7 +78,7 @@ class AdAgentError(Exception):
         return self.info.text
 
 
-def invalid(said: Text | str, *, field: str | None = None, fix: Fix | None = None) -> AdAgentError:
+def invalid(said: Text, *, field: str | None = None, fix: Fix | None = None) -> AdAgentError:
     """The error for a request that cannot be served as it stands."""
     return AdAgentError(ErrorCode.INVALID_REQUEST, said, field=field, fix=fix)
 

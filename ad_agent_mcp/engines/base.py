@@ -12,6 +12,7 @@ from ..contract.ad import CompositionMode
 from ..contract.call import GenerateRequest
 from ..contract.document import Box
 from ..contract.stages import EngineName, Plan
+from ..contract.texts import Text
 from ..imaging.cutout import CutOut
 from ..imaging.picture import Matte, Picture
 
@@ -24,7 +25,7 @@ class StageReport(Protocol):
     def iteration(self, done: int, total: int) -> None:
         """`done` of `total` iterations are finished. Raises `Cancelled` when the job is to stop."""
 
-    def notice(self, code: str, message: str) -> None:
+    def notice(self, code: str, text: Text) -> None:
         """Warn the caller: something asked for had no effect, or a fallback was taken."""
 
     def model_moved(self, model: str, state: MoveState, *, size_bytes: int = 0, seconds: float = 0.0) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..contract.document import Box
 from ..contract.errors import invalid
+from ..contract.texts import say
 from .backdrop import fit_backdrop, is_overlooking, product_mask
 from .clutter import salient_mask
 from .matting import own_colours, solve_matte
@@ -111,7 +112,7 @@ def _by_alpha(photo: Picture, window: Window) -> CutOut:
     rgba[rgba[..., 3] < _ALPHA_FLOOR, 3] = 0
     box = box_of(rgba[..., 3] > 0)
     if box is None:
-        raise invalid("The product picture is transparent all over. Send one that shows it.", field="product_image")
+        raise invalid(say("imaging.transparent"), field="product_image")
     x, y, width, height = box
     solid = rgba[..., 3] > 127
     is_whole_photo = min(width, height) >= 16 and (is_rectangle(solid) or is_rounded(solid))
@@ -134,11 +135,8 @@ def _window(product_box: Box | None, width: int, height: int) -> Window:
     left, top = max(0, x - margin), max(0, y - margin)
     right, bottom = min(width, x + box_width + margin), min(height, y + box_height + margin)
     if right - left < 16 or bottom - top < 16:
-        raise invalid(
-            f"product_box {list(product_box)} covers too little of the picture ({width} x {height} pixels). "
-            "Correct it or leave it out.",
-            field="product_box",
-        )
+        told = say("imaging.small_box", box=str(list(product_box)), width=width, height=height)
+        raise invalid(told, field="product_box")
     return slice(top, bottom), slice(left, right)
 
 

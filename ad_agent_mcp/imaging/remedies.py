@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..contract.texts import Text, say
 from .contrast import luminance, relit, rim
 from .picture import Matte, Picture, blur, floats, tinted
 
@@ -45,7 +46,7 @@ class Attempt(NamedTuple):
 
     letters: Picture
     under: tuple[Picture, ...]
-    names: tuple[str, ...]
+    names: tuple[Text, ...]
     veil: Veil | None = None
 
 
@@ -76,10 +77,10 @@ def attempts(
         changed, names = letters, ()
         if amount:
             changed = relit(letters, towards_light=is_lighter, amount=amount, is_shaded=shaded)
-            names = ("lighter letters" if is_lighter else "darker letters",)
+            names = (say("imaging.lighter_letters" if is_lighter else "imaging.darker_letters"),)
         if not opacity:
             return Attempt(changed, under, names)
-        return Attempt(changed, under, (*names, "scrim"), Veil(opacity, is_lighter))
+        return Attempt(changed, under, (*names, say("imaging.scrim")), Veil(opacity, is_lighter))
 
     for amount, opacity in _REMEDIES:
         for is_lighter in (is_light, not is_light) if opacity >= _CONTRARY else (is_light,):
@@ -91,7 +92,9 @@ def attempts(
         yield attempt(_LAST_SHADE, 0.92, (), is_lighter=is_lighter)
     for is_lighter in (is_light, not is_light):
         edge = rim(solid, ground, font_size_px=font_size_px, is_dark=is_lighter)
-        yield attempt(0, 0.8, (edge,), is_lighter=is_lighter)._replace(names=("scrim", "outline"))
+        yield attempt(0, 0.8, (edge,), is_lighter=is_lighter)._replace(
+            names=(say("imaging.scrim"), say("imaging.outline"))
+        )
 
 
 def is_textured(letters: Picture) -> bool:

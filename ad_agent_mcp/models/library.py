@@ -252,7 +252,7 @@ def remedy(preset: Preset, states: Iterable[State]) -> Text:
     return say("models.fetch_and_prepare" if needs_fetch else "models.prepare", preset=preset.name)
 
 
-def unavailable(said: Text | str) -> AdAgentError:
+def unavailable(said: Text) -> AdAgentError:
     """The error for a model that cannot be used as things are."""
     return AdAgentError(ErrorCode.MODEL_UNAVAILABLE, said)
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..contract.ad import CompositionMode, TextPosition
 from ..contract.document import Box
+from ..contract.texts import Text, say
 from ..engines.base import Matte
 from ..imaging import contrast
 from ..imaging.placement import MAX_HIDDEN_GLYPH_SHARE, MAX_HIDDEN_SHARE, Spot, find_spots, ink_of, safe_area, text_area
@@ -30,19 +31,14 @@ def arranged(workspace: Workspace, glyphs: Glyphs | None) -> Laid:
     if position in (TextPosition.CENTER, TextPosition.BOTTOM):
         workspace.events.notice(
             "text_position_unused",
-            f"Words behind a product stand at its top, so {position} had no effect."
-            + _anew(workspace, composition_mode="overlay"),
+            _anew(workspace, say("pipeline.position_behind", position=position), composition_mode="overlay"),
         )
         position = TextPosition.AUTO
     lowest = _spots(workspace, glyphs, TextPosition.TOP, is_behind=True)[0]
     behind = _peeping(workspace, _placed(workspace, glyphs, lowest), product)
     if behind is not None:
         return made_legible(workspace, _placed(workspace, glyphs, behind))
-    workspace.events.notice(
-        "behind_unreadable",
-        "Behind the product too much of the words would be hidden, so they were laid over the picture. "
-        "One short line of text, or a narrower product, leaves them readable.",
-    )
+    workspace.events.notice("behind_unreadable", say("pipeline.behind_unreadable"))
     return _over(workspace, glyphs, position)
 
 
@@ -57,14 +53,13 @@ def _over(workspace: Workspace, glyphs: Glyphs | None, position: TextPosition) -
         if best is None:
             best = candidate
         elif candidate.worst > best.worst:
-            best = candidate._replace(remedies=(*candidate.remedies, "another place"))
+            best = candidate._replace(remedies=(*candidate.remedies, say("pipeline.another_place")))
         if best.worst >= contrast.MIN_RATIO:
             break
     assert best is not None  # noqa: S101  # find_spots gives one at least
     if not obeys(best.placed.where.box):
         workspace.events.notice(
-            "text_position_unused",
-            f"There was no room at the {position} beside the product; the words stand elsewhere." + _anew(workspace),
+            "text_position_unused", _anew(workspace, say("pipeline.position_full", position=position))
         )
     return best
 
@@ -88,13 +83,13 @@ def _placed(workspace: Workspace, glyphs: Glyphs | None, spot: Spot) -> Placed:
     return placed_letters(workspace.letters, spot, workspace.canvas, glyphs)
 
 
-def _anew(workspace: Workspace, **changes: str) -> str:
-    """The call that composes the picture anew for where the words are wanted, if it was composed for another place."""
+def _anew(workspace: Workspace, told: Text, **changes: str) -> Text:
+    """`told`, with the call that composes the picture for where words are wanted, if it was for another place."""
     product, position = workspace.document.product, workspace.request.text_position
     if workspace.request.product_image is None or (product is not None and product.side == position):
-        return ""
+        return told
     arguments = {"resume_job_id": workspace.job.job_id, "start_step": 1, "text_position": str(position), **changes}
-    return f" {checks.call_of(arguments)} makes room for them there."
+    return say("pipeline.position_anew", what=told, call=checks.call_of(arguments))
 
 
 def _peeping(workspace: Workspace, placed: Placed, product: Matte) -> Spot | None:

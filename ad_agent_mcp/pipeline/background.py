@@ -7,6 +7,7 @@ from ..contract import document
 from ..contract.document import Box, Layer, Product
 from ..contract.errors import invalid
 from ..contract.stages import Stage
+from ..contract.texts import say
 from ..engines.base import CutOut, Picture, Scene
 from ..files import sha256_of
 from ..imaging.composite import merged, place_product, product_box, product_reflection
@@ -31,7 +32,7 @@ def make_background(workspace: Workspace) -> None:
     """
     source = workspace.job.inputs.product
     if source is None:
-        raise invalid("Step 1 needs product_image.", field="product_image")
+        raise invalid(say("pipeline.no_product"), field="product_image")
     data = source.read_bytes()
     original = decode_picture(data, field="product_image")
     photo = original.copy()
@@ -93,8 +94,13 @@ def _place(workspace: Workspace, original: Image.Image, cut: CutOut, scene: Scen
     if placed_box[2] > _NOTICED_UPSCALE * source_box[2]:
         workspace.events.notice(
             "product_upscaled",
-            f"The product has {source_box[2]} x {source_box[3]} pixels in its photo and is enlarged to {placed_box[2]} "
-            f"x {placed_box[3]}; a larger photo gives a sharper ad.",
+            say(
+                "pipeline.product_upscaled",
+                width=source_box[2],
+                height=source_box[3],
+                placed_width=placed_box[2],
+                placed_height=placed_box[3],
+            ),
         )
     whole = workspace.document.whole
     return Product(

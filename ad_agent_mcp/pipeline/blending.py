@@ -4,6 +4,7 @@ import numpy as np
 
 from ..contract.ad import CompositionMode
 from ..contract.stages import Stage
+from ..contract.texts import say
 from ..engines.base import Picture
 from ..imaging import contrast
 from ..imaging.picture import alpha_over, blur, dilate, floats, mix
@@ -65,11 +66,7 @@ def _legible(workspace: Workspace, blended: Picture, plain: Picture, laid: Laid)
         blended = mix(blended, plain, floats(np.full(plain.shape[:2], fade)))
         kept *= 1 - fade
     if kept < 1:
-        workspace.events.notice(
-            "blend_reduced",
-            f"Blended into the picture the words were too faint, so {kept:.0%} of the blend was kept. Less "
-            "composition_strength, another composition_prompt or composition_mode overlay may keep all of it.",
-        )
+        workspace.events.notice("blend_reduced", say("pipeline.blend_reduced", kept=kept))
     return blended
 
 

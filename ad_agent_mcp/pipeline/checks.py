@@ -8,6 +8,7 @@ from PIL import Image
 from ..contract.document import Box, Product
 from ..contract.errors import AdAgentError, ErrorCode, Fix
 from ..contract.schemas import Check
+from ..contract.texts import say
 from ..engines.base import Matte, Picture
 from ..imaging.composite import resized_crop
 from ..imaging.contrast import MIN_RATIO, Legibility
@@ -59,11 +60,7 @@ def product_core_identity(
 def require_identity(check: Check) -> None:
     """Raises `AdAgentError` (`check_failed`) when the product would not be itself."""
     if check.passed is False:
-        raise AdAgentError(
-            ErrorCode.CHECK_FAILED,
-            f"The product's pixels differ from the original by {check.value} levels, so the picture was not delivered. "
-            "Run the job again; with product_lock false it is delivered as painted.",
-        )
+        raise AdAgentError(ErrorCode.CHECK_FAILED, say("pipeline.product_changed", levels=check.value))
 
 
 def wordless_checks(picture: Picture, cutout: Picture | None, product: Product | None) -> tuple[Check, ...]:

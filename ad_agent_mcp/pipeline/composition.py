@@ -6,6 +6,7 @@ from ..contract.document import PRODUCT_Z, Layer, Lettering
 from ..contract.errors import invalid
 from ..contract.schemas import Check
 from ..contract.stages import Stage
+from ..contract.texts import say
 from ..engines.base import Picture
 from . import checks
 from .arrangement import arranged
@@ -26,7 +27,7 @@ def make_composition(workspace: Workspace) -> tuple[Check, ...]:
     """
     picture, words = workspace.letters, workspace.words
     if not picture[..., 3].any():
-        raise invalid("The lettering picture is empty. Start at step 2.", field="step2_image")
+        raise invalid(say("pipeline.lettering_empty"), field="step2_image")
     report = workspace.events.open_stage(Stage.PLACEMENT)
     workspace.find_product(report)
     glyphs = glyphs_of(words, workspace.fonts, picture.shape[:2]) if words is not None and words.lines else None
@@ -36,21 +37,16 @@ def make_composition(workspace: Workspace) -> tuple[Check, ...]:
     patch = blend_patch(workspace, laid)
     report = workspace.events.open_stage(Stage.FINISH)
     if laid.remedies:
-        workspace.events.notice(
-            "text_contrast_remedy",
-            f"The letters were too faint on the picture; changed: {', '.join(laid.remedies)}.",
-        )
+        workspace.events.notice("text_contrast_remedy", say("pipeline.text_contrast_remedy", remedies=laid.remedies))
     layers = _describe(workspace, laid, patch)
     final = render(workspace.document, workspace.pictures | layers)
     product, job_id = workspace.promised_product, workspace.job.job_id
     results = checks.all_checks(final, laid.placed, workspace.cutout, product, job_id=job_id)
     checks.require_identity(results[0])
     for missed in (check for check in results if check.passed is False):
-        workspace.events.notice(
-            "check_missed",
-            f"{missed.name} is {missed.value:g}, and {missed.limit:g} was wanted; every remedy was tried. "
-            + ("The check's fix is a call that may mend it." if missed.fix else "Fewer words may mend it."),
-        )
+        values = {"name": missed.name, "value": missed.value, "limit": missed.limit}
+        told = say("pipeline.check_missed_fix" if missed.fix else "pipeline.check_missed", **values)
+        workspace.events.notice("check_missed", told)
     workspace.write(layers | {"final.png": final})
     report.iteration(1, 1)
     workspace.finish_step(3, results)

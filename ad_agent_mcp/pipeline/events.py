@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from ..contract.stages import Stage
+from ..contract.texts import Text
 from ..engines.base import StageReport
 
 
@@ -13,7 +14,7 @@ class JobEvents(Protocol):
         """`stage` begins, which is told. Its report's last `iteration(total, total)` closes it."""
         ...
 
-    def notice(self, code: str, message: str) -> None:
+    def notice(self, code: str, text: Text) -> None:
         """Warn the caller."""
 
     def step_finished(self, step: int, files: dict[str, str], size: tuple[int, int]) -> None:

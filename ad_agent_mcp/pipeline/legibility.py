@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..contract.ad import CompositionMode
+from ..contract.texts import Text
 from ..engines.base import Picture
 from ..imaging import contrast
 from ..imaging.contrast import Legibility
@@ -39,7 +40,7 @@ class Laid(NamedTuple):
     placed: Placed
     letters: Picture
     under: tuple[Picture, ...]
-    remedies: tuple[str, ...]
+    remedies: tuple[Text, ...]
     worst: float
 
     @property

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..contract.document import PRODUCT_Z, Document, Layer
+from ..contract.texts import TextError, say
 from ..engines.base import Picture
 from ..imaging.picture import alpha_over, box_of
 
@@ -21,7 +22,7 @@ def render(document: Document, layers: Mapping[str, Picture]) -> Picture:
 
     Raises:
         KeyError: a layer of `stack` is missing.
-        ValueError: one has another size than the document says, or the lowest does not fill the canvas.
+        TextError: one has another size than the document says, or the lowest does not fill the canvas.
     """
     lowest, *others = stack(document)
     result = layers[lowest.file][..., :3].copy()
@@ -29,10 +30,10 @@ def render(document: Document, layers: Mapping[str, Picture]) -> Picture:
         x, y, width, height = layer.box
         part, picture = result[y : y + height, x : x + width], layers[layer.file]
         if picture.shape[:2] != part.shape[:2]:
-            raise ValueError(f"its layer {layer.file} has another size than its place")
+            raise TextError(say("pipeline.layer_size", file=layer.file))
         part[:] = alpha_over(part, picture)
     if result.shape[1::-1] != document.canvas:
-        raise ValueError(f"its layer {lowest.file} does not fill the canvas")
+        raise TextError(say("pipeline.layer_no_ground", file=lowest.file))
     return result
 
 
@@ -40,7 +41,7 @@ def stack(document: Document) -> tuple[Layer, ...]:
     """The layers that make the ad, in the order in which they are laid over each other.
 
     Raises:
-        ValueError: the document has neither a scene with a product nor a picture of step 1.
+        TextError: the document has neither a scene with a product nor a picture of step 1.
     """
     ordered = sorted(document.objects, key=lambda item: item.z)
     behind = [layer for item in ordered if item.z < PRODUCT_Z for layer in item.layers]
@@ -54,7 +55,7 @@ def ground(document: Document) -> tuple[Layer, ...]:
     if document.step1 is not None:
         return (document.step1,)
     if document.scene is None or document.product is None:
-        raise ValueError("there is nothing to render")
+        raise TextError(say("pipeline.no_layers"))
     return document.scene.background, document.product.shadow, document.product.cutout
 
 

@@ -4,6 +4,7 @@ from ..contract.ad import CompositionMode
 from ..contract.document import Lettering, Words
 from ..contract.errors import invalid
 from ..contract.stages import Stage
+from ..contract.texts import say
 from ..engines.draft.lettering import paint_letters
 from ..imaging.picture import Picture
 from ..imaging.typesetting import SetText, Typesetter, has_shaping, needs_shaping
@@ -23,16 +24,13 @@ def make_text_asset(workspace: Workspace, text: str) -> None:
     report = workspace.events.open_stage(Stage.TEXT_LAYOUT)
     missing = workspace.fonts.uncovered(text, workspace.request.font_name)
     if missing:
-        raise invalid(
-            f"No listed font has {' '.join(missing)}. Replace these characters, or add a font that has them.",
-            field="text_content",
-        )
+        raise invalid(say("pipeline.no_glyphs", characters=" ".join(missing)), field="text_content")
     if not has_shaping():
         _do_without_shaping(workspace, text)
     workspace.find_product(report)
     words = _set(workspace, text)
     if not words.lines:
-        raise invalid("These words have nothing to see in this font. Write them anew.", field="text_content")
+        raise invalid(say("pipeline.words_invisible"), field="text_content")
     report.iteration(1, 1)
 
     size = (words.mask.shape[1], words.mask.shape[0])
@@ -57,11 +55,8 @@ def _is_whole(workspace: Workspace, letters: Picture, words: Words) -> bool:
     overlap = checks.glyph_overlap(letters, glyphs_of(words, workspace.fonts, letters.shape[:2]))
     if overlap >= checks.GLYPH_LIMIT:
         return True
-    workspace.events.notice(
-        "text_drawn",
-        f"The painted letters lost their shape (overlap {overlap:.2f}, {checks.GLYPH_LIMIT} is wanted), so they were "
-        "drawn instead. Another text_model_prompt or seed may paint them whole.",
-    )
+    told = say("pipeline.text_drawn", overlap=overlap, limit=checks.GLYPH_LIMIT)
+    workspace.events.notice("text_drawn", told)
     return False
 
 
@@ -71,12 +66,10 @@ def _do_without_shaping(workspace: Workspace, text: str) -> None:
     Raises:
         AdAgentError: `invalid_request`.
     """
-    install = "Install the system library fribidi (Debian and Ubuntu: libfribidi0) and start the server again."
+    install = say("pipeline.install_fribidi")
     if needs_shaping(text):
-        raise invalid(
-            f"These words need a text shaping library that this machine lacks. {install}", field="text_content"
-        )
-    workspace.events.notice("shaping_limited", f"Letters are set without kerning. {install}")
+        raise invalid(say("pipeline.needs_shaping", install=install), field="text_content")
+    workspace.events.notice("shaping_limited", say("pipeline.shaping_limited", install=install))
 
 
 def _set(workspace: Workspace, text: str) -> SetText:
@@ -91,9 +84,8 @@ def _set(workspace: Workspace, text: str) -> SetText:
     if words.lines and height < least:
         fewer = max(1, int(len(text) * (height / least) ** 2))
         again = larger_setting(text, typesetter, workspace.step1, product, job_id=workspace.job.job_id)
-        workspace.events.notice(
-            "text_small",
-            f"So many words make letters of {height} px, and {least:.0f} px (2 % of the shorter side) can be read: "
-            f"about {fewer} characters have that size here. " + (f"Larger: {call_of(again)}." if again else ""),
-        )
+        told = say("pipeline.text_small", height=height, least=least, fewer=fewer)
+        if again:
+            told = say("pipeline.text_larger", what=told, call=call_of(again))
+        workspace.events.notice("text_small", told)
     return words

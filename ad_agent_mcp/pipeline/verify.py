@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from ..contract.document import PRODUCT_Z, Document, read_document
 from ..contract.errors import invalid
 from ..contract.schemas import Check
+from ..contract.texts import Text, TextError, say
 from ..imaging.picture import Picture, box_of, from_image
 from ..imaging.placement import Spot
 from ..media.decode import decode_picture
@@ -28,8 +29,8 @@ def job_folder(name: str, data_dir: Path) -> Path:
         if (folder / "layout.json").is_file():
             if (folder / "final.png").is_file():
                 return folder
-            raise invalid(f"Job {folder} has no finished picture yet.", field="job")
-    raise invalid(f"{name} is neither a job's folder nor the id of a job in {data_dir}.", field="job")
+            raise invalid(say("pipeline.unfinished", folder=folder), field="job")
+    raise invalid(say("pipeline.no_job", name=name, folder=data_dir), field="job")
 
 
 def verify_job(folder: Path, fonts: FontCatalog) -> tuple[Check, ...]:
@@ -46,7 +47,7 @@ def verify_job(folder: Path, fonts: FontCatalog) -> tuple[Check, ...]:
     cutout = _picture(folder / "cutout.png", "RGBA") if (folder / "cutout.png").is_file() else None
     for picture in (final, cutout):
         if picture is not None and picture.shape[1::-1] != document.canvas:
-            raise invalid(f"A picture in {folder} has another size than the job's canvas.", field="job")
+            raise invalid(say("pipeline.other_size", folder=folder), field="job")
     was_judged = {check.name for check in document.checks if check.passed is not None}
     product = document.product if "product_core_identity" in was_judged else None
     source = folder / "inputs" / "product_image"
@@ -64,7 +65,7 @@ def verify_job(folder: Path, fonts: FontCatalog) -> tuple[Check, ...]:
     return checks.all_checks(final, placed, cutout, product, job_id=document.job_id)
 
 
-def rendering_trouble(folder: Path) -> str | None:
+def rendering_trouble(folder: Path) -> Text | None:
     """Why the finished picture in `folder` is not the rendering of its document, in a sentence.
 
     Returns:
@@ -81,27 +82,27 @@ def rendering_trouble(folder: Path) -> str | None:
     try:
         rendered = render(document, {layer.file: _layer(folder / layer.file) for layer in stack(document)})
     except ValueError as error:
-        return f"final.png cannot be rendered again: {error}."
+        return say("pipeline.not_rendered", reason=error)
     if rendered.shape != final.shape:
-        return "final.png has another size than its layers."
+        return say("pipeline.rendered_size")
     changed = (rendered != final).any(axis=2)
     if not changed.any():
         return None
-    return f"final.png is not what its layers show: {changed.sum():,} pixels differ, in the box {box_of(changed)}."
+    return say("pipeline.rendered_pixels", count=int(changed.sum()), box=str(box_of(changed)))
 
 
 def _layer(path: Path) -> Picture:
     try:
         return _picture(path, "RGBA")
     except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"its layer {path.name} is missing or damaged") from error
+        raise TextError(say("pipeline.layer_damaged", file=path.name)) from error
 
 
 def _document(folder: Path) -> Document:
     try:
         return read_document((folder / "layout.json").read_bytes())
     except ValidationError as error:
-        raise invalid(f"{folder / 'layout.json'} is damaged.", field="job") from error
+        raise invalid(say("pipeline.document_damaged", file=folder / "layout.json"), field="job") from error
 
 
 def _picture(path: Path, mode: str) -> Picture:

@@ -18,6 +18,7 @@ from ..contract.errors import invalid
 from ..contract.messages import StartJob
 from ..contract.schemas import LAYER_NAMES, Check
 from ..contract.stages import Stage
+from ..contract.texts import Text, say
 from ..engines.base import Engine, Matte, Picture, StageReport
 from ..files import sha256_of, write_atomically
 from ..imaging.picture import encode_png, from_image, matte_of
@@ -149,7 +150,7 @@ class Workspace:
             return
         given = self.job.inputs.step1 or self.path("step1.png")
         if not given.is_file():
-            raise invalid("Step 1's picture is missing. Give step1_image, or start at step 1.", field="step1_image")
+            raise invalid(say("pipeline.no_step1"), field="step1_image")
         step1 = from_image(on_white(decode_picture(given.read_bytes(), field="step1_image")))
         canvas = (step1.shape[1], step1.shape[0])
         self.pictures["step1.png"] = step1
@@ -201,27 +202,21 @@ class Workspace:
         self._say_unverified()
 
     def _say_unverified(self) -> None:
-        self.events.notice(
-            "product_unverified",
-            "Step 1's picture is no stored result, so the product was found in it by guess and cannot be compared "
-            "with its original.",
-        )
+        self.events.notice("product_unverified", say("pipeline.product_unverified"))
 
     def _load_letters(self) -> None:
         given = self.job.inputs.step2 or self.path("step2.png")
         if not given.is_file():
-            raise invalid("Step 2's picture is missing. Give step2_image, or start at step 2.", field="step2_image")
+            raise invalid(say("pipeline.no_step2"), field="step2_image")
         data = given.read_bytes()
         image = decode_picture(data, field="step2_image")
         self.pictures["step2.png"] = from_image(image.convert("RGBA"))
         lettering = self.document.lettering
         if lettering is None or lettering.sha256 != sha256_of(data):
             self.document = self.document.with_words(None)
-            self.events.notice(
-                "text_unverified",
-                "step2_image is no stored result, so its letters cannot be checked."
-                + ("" if image.mode == "RGBA" else " It has no transparency and is used as it is."),
-            )
+            is_clear = image.mode == "RGBA"
+            told = say("pipeline.text_unverified" if is_clear else "pipeline.text_unverified_opaque")
+            self.events.notice("text_unverified", told)
             data = encode_png(self.letters)
         if given.resolve() != self.path("step2.png").resolve():
             write_atomically(self.path("step2.png"), data)
@@ -238,9 +233,9 @@ class _Aside:
     def iteration(self, done: int, total: int) -> None:
         self._report.iteration(0, 1)
 
-    def notice(self, code: str, message: str) -> None:
+    def notice(self, code: str, text: Text) -> None:
         if code != "cutout_uncertain":
-            self._report.notice(code, message)
+            self._report.notice(code, text)
 
 
 def padded_size(size: tuple[int, int]) -> tuple[int, int]:

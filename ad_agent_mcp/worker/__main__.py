@@ -18,6 +18,7 @@ from ..config import Settings
 from ..contract.errors import AdAgentError, Cancelled, ErrorCode, ErrorInfo
 from ..contract.messages import EVERY_MODEL, JobDone, JobFailed, ModelMoved, Ready, StartJob, UnloadModels
 from ..contract.stages import EngineName
+from ..contract.texts import say
 from ..engines import create_engine, describe_engine, import_engine
 from ..engines.base import Engine
 from ..files import folder_trouble, is_disk_full, is_out_of_files
@@ -135,8 +136,8 @@ def _introduction(settings: Settings) -> Ready:
         engine=choice.engine,
         device="cpu" if is_draft or machine.gpu is None else machine.gpu.name,
         presets=("draft" if is_draft else settings.preset,),
-        note=str(choice.reason),
-        refusal=None if choice.is_ready else str(choice.reason),
+        note=choice.reason,
+        refusal=None if choice.is_ready else choice.reason,
         engines=tuple(describe_engine(name, settings) for name in names),
     )
 
@@ -151,7 +152,7 @@ def _run(job: StartJob, engines: _Engines, fonts: FontCatalog, context: JobConte
         return JobDone(job_id=job.job_id, checks=checks)
     except Cancelled:
         logger.info("job cancelled")
-        error = ErrorInfo(code=ErrorCode.CANCELLED, message="The job was stopped.")
+        error = AdAgentError(ErrorCode.CANCELLED, say("answers.stopped")).info
     except AdAgentError as failure:
         logger.warning("job failed: %s", failure.info.code)  # the message may quote the ad's words
         error = failure.info
@@ -162,30 +163,18 @@ def _run(job: StartJob, engines: _Engines, fonts: FontCatalog, context: JobConte
 
 
 def _describe(failure: Exception, data_dir: Path) -> ErrorInfo:
-    code = ErrorCode.ENGINE_FAILED
-    message = (
-        f"The engine failed with {type(failure).__name__}. The server's log has the details; finished steps are kept, "
-        "so the job can be resumed."
-    )
+    code, told = ErrorCode.ENGINE_FAILED, say("worker.engine_failed", kind=type(failure).__name__)
     if isinstance(failure, OSError) and is_disk_full(failure):
-        code = ErrorCode.STORAGE_FULL
-        message = "The disk that holds AD_AGENT_DATA_DIR is full. Free some space, then resume this job."
+        code, told = ErrorCode.STORAGE_FULL, say("worker.disk_full")
     elif isinstance(failure, OSError) and is_out_of_files(failure):
-        message = (
-            "The worker has run out of file descriptors. Raise the server's limit (ulimit -n) and start it again; "
-            "finished steps are kept."
-        )
+        told = say("worker.out_of_files")
     elif isinstance(failure, OSError) and str(failure.filename).startswith(str(data_dir)):
-        message = f"{folder_trouble(data_dir, failure)} Then resume this job."
+        told = say("worker.folder_trouble", trouble=folder_trouble(data_dir, failure))
     elif isinstance(failure, MemoryError):
-        code = ErrorCode.OUT_OF_MEMORY
-        message = "The machine ran out of memory. Ask for a smaller width and height, then resume this job."
+        code, told = ErrorCode.OUT_OF_MEMORY, say("worker.out_of_memory")
     elif "CUDA error" in str(failure):
-        message = (
-            f"The GPU reported an error ({str(failure).splitlines()[0][:200]}), and the worker starts afresh. "
-            "Finished steps are kept: resume this job. If it happens again, look at the GPU with nvidia-smi."
-        )
-    return ErrorInfo(code=code, message=message)
+        told = say("worker.gpu_failed", reason=str(failure).splitlines()[0][:200])
+    return AdAgentError(code, told).info
 
 
 def _leave_signals_to_server() -> None:

@@ -10,6 +10,7 @@ from typing import Self
 from ..contract.errors import Cancelled
 from ..contract.messages import JobNotice, Message, ModelMoved, StageProgress, StartJob, StepResult, encode
 from ..contract.stages import Stage
+from ..contract.texts import Text
 from ..engines.base import MoveState, StageReport
 from .inbox import Inbox
 
@@ -30,6 +31,10 @@ class Wire:
         private = os.dup(1)
         os.dup2(2, 1)
         return cls(private)
+
+    def warn(self, job_id: str, code: str, text: Text) -> None:
+        """Send a notice to the caller of a job; raises as `send`."""
+        self.send(JobNotice(job_id=job_id, code=code, message=text.en, text=text))
 
     def send(self, message: Message) -> None:
         """Write one frame whole.
@@ -58,8 +63,8 @@ class JobContext:
         report.iteration(0, self._iterations.get(stage, 1))
         return report
 
-    def notice(self, code: str, message: str) -> None:
-        self._wire.send(JobNotice(job_id=self._job_id, code=code, message=message))
+    def notice(self, code: str, text: Text) -> None:
+        self._wire.warn(self._job_id, code, text)
 
     def step_finished(self, step: int, files: dict[str, str], size: tuple[int, int]) -> None:
         logger.info("step %d finished", step)
@@ -78,8 +83,8 @@ class _StageReport:
         self.inbox.raise_if_cancelled(self.job_id)
         self.wire.send(StageProgress(job_id=self.job_id, stage=self.stage, done=done, total=total))
 
-    def notice(self, code: str, message: str) -> None:
-        self.wire.send(JobNotice(job_id=self.job_id, code=code, message=message))
+    def notice(self, code: str, text: Text) -> None:
+        self.wire.warn(self.job_id, code, text)
 
     def model_moved(self, model: str, state: MoveState, *, size_bytes: int = 0, seconds: float = 0.0) -> None:
         if state != "loading":

@@ -11,6 +11,7 @@ from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.messages import Inputs, StartJob
 from ad_agent_mcp.contract.schemas import Check
 from ad_agent_mcp.contract.stages import Stage
+from ad_agent_mcp.contract.texts import Text
 from ad_agent_mcp.engines.base import Engine
 from ad_agent_mcp.engines.diffusion.info import describe
 from ad_agent_mcp.models.catalog import PRESETS
@@ -75,8 +76,8 @@ class Events:
         self.progress.append((self.stage, done, total))
         self.on_iteration(self.stage, done)
 
-    def notice(self, code: str, message: str) -> None:
-        self.notices.append((code, message))
+    def notice(self, code: str, text: Text) -> None:
+        self.notices.append((code, text.en))
 
     def model_moved(self, model: str, state: str, *, size_bytes: int = 0, seconds: float = 0.0) -> None:
         assert self.stage is not None

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ad_agent_mcp.contract.errors import AdAgentError, Cancelled
+from ad_agent_mcp.contract.texts import Text
 from ad_agent_mcp.engines.diffusion.devices import Device
 from ad_agent_mcp.engines.diffusion.flat import FlatFile
 
@@ -83,9 +84,9 @@ class Recorder:
     def iteration(self, done: int, total: int) -> None:
         raise AssertionError("residency iterates nothing")
 
-    def notice(self, code: str, message: str) -> None:
+    def notice(self, code: str, text: Text) -> None:
         assert code == "memory_rung"
-        self.notices.append(message)
+        self.notices.append(str(text))
 
     def model_moved(self, model: str, state: str, *, size_bytes: int = 0, seconds: float = 0.0) -> None:
         self.moves.append((model, state, size_bytes))

@@ -17,6 +17,7 @@ from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode, ErrorInfo
 from ad_agent_mcp.contract.messages import JobDone, JobEvent, StageProgress, StepResult
 from ad_agent_mcp.contract.schemas import JobState
 from ad_agent_mcp.contract.stages import EngineName, Stage
+from ad_agent_mcp.contract.texts import say
 from ad_agent_mcp.jobs.job import Estimate, Job, advance, steps_to_run
 from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.mcp_api.responses import status_result
@@ -73,7 +74,7 @@ def raising(error: Exception) -> Callable[..., Any]:
     return fail
 
 
-FULL = AdAgentError(ErrorCode.STORAGE_FULL, "The disk is full, and this is how it says so.")
+FULL = AdAgentError(ErrorCode.STORAGE_FULL, say("jobs.broken_disk_full"))
 FAULTS = [
     (ValueError("/a/path of ours"), ErrorCode.ENGINE_FAILED, "ValueError"),
     (OSError(errno.ENOSPC, "No space left on device"), ErrorCode.STORAGE_FULL, "is full"),

@@ -364,7 +364,7 @@ DAMAGED = [
 def test_a_changed_layer_is_told(made: Callable[[str], Path], tmp_path: Path, name: str, file: str):
     folder = Path(shutil.copytree(made(name), tmp_path / "job"))
     damage(folder, file)
-    assert "pixels differ" in (rendering_trouble(folder) or "")
+    assert "pixels differ" in str(rendering_trouble(folder))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no picture"])
@@ -374,13 +374,13 @@ def test_a_layer_that_cannot_be_read_is_named(made: Callable[[str], Path], tmp_p
         (folder / "letters.png").unlink()
     else:
         (folder / "letters.png").write_bytes(content)
-    assert "letters.png is missing or damaged" in (rendering_trouble(folder) or "")
+    assert "letters.png is missing or damaged" in str(rendering_trouble(folder))
 
 
 def test_a_layer_cut_short_is_named(made: Callable[[str], Path], tmp_path: Path):
     folder = Path(shutil.copytree(made("overlay"), tmp_path / "job"))
     (folder / "letters.png").write_bytes((folder / "letters.png").read_bytes()[:400])
-    assert "letters.png is missing or damaged" in (rendering_trouble(folder) or "")
+    assert "letters.png is missing or damaged" in str(rendering_trouble(folder))
 
 
 def test_a_changed_ad_is_told_with_where(made: Callable[[str], Path], tmp_path: Path):
@@ -388,6 +388,6 @@ def test_a_changed_ad_is_told_with_where(made: Callable[[str], Path], tmp_path: 
     picture = pixels(folder / "final.png").copy()
     picture[30:32, 40:43] ^= 1
     Image.fromarray(picture).save(folder / "final.png")
-    assert "6 pixels differ, in the box (40, 30, 3, 2)" in (rendering_trouble(folder) or "")
+    assert "6 pixels differ, in the box (40, 30, 3, 2)" in str(rendering_trouble(folder))
     Image.fromarray(picture[:-1]).save(folder / "final.png")
-    assert "size" in (rendering_trouble(folder) or "")
+    assert "size" in str(rendering_trouble(folder))

@@ -15,6 +15,7 @@ from ad_agent_mcp.contract.document import read_document
 from ad_agent_mcp.contract.errors import AdAgentError, Cancelled, ErrorCode
 from ad_agent_mcp.contract.messages import Inputs, StartJob
 from ad_agent_mcp.contract.stages import Stage
+from ad_agent_mcp.contract.texts import Text
 from ad_agent_mcp.engines.draft.engine import DraftEngine
 from ad_agent_mcp.engines.draft.info import INFO
 from ad_agent_mcp.files import sha256_of
@@ -35,8 +36,8 @@ class Report:
         self.events.on_iteration(self.stage)
         self.events.progress.append((self.stage, done, total))
 
-    def notice(self, code: str, message: str) -> None:
-        self.events.notice(code, message)
+    def notice(self, code: str, text: Text) -> None:
+        self.events.notice(code, text)
 
     def model_moved(self, *args: object, **kwargs: object) -> None:
         return None
@@ -60,8 +61,9 @@ class Events:
         report.iteration(0, 1)
         return report
 
-    def notice(self, code: str, message: str) -> None:
-        self.notices.append((code, message))
+    def notice(self, code: str, text: Text) -> None:
+        assert any("가" <= character <= "힣" for character in text.in_("ko"))
+        self.notices.append((code, text.en))
 
     def step_finished(self, step: int, files: dict[str, str], size: tuple[int, int]) -> None:
         for name, digest in files.items():

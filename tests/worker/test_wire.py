@@ -20,6 +20,7 @@ from ad_agent_mcp.contract.messages import (
     ModelMoved,
     StepResult,
 )
+from ad_agent_mcp.contract.texts import say
 from ad_agent_mcp.worker.context import Wire
 
 
@@ -55,6 +56,13 @@ def pipe() -> Generator[tuple[int, list[bytes]]]:
         os.close(writing)
         thread.join()
         os.close(reading)
+
+
+def test_a_warning_crosses_the_pipe_with_what_it_is_made_from():
+    told = say("pipeline.blend_reduced", kept=0.65)
+    with pipe() as (end, pieces):
+        Wire(end).warn("a", "blend_reduced", told)
+    assert frames(b"".join(pieces)) == [JobNotice(job_id="a", code="blend_reduced", message=told.en, text=told)]
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=40), max_size=5), st.integers(1, 50))

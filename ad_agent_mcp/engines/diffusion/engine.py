@@ -23,6 +23,7 @@ from ...contract.call import GenerateRequest
 from ...contract.document import Box
 from ...contract.errors import AdAgentError
 from ...contract.stages import EngineName, Plan, Stage
+from ...contract.texts import say
 from ...hardware import free_host_bytes
 from ...imaging import cutout
 from ...imaging.edges import canny_map
@@ -111,11 +112,7 @@ class DiffusionEngine:
                 photo, lambda part: self._matte(Stage.CUT_OUT, part, report), product_box=product_box
             )
             if cut.confidence < 0.5 or cut.route != "model":
-                report.notice(
-                    "cutout_uncertain",
-                    "The product may be cut out badly: its outline is unsure. Look at the cutout; a product_box, "
-                    "or a PNG with transparency gives a better one.",
-                )
+                report.notice("cutout_uncertain", say("engines.cutout_unsure"))
         report.iteration(1, 1)
         return cut
 
@@ -228,11 +225,7 @@ class DiffusionEngine:
             words = self._painters[stage].text.words_read(text)
             if words is not None and (source, what) not in self._job.cut:
                 self._job.cut.add((source, what))
-                report.notice(
-                    "prompt_truncated",
-                    f"{source} is too long: the model that paints {what} reads about its first {words} words and "
-                    "leaves out the rest. Say what matters first, in fewer words.",
-                )
+                report.notice("prompt_truncated", say(f"engines.prompt_truncated_{what}", source=source, words=words))
 
         def body() -> None:
             for painter in self._each_painter:
@@ -267,11 +260,7 @@ class DiffusionEngine:
                 raise
             kind = type(error).__name__
             logger.warning("compiled FLUX failed with %s: %s", kind, str(error)[:500])
-        report.notice(
-            "not_compiled",
-            f"FLUX could not be compiled here ({kind}), so it runs slower until the server starts again. Compiling "
-            "needs a C compiler and Python's headers: install gcc and python3-dev (the server's log has the details).",
-        )
+        report.notice("not_compiled", say("engines.not_compiled", kind=kind))
         return self._run(stage, body, report)
 
 
@@ -332,4 +321,4 @@ def open_engine(settings: Settings) -> DiffusionEngine:
         cache = PromptCache(settings.data_dir / "prompts")
         return DiffusionEngine(Models(preset, library, device.torch_device, residency, cache))
     except ValueError as error:
-        raise unavailable(str(error)) from error
+        raise unavailable(say("engines.unusable", reason=error)) from error

@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ...contract.texts import TextError, say
 from ...files import open_atomically
 
 ALIGNMENT = 256
@@ -77,7 +78,7 @@ class FlatFile:
                 slices = {name: file.get_slice(name) for name in file.offset_keys()}
                 kinds = {name: (_DTYPES[part.get_dtype()], tuple(part.get_shape())) for name, part in slices.items()}
         except (SafetensorError, KeyError) as error:
-            raise ValueError(f"{path} is not a safetensors file that can be used: {error}") from error
+            raise TextError(say("engines.no_safetensors", path=path, reason=error)) from error
         specs: dict[str, TensorSpec] = {}
         end = 0
         for name, (dtype, shape) in kinds.items():  # without gaps, as safetensors checks
@@ -85,7 +86,7 @@ class FlatFile:
             if not name.startswith(_PADDING):
                 specs[name] = TensorSpec(dtype, shape, begin, end)
                 if begin % ALIGNMENT:
-                    raise ValueError(f"{path} is not a flat file: {name} does not begin at a multiple of {ALIGNMENT}")
+                    raise TextError(say("engines.not_flat", path=path, name=name, alignment=ALIGNMENT))
         return cls(path, end, specs, path.stat().st_size - end)
 
     def views(self, buffer: Tensor, names: Iterable[str] | None = None, *, begin: int = 0) -> dict[str, Tensor]:

@@ -11,6 +11,8 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
+from ...contract.texts import TextError, say
+
 E4M3 = torch.float8_e4m3fn
 E4M3_MAX = 448.0
 _scaled_mm: Any = torch._scaled_mm  # pyright: ignore[reportPrivateImportUsage]
@@ -35,7 +37,7 @@ def quantise_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(f"an fp8 weight has two sides that are multiples of 16, not {tuple(weight.shape)}")
     quantised, scale = _quantise(weight)
     if not scale.isfinite().all():
-        raise ValueError("the weight has values that are not finite; its file is damaged")
+        raise TextError(say("engines.source_not_finite"))
     return quantised, scale
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...contract.texts import Text, say
 from ...models.library import ModelLibrary
 from ...models.preset import Preset
 from .flat import FlatFile
@@ -109,13 +110,13 @@ class Models:
         self._tile_index = 0
         self._set_tiles()
 
-    def smaller_tiles(self) -> str | None:
+    def smaller_tiles(self) -> Text | None:
         """Need less memory; tells how, or None when nothing smaller is left."""
         if self._tile_index + 1 >= len(self.preset.vae_tiles):
             return None
         self._tile_index += 1
         self._set_tiles()
-        return f"pictures are decoded in tiles of {self.preset.vae_tiles[self._tile_index]} pixels"
+        return say("engines.rung_tiles", pixels=self.preset.vae_tiles[self._tile_index])
 
     def _set_tiles(self) -> None:
         side = self.preset.vae_tiles[self._tile_index]

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...contract.errors import AdAgentError, ErrorCode
+from ...contract.texts import TextError, say
 from ...files import sync_folder
 from ...models.library import FORMAT, ModelLibrary, State, remedy, unavailable
 from ...models.preset import Component, Preset
@@ -63,7 +64,8 @@ def prepare(library: ModelLibrary, preset: Preset, component: Component, *, prog
     try:
         files = library.source_files(location, component)
     except FileNotFoundError as missing:
-        raise unavailable(f"{location.name}: {missing}. {remedy(preset, [State.ABSENT])}") from None
+        do = remedy(preset, [State.ABSENT])
+        raise unavailable(say("engines.source_missing", name=location.name, missing=missing, remedy=do)) from None
     sources = library.fingerprint(location, component)
     partial = target.with_name(f".{component.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -72,7 +74,8 @@ def prepare(library: ModelLibrary, preset: Preset, component: Component, *, prog
         _write(component, files, partial, progress)
     except (SafetensorError, KeyError, ValueError) as error:
         shutil.rmtree(partial)
-        raise unavailable(f"{location.name} cannot be used as {component.name}: {error}") from error
+        told = say("engines.source_foreign", name=location.name, component=component.name, reason=error)
+        raise unavailable(told) from error
     except BaseException:
         shutil.rmtree(partial)
         raise
@@ -100,11 +103,9 @@ def _write(component: Component, files: Sequence[Path], folder: Path, progress: 
         segments = _segments(component, _tensors(opened, wanted))
         total = sum(_size(entry) for entries in segments.values() for entry in entries)
         if total > (free := shutil.disk_usage(folder).free):
-            raise AdAgentError(
-                ErrorCode.STORAGE_FULL,
-                f"Preparing {component.name} takes {total / 1e9:.1f} GB, and the disk of {folder.parent} has "
-                f"{free / 1e9:.1f} GB free. Free some, or set AD_AGENT_MODELS_DIR to another disk.",
-            )
+            needs = {"component": component.name, "needed": total / 1e9}
+            told = say("engines.no_room_to_prepare", **needs, folder=folder.parent, free=free / 1e9)
+            raise AdAgentError(ErrorCode.STORAGE_FULL, told)
         done = 0
 
         def counted(entry: _Entry) -> _Entry:
@@ -125,15 +126,16 @@ def _tensors(files: Sequence[safe_open], wanted: Mapping[str, Tensor]) -> Iterat
     """The `wanted` tensors of one source, in however many files, and whatever older programs called them.
 
     Raises:
-        ValueError: one is missing, or of another shape.
+        TextError: one is missing, or of another shape.
     """
     held = {name: file for file in files for name in file.keys()}  # noqa: SIM118 -- it is no dict
     for name, tensor in wanted.items():
         alias = next((alias for alias in _aliases(name) if alias in held), None)
         if alias is None:
-            raise ValueError(f"it has no weights {name}")
+            raise TextError(say("engines.source_lacks", name=name))
         if (shape := tuple(held[alias].get_slice(alias).get_shape())) != tuple(tensor.shape):
-            raise ValueError(f"its {alias} is {shape}, and config.json asks for {tuple(tensor.shape)}")
+            told = say("engines.source_shape", name=alias, shape=str(shape), wanted=str(tuple(tensor.shape)))
+            raise TextError(told)
         yield _Tensor(name, shape, partial(held[alias].get_tensor, alias))
 
 

@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 from torch import Tensor, nn
 
 from ...contract.errors import AdAgentError, ErrorCode
+from ...contract.texts import Text, say
 from ...models.schedule import Part, Schedule, Stream, Use
 from ..base import StageReport
 from .devices import Check, Device, host_memory, is_out_of_memory
@@ -123,7 +124,12 @@ class Residency:
                 self._device.flush()
 
     def run(
-        self, stage: str, body: Callable[[], T], report: StageReport, *, shrink: Callable[[], str | None] = lambda: None
+        self,
+        stage: str,
+        body: Callable[[], T],
+        report: StageReport,
+        *,
+        shrink: Callable[[], Text | None] = lambda: None,
     ) -> T:
         """`body()` inside `use`, again with less in memory whenever memory runs out.
 
@@ -155,11 +161,7 @@ class Residency:
                 report.notice("memory_rung", rung)
         self._evict_all()
         self._device.flush()
-        raise AdAgentError(
-            ErrorCode.OUT_OF_MEMORY,
-            f"The device ran out of memory in {stage}, although everything else was unloaded. Ask for a smaller width "
-            "and height, close other programs that use it, or choose a smaller AD_AGENT_PRESET; then resume this job.",
-        )
+        raise AdAgentError(ErrorCode.OUT_OF_MEMORY, say("engines.out_of_memory", stage=stage))
 
     def unload(self) -> None:
         """Let go of everything, on the device and in host memory."""
@@ -198,12 +200,9 @@ class Residency:
         use = self._schedule.uses[index]
         moves = self._schedule.moves(index, self.resident)
         if moves.lacking_bytes:
-            raise AdAgentError(
-                ErrorCode.OUT_OF_MEMORY,
-                f"{use.stage} needs {moves.lacking_bytes / 2**30:.2f} GiB more device memory than the budget of "
-                f"{self._budget_bytes / 2**30:.2f} GiB. Raise AD_AGENT_VRAM_BUDGET_GB if the device has more, ask for "
-                "a smaller width and height, or choose a smaller AD_AGENT_PRESET.",
-            )
+            lacking, budget = moves.lacking_bytes / 2**30, self._budget_bytes / 2**30
+            told = say("engines.over_budget", stage=use.stage, lacking=lacking, budget=budget)
+            raise AdAgentError(ErrorCode.OUT_OF_MEMORY, told)
         for name in moves.evicted:
             self._evict(self._weights[name], report)
         for weights in self._weights.values():
@@ -299,15 +298,17 @@ class Residency:
         parts = [Part(one.name, one.model, one.file.nbytes, one.stream) for one in self._weights.values()]
         self._schedule = Schedule(parts, uses, budget_bytes=self._budget_bytes, keep_bytes=keep_bytes)
 
-    def _rungs(self, stage: str, report: StageReport, shrink: Callable[[], str | None]) -> Iterator[str]:
+    def _rungs(
+        self, stage: str, report: StageReport, shrink: Callable[[], Text | None]
+    ) -> Iterator[Text | Literal[""]]:
         """Give something up for each sentence; an empty one: flushing has to do."""
         yield ""
         yield ""
         self._fetches_ahead = False
         for name in sorted(self.resident - self._schedule.needed(self._find(stage))):
             self._evict(self._weights[name], report)
-        yield "Memory ran out: everything that this stage does not need was unloaded, and nothing is loaded ahead."
+        yield say("engines.rung_unloaded")
         while (sentence := shrink()) is not None:
             yield sentence
         self._reschedule(self._schedule.uses, int(self._budget_bytes * SMALLER_SET))
-        yield "Memory ran out: fewer models are kept loaded for the rest of this job."
+        yield say("engines.rung_fewer")

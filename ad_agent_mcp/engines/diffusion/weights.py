@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...contract.texts import TextError, say
 from ...models.schedule import Stream
 from .flat import FlatFile
 from .networks import tensors_of
@@ -74,21 +75,22 @@ def check_names(model: str, module: nn.Module, files: Iterable[FlatFile]) -> Non
     """See that the files hold all parameters and persistent buffers of `module`, in their shapes, and nothing else.
 
     Raises:
-        ValueError: they do not; says which.
+        TextError: they do not; says which.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     held = {name: spec.shape for file in files for name, spec in file.tensors.items()}
-    faults = [f"{name} is unknown to the model" for name in sorted(held.keys() - shapes.keys())]
-    faults += [f"{names[0]} is missing" for _, names in tensors_of(module) if held.keys().isdisjoint(names)]
+    faults = [say("engines.weight_unknown", name=name) for name in sorted(held.keys() - shapes.keys())]
+    faults += [
+        say("engines.weight_missing", name=names[0]) for _, names in tensors_of(module) if held.keys().isdisjoint(names)
+    ]
     for name in sorted(held.keys() & shapes.keys()):
         if held[name] != shapes[name]:
-            faults.append(f"{name} has shape {held[name]} instead of {shapes[name]}")
+            shape, wanted = str(held[name]), str(shapes[name])
+            faults.append(say("engines.weight_shape", name=name, shape=shape, wanted=wanted))
+    if len(faults) > 3:
+        raise TextError(say("engines.weights_foreign_more", model=model, faults=faults[:3], more=len(faults) - 3))
     if faults:
-        more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise ValueError(
-            f"the files of {model} are not those of its model: {'; '.join(faults[:3])}{more}. "
-            "Prepare the models again with: ad-agent-mcp models prepare"
-        )
+        raise TextError(say("engines.weights_foreign", model=model, faults=faults))
 
 
 def stream_layers(module: nn.Module, device: torch.device) -> None:

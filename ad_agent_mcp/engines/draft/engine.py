@@ -6,6 +6,7 @@ from ...contract.ad import CompositionMode, TextPosition
 from ...contract.call import GenerateRequest
 from ...contract.document import Box
 from ...contract.stages import EngineName, Plan
+from ...contract.texts import say
 from ...imaging import cutout
 from ...imaging.composite import product_box, subject_x
 from ...imaging.picture import alpha_over, floats, to_bytes
@@ -34,12 +35,7 @@ class DraftEngine:
         """See `Engine`."""
         cut = cutout.cut_out(photo, product_box=product_box)
         if cut.confidence < _SURE_CONFIDENCE or cut.route == "clutter":
-            report.notice(
-                "cutout_uncertain",
-                "The product may be cut out badly: it does not stand out clearly from its backdrop. "
-                "Look at the cutout; a product_box, "
-                "a photo on a plain backdrop, or a PNG with transparency gives a better one.",
-            )
+            report.notice("cutout_uncertain", say("engines.cutout_unclear"))
         report.iteration(1, 1)
         return cut
 
@@ -61,14 +57,11 @@ class DraftEngine:
         image = paint_scene(choice.kind, setting, rng)
         name = scene_name(choice, palette)
         if request.bg_prompt.strip():
-            followed = ", ".join(
-                dict.fromkeys((*choice.words, *(word for word, _ in named_colours(request.bg_prompt))))
-            )
-            report.notice(
-                "scene_simplified",
-                f"The draft engine is not generative: it painted one of its own scenes ({name}), which follows "
-                f"{followed or 'no word'} of bg_prompt; nothing else in it was drawn.",
-            )
+            words = list(dict.fromkeys((*choice.words, *(word for word, _ in named_colours(request.bg_prompt)))))
+            told = say("engines.scene_own", scene=name)
+            if words:
+                told = say("engines.scene_followed", scene=name, words=words)
+            report.notice("scene_simplified", told)
         report.iteration(1, 1)
         kind = choice.kind
         # A podium ends before a long shadow does.
@@ -76,7 +69,7 @@ class DraftEngine:
         colours = tuple(
             "#" + to_bytes(colour).tobytes().hex() for colour in (palette.wall, palette.shade, palette.accent)
         )
-        return Scene(image, name, floor_y, light_x, kind.light_z, cast, kind.gloss, colours)
+        return Scene(image, name.en, floor_y, light_x, kind.light_z, cast, kind.gloss, colours)
 
     def refine(self, image: Picture, *, seed: int, report: StageReport) -> Picture:
         """See `Engine`: a light grade of the whole."""
@@ -90,11 +83,8 @@ class DraftEngine:
         letters = paint_letters(mask, request.text_model_prompt, seed=seed)
         wish = wish_of(request.text_model_prompt)
         if wish.unheeded:
-            report.notice(
-                "lettering_simplified",
-                f"The draft engine is not generative: it drew letters in one of its own styles ({wish.said}); of "
-                f"text_model_prompt these had no effect: {', '.join(wish.unheeded)}.",
-            )
+            told = say("engines.lettering_simplified", style=wish.said, words=wish.unheeded)
+            report.notice("lettering_simplified", told)
         report.iteration(1, 1)
         return letters
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...contract.texts import Text, say
 from ...imaging.picture import Floats, floats
 from . import surfaces
 from .palette import (
@@ -70,7 +71,7 @@ class Wish(NamedTuple):
 
     style: Style
     tones: Tones
-    said: str
+    said: Text
     unheeded: tuple[str, ...] = ()
 
 
@@ -116,7 +117,10 @@ def wish_of(prompt: str) -> Wish:
         tones = _tones_of(tint.rgb, is_light=style.glow > 0)
     said = tint.said if tint else adjective
     used = [word for word in (*(tint.said.split() if tint else ()), adjective) if word]
-    return Wish(style, tones, f"{name}, {said}" if said else name, _unheeded(text, tints, places[name].values(), used))
+    told = say(f"styles.{name}")
+    if said:
+        told = say("engines.style", style=told, colour=said)
+    return Wish(style, tones, told, _unheeded(text, tints, places[name].values(), used))
 
 
 def _tints(text: str) -> list[_Tint]:

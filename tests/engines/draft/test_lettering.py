@@ -67,6 +67,13 @@ def test_every_style_has_a_prompt_here():
     assert set(PROMPTS) == set(STYLES)
 
 
+@pytest.mark.parametrize("name", STYLES)
+def test_every_style_is_named_in_both_languages(name):
+    said = wish_of(PROMPTS[name]).said
+    assert said.en.split(",")[0] == name
+    assert any("가" <= character <= "힣" for character in said.in_("ko"))
+
+
 def test_the_default_letters_are_gold(mask):
     red, green, blue = mean_colour(paint_letters(mask, DEFAULT, seed=1))
     assert red > green > blue

@@ -5,6 +5,7 @@ import pytest
 
 from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.document import Box
+from ad_agent_mcp.contract.texts import Text, catalogue
 from ad_agent_mcp.engines.base import CutOut, Scene
 from ad_agent_mcp.engines.draft.engine import DraftEngine
 from ad_agent_mcp.engines.draft.palette import choose_palette, named_colours
@@ -27,8 +28,8 @@ class Report:
     def iteration(self, done: int, total: int) -> None:
         pass
 
-    def notice(self, code: str, message: str) -> None:
-        self.notices.append((code, message))
+    def notice(self, code: str, text: Text) -> None:
+        self.notices.append((code, text.en))
 
     def model_moved(self, *args: object, **kwargs: object) -> None:
         pass
@@ -108,7 +109,24 @@ def test_without_a_prompt_a_clean_studio_is_painted_and_nothing_warned_of():
     ],
 )
 def test_a_scene_is_called_by_what_it_holds(prompt: str, name: str):
-    assert scene_name(choose_scene(prompt), choose_palette(prompt, PRODUCT)) == name
+    assert scene_name(choose_scene(prompt), choose_palette(prompt, PRODUCT)).en == name
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [
+        ("dark wood", "나무 탁자, 어두운 갈색"),
+        ("palm leaf shadows, podium", "스튜디오(나뭇잎 그림자, 받침대 포함), 제품과 어울리는 색"),
+        ("네온 거리", "밤거리의 윤나는 바닥, 자홍색과 청록색"),
+    ],
+)
+def test_a_scene_has_a_name_in_korean(prompt: str, name: str):
+    assert scene_name(choose_scene(prompt), choose_palette(prompt, PRODUCT)).in_("ko") == name
+
+
+@pytest.mark.parametrize("kind", SCENES, ids=lambda kind: kind.name)
+def test_every_scene_and_its_own_colours_are_named_in_the_catalogue(kind: SceneKind):
+    assert {f"scenes.{name}" for name in (kind.name, *(kind.colours or ()))} <= catalogue().keys()
 
 
 @pytest.mark.parametrize(
@@ -134,7 +152,7 @@ def test_a_scene_is_called_by_what_it_holds(prompt: str, name: str):
 )
 def test_water_is_painted_by_day_where_a_word_says_day(prompt: str):
     choice = choose_scene(prompt)
-    assert scene_name(choice, choose_palette(prompt, PRODUCT)) == "daylight water, pale blue"
+    assert scene_name(choice, choose_palette(prompt, PRODUCT)).en == "daylight water, pale blue"
     red, _, blue = painted(prompt)[0].image[:60].mean(axis=(0, 1))
     assert blue > 150
     assert blue > red + 20

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ....contract.texts import Text, say
 from ....imaging.picture import Floats, Picture, to_bytes
 from ..palette import Palette, places_of
 from .gradient import paint_gradient
@@ -106,7 +107,7 @@ def choose_scene(prompt: str) -> SceneChoice:
     return SceneChoice(best, frozenset(props), tuple(words[place] for place in sorted(words)))
 
 
-def scene_name(choice: SceneChoice, palette: Palette) -> str:
+def scene_name(choice: SceneChoice, palette: Palette) -> Text:
     """What was painted, for the caller: the scene, what it holds and whose colours it has."""
     kind, props = choice.kind, choice.props
     title, own = kind.name, kind.colours[round(float(np.sign(palette.lift))) + 1] if kind.colours else None
@@ -114,11 +115,12 @@ def scene_name(choice: SceneChoice, palette: Palette) -> str:
         title, own = "daylight water", "pale blue"
     elif kind is NIGHT and "neon" in props:
         own = "magenta and cyan"
-    light = next((f"{prop} light" for prop in ("leaf", "window") if prop in props), None)
-    extras = [extra for extra in (light, "podium" if "podium" in props else None) if extra]
+    told, light = say(f"scenes.{title}"), next((prop for prop in ("leaf", "window") if prop in props), None)
+    extras = [say(f"scenes.{extra}") for extra in (light, "podium" if "podium" in props else None) if extra]
     if kind is STUDIO and extras:
-        title = f"{title} with {' and '.join(extras)}"
-    return f"{title}, {palette.name if palette.words or own is None else own}"
+        told = say("engines.scene_with", scene=told, extras=extras)
+    colours = palette.name if palette.words else say(f"scenes.{own or palette.name}")
+    return say("engines.scene", scene=told, colours=colours)
 
 
 def paint_scene(kind: SceneKind, setting: Setting, rng: np.random.Generator) -> Picture:
