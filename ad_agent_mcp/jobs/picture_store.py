@@ -64,16 +64,17 @@ class PictureStore(DataFolder):
             DataFolderError: the job's folder is gone or cannot be looked at: it would seem to hold no pictures.
         """
         folder = self.folder(job_id)
-        (folder / "inputs").lstat()
         product, given = folder / "inputs" / "product_image", folder / "inputs" / "step1_image"
         is_given = is_regular_file(given)
         step1 = given if is_given else self.layer(job_id, "step1")
-        return Inputs(
+        inputs = Inputs(
             product=product if is_regular_file(product) else None,
             step1=step1 if first_step > 1 else None,
             step2=self.picture(job_id, "step2") if first_step == 3 else None,
             has_step1_layers=first_step > 1 and not is_given and None not in (step1, self.layer(job_id, "cutout")),
         )
+        (folder / "inputs").lstat()  # last: it may go at any moment
+        return inputs
 
     def document(self, job_id: str) -> Document | None:
         """The job's ad as a document, or None before its first step is finished, or when it cannot be read."""

@@ -88,8 +88,9 @@ class JobService:
 
     @property
     def current(self) -> Job | None:
-        """The job that has the worker, if one has."""
-        return self.slot.job
+        """The job that has the worker, if one has, as it is shown."""
+        job = self.slot.job
+        return None if job is None else self.journal.shown(job.id) or job
 
     @property
     def queue_length(self) -> int:

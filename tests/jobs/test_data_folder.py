@@ -16,7 +16,9 @@ from ad_agent_mcp.config import Settings
 from ad_agent_mcp.contract.call import GenerateRequest
 from ad_agent_mcp.contract.errors import AdAgentError, ErrorCode
 from ad_agent_mcp.contract.schemas import JobState
+from ad_agent_mcp.contract.stages import EngineName
 from ad_agent_mcp.jobs.data_folder import FORMAT, DataFolderError
+from ad_agent_mcp.jobs.job import Job, new_job_id
 from ad_agent_mcp.jobs.peers import Peers
 from ad_agent_mcp.jobs.store import JobStore
 from ad_agent_mcp.mcp_api.server import App
@@ -195,6 +197,25 @@ async def test_a_job_whose_folder_goes_away_fails_with_what_is_wrong(
         again = await settled(app, await app.service.generate(GenerateRequest(resume_job_id=job.id)))
         assert again.status is JobState.COMPLETED
         assert (await health_of(client))[0] == "ok"
+
+
+def test_a_folder_that_goes_while_a_jobs_pictures_are_looked_for_is_told_as_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    store = JobStore(tmp_path / "data")
+    job = Job(id=new_job_id(), request=GenerateRequest(), engine=EngineName.DRAFT, steps=(1,), created_at=0.0)
+    store.create(job, {"product_image": b"photo"}, {})
+    layer = store.layer
+
+    def look_as_it_goes(job_id: str, name: str) -> Path | None:
+        if store.root.exists():
+            store.root.rename(tmp_path / "away")
+        return layer(job_id, name)
+
+    monkeypatch.setattr(store, "layer", look_as_it_goes)
+    with pytest.raises(AdAgentError) as caught:
+        store.inputs(job.id, 1)
+    assert "is gone" in caught.value.info.message
 
 
 def test_a_folder_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path):
