@@ -201,9 +201,9 @@ class FileLock:
 
     def release(self) -> None:
         """Let go; nothing happens when it is not held."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     def read_note(self) -> str:
         """What the holder wrote, or an empty text."""

@@ -42,8 +42,7 @@ from .turn import deciding, turn_of
 logger = logging.getLogger(__name__)
 
 ADOPTION_TIMEOUT_S = 1.0
-FLUSH_TIMEOUT_S = 5.0
-"""For the disk to take what is due before the server ends."""
+FLUSH_TIMEOUT_S = 5.0  # for the disk, before the server ends
 
 
 class JobService:
@@ -326,7 +325,8 @@ class JobService:
 
     async def close(self) -> None:
         """Say goodbye to the worker and to the other servers; a running job is left to be continued."""
-        self.slot.close()  # a worker that ends because we do has not failed its job
+        with anyio.move_on_after(FLUSH_TIMEOUT_S):
+            await self.slot.close()  # a worker that ends because we do has not failed its job
         await self.worker.send(Shutdown())
         await self.journal.flush(FLUSH_TIMEOUT_S)
         await anyio.to_thread.run_sync(self._peers.leave)

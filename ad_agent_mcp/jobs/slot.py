@@ -82,6 +82,7 @@ class Slot:
         self._turns = 0
         """How many jobs have had the slot."""
         self._scope = anyio.CancelScope()
+        self._ended: anyio.Event | None = None
         self._mail: deque[SlotEvent | Wake] = deque()
         self._arrived = anyio.Event()
 
@@ -113,12 +114,14 @@ class Slot:
         while self.has(job_id) and self._turns == turn:
             await self._journal.changed.wait()
 
-    def close(self) -> None:
-        """Follow nothing any more; nobody waits for this slot any longer."""
+    async def close(self) -> None:
+        """Follow nothing any more; then nobody waits for this slot, and no thread of it touches the device's lock."""
         self._scope.cancel()
         for event in self._mail:
             if isinstance(event, Wake):
                 event.seen.set()
+        if self._ended is not None:
+            await self._ended.wait()
 
     async def on_ready(self) -> None:
         """A worker lives."""
@@ -136,8 +139,12 @@ class Slot:
 
     async def run(self, tasks: TaskGroup) -> None:
         """Read the mailbox until cancelled; what takes time is done in `tasks`."""
-        with self._scope:
-            await self._read(tasks)
+        self._ended = anyio.Event()
+        try:
+            with self._scope:
+                await self._read(tasks)
+        finally:
+            self._ended.set()
 
     async def _read(self, tasks: TaskGroup) -> None:
         every_s = min(WATCH_EVERY_S, self._settings.stall_timeout_s / 4)

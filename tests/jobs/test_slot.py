@@ -1,5 +1,6 @@
 """A slot with a worker of the test's: its mailbox, its clock and its end."""
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,7 +119,7 @@ async def test_a_worker_that_never_stops_talking_does_not_stop_the_clock(bench: 
             await bench.slot.stop(job.id, grace_s=0.1)
         assert bench.store.load(job.id).status is JobState.STOPPED
         assert [type(command) for command in bench.worker.told] == [StartJob, CancelJob]
-        bench.slot.close()
+        await bench.slot.close()
         tasks.cancel_scope.cancel()
 
 
@@ -133,7 +134,7 @@ async def test_the_next_job_comes_as_soon_as_one_has_come_to_rest(bench: Bench, 
         await bench.slot.on_ready()
         await given(bench, second)
         assert bench.store.load(first.id).status is JobState.FAILED
-        bench.slot.close()
+        await bench.slot.close()
         tasks.cancel_scope.cancel()
 
 
@@ -152,7 +153,7 @@ async def test_a_job_that_was_stopped_while_it_was_chosen_is_not_run(bench: Benc
         await bench.slot.look()
         await given(bench, other)
         assert bench.slot.has(other.id)
-        bench.slot.close()
+        await bench.slot.close()
         tasks.cancel_scope.cancel()
 
 
@@ -164,7 +165,7 @@ async def test_a_job_that_another_server_took_is_not_run(bench: Bench):
         await bench.slot.look()
         await given(bench, other)
         assert bench.queue == []
-        bench.slot.close()
+        await bench.slot.close()
         tasks.cancel_scope.cancel()
 
 
@@ -172,9 +173,41 @@ async def test_nobody_waits_for_a_slot_that_is_closed(bench: Bench):
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.slot.look)
         await others_go_on()
-        bench.slot.close()
+        await bench.slot.close()
         with anyio.fail_after(5):
             await bench.slot.look()
+
+
+async def test_a_slot_is_closed_when_no_thread_of_it_has_to_do_with_the_device_any_more(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    is_asked, may_go, done = threading.Event(), threading.Event(), list[str]()
+
+    def take_slowly(peers: Peers, job_id: str) -> bool:
+        is_asked.set()
+        may_go.wait(5)
+        done.append("taken")
+        return False
+
+    monkeypatch.setattr(Peers, "take_device", take_slowly)
+    async with anyio.create_task_group() as tasks:
+        bench.start(tasks)
+        bench.add()
+        tasks.start_soon(bench.slot.look)
+        await anyio.to_thread.run_sync(is_asked.wait, 5)
+
+        async def close() -> None:
+            await bench.slot.close()
+            done.append("closed")
+
+        tasks.start_soon(close)
+        await others_go_on()
+        may_go.set()
+        with anyio.fail_after(5):
+            while "closed" not in done:
+                await anyio.sleep(0.005)
+        tasks.cancel_scope.cancel()
+    assert done == ["taken", "closed"]
 
 
 async def test_a_worker_that_is_being_killed_is_given_nothing_more(settings: Settings):
