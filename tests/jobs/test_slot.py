@@ -138,7 +138,9 @@ async def test_the_next_job_comes_as_soon_as_one_has_come_to_rest(bench: Bench, 
         tasks.cancel_scope.cancel()
 
 
-async def test_a_job_that_was_stopped_while_it_was_chosen_is_not_run(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+async def test_a_job_that_was_stopped_while_it_was_chosen_is_not_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     async with anyio.create_task_group() as tasks:
         bench.start(tasks)
         stopped, other = bench.add(), bench.add()
@@ -153,6 +155,7 @@ async def test_a_job_that_was_stopped_while_it_was_chosen_is_not_run(bench: Benc
         await bench.slot.look()
         await given(bench, other)
         assert bench.slot.has(other.id)
+        assert "could not go on" not in caplog.text
         await bench.slot.close()
         tasks.cancel_scope.cancel()
 
