@@ -6,7 +6,7 @@ wanted of the disk. Knows nothing about workers.
 """
 
 import logging
-from collections.abc import Iterable
+import math
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -113,11 +113,18 @@ class Journal:
 
     async def run(self) -> None:
         """Write what is due, until cancelled."""
+        retry_at = math.inf
         while True:
-            with anyio.move_on_after(RETRY_EVERY_S if self._unsaved else None):
+            with anyio.CancelScope(deadline=retry_at):
                 await self._is_due.wait()
             self._is_due = anyio.Event()
-            await self._write_all(self._unsaved - self._due.keys())
+            if anyio.current_time() >= retry_at:
+                for job_id in self._unsaved - self._due.keys():
+                    await self._write(_Entry(self._shown[job_id], is_saved=True, is_durable=True, step1=None))
+                retry_at = math.inf
+            await self._write_due()
+            if self._unsaved:
+                retry_at = min(retry_at, anyio.current_time() + RETRY_EVERY_S)
 
     async def flush(self, timeout_s: float) -> None:
         """Wait until what is due is written, as far as the disk takes it within the time."""
@@ -126,9 +133,7 @@ class Journal:
                 if entry is not None:
                     await entry.written.wait()
 
-    async def _write_all(self, again: Iterable[str]) -> None:
-        for job_id in again:
-            await self._write(_Entry(self._shown[job_id], is_saved=True, is_durable=True, step1=None))
+    async def _write_due(self) -> None:
         while self._due:
             self._now = entry = self._due.pop(next(iter(self._due)))
             if entry.is_saved:

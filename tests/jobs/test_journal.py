@@ -197,3 +197,26 @@ async def test_a_disk_that_hangs_does_not_keep_a_server_from_ending(disk: Disk, 
     journal.put(job_of(percent=1.0))
     with anyio.fail_after(5):
         await journal.flush(0.05)
+
+
+async def test_a_disk_that_refuses_is_asked_again_by_the_clock_and_not_by_other_news(
+    disk: Disk, journal: Journal, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "RETRY_EVERY_S", 3600.0)
+    disk.refuses_with = OSError(errno.ENOSPC, "full")
+    await journal.keep(job_of())
+    disk.refuses_with = None
+    for percent in range(20):
+        await journal.keep(job_of(TWO, percent=float(percent)))
+    assert {job_id for job_id, _, _ in disk.wrote} == {TWO}
+    assert journal.is_unsaved(ONE)
+
+
+async def test_a_disk_that_refused_is_asked_again_though_news_never_stop(disk: Disk, journal: Journal):
+    disk.refuses_with = OSError(errno.ENOSPC, "full")
+    await journal.keep(job_of())
+    disk.refuses_with = None
+    with anyio.fail_after(5):
+        while journal.is_unsaved(ONE):
+            await journal.put(job_of(TWO), is_saved=False).wait()
+    assert disk.load(ONE).status is JobState.RUNNING
