@@ -157,7 +157,7 @@ class Dashboard:
         status = job_status(job, store=store, locate=_located, metrics=None, language=language)
         layers = {name: path for name in LAYER_NAMES if (path := store.picture(job.id, name)) is not None}
         versions = {name: version for name, path in layers.items() if (version := _version(path)) is not None}
-        return {**dump(status), "stage": job.stage, "steps": job.steps, "layers": versions}
+        return {**dump(status), "steps": job.steps, "layers": versions}
 
     async def _answer(self, job: Job, request: Request) -> Response:
         return JSONResponse(await anyio.to_thread.run_sync(self._shown, job, request.scope["language"]))
