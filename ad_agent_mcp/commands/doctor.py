@@ -164,10 +164,9 @@ def _memory_plan(settings: Settings) -> Table | None:
     title = say("doctor.plan_on_gpu" if machine.gpu is not None else "doctor.plan_on_cpu", preset=preset.name)
     verdict = say(f"doctor.fit_{plan.verdict}")
     words = say("doctor.plan", verdict=verdict, why=plan.why, host=plan.host_bytes / 2**30)
-    _, *stages = rows(plan)
     heading = [shown(say(f"doctor.plan_head_{name}")) for name in ("stage", "weights", "peak", "in", "out")]
     table = Table(*heading, title=shown(title), caption=shown(words), show_edge=False)
-    for stage in stages:
+    for stage in rows(plan):
         table.add_row(*stage)
     return table
 

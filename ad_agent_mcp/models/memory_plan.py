@@ -113,8 +113,7 @@ def _stage(step: Step, schedule: Schedule, index: int, *, is_jit: bool) -> Stage
 
 
 def rows(plan: MemoryPlan) -> Iterator[tuple[str, ...]]:
-    """The plan as a table in GiB, its heading first."""
-    yield "stage", "weights GiB", "peak GiB", "in GiB", "out GiB"
+    """The plan as a table: each stage with its weights, its peak, what comes in and what goes, in GiB."""
     for stage in plan.stages:
         numbers = (stage.resident_bytes, stage.peak_bytes, stage.moves_in_bytes, stage.moves_out_bytes)
         yield str(stage.stage), *(f"{number / GIB:.1f}" for number in numbers)

@@ -94,7 +94,6 @@ def test_what_finds_no_room_in_host_memory_is_told_by_name(host_gib: float, copi
 def test_the_table_has_a_row_for_each_stage_that_runs_models():
     table = [*rows(plan("fast", 40))]
     assert [row[0] for row in table] == [
-        "stage",
         Stage.CUT_OUT,
         ENCODE,
         TABLE,

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class Swin(nn.Module):
@@ -54,7 +54,7 @@ class _Attention(nn.Module):
         if apart is not None:
             bias = bias.masked_fill(apart, -torch.inf)
         query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
 
@@ -71,7 +71,7 @@ class _Block(nn.Module):
         """`x` (B, H, W, C) after attention and MLP; `apart` counts in shifted blocks only."""
         _, height, width, channels = x.shape
         # Padding comes after the norm and is not masked: its tokens are zeros, and keys like any other.
-        y = F.pad(self.norm1(x), (0, 0, 0, -width % self.window, 0, -height % self.window))
+        y = functional.pad(self.norm1(x), (0, 0, 0, -width % self.window, 0, -height % self.window))
         y = y.roll((-self.shift, -self.shift), (1, 2))
         windows = _windows(y, self.window)
         tokens = self.attn(windows.reshape(-1, self.window**2, channels), relative, apart if self.shift else None)
@@ -112,7 +112,7 @@ class _Merging(nn.Module):
         self.reduction = nn.Linear(4 * channels, 2 * channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
+        x = functional.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
         return self.reduction(self.norm(_windows(x, 2).transpose(3, 4).flatten(3)))
 
 

@@ -1,6 +1,7 @@
 # pyright: basic
 """What the engine asks of a family of models that paints."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -52,7 +53,7 @@ class Work(NamedTuple):
     pictures: dict[str, Image.Image]
 
 
-class Painter:
+class Painter(ABC):
     """One family; its module defines `text` and `paint`, and what else is not as it is here. For the engine's thread.
 
     In a job it is begun, its prompts are encoded by `text`, and before each pass it is prepared.
@@ -72,9 +73,9 @@ class Painter:
         """The size at which it paints what is wanted at `size` (width, height)."""
         return size
 
+    @abstractmethod
     def paint(self, work: Work) -> Picture:
         """One pass: RGB of `work.size`."""
-        raise NotImplementedError
 
     def forget(self) -> None:
         """Let go of what the job has on the device beside weights."""
